@@ -1,0 +1,4 @@
+//! Who may: tokens to principals, and principals to rows.
+
+pub mod token;
+pub mod visibility;

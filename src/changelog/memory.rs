@@ -1,0 +1,98 @@
+//! The change log in memory: bounded, and gone with the process.
+//!
+//! What it lost in a crash was confirmed to Postgres, so it promises delivery to those who are connected and
+//! nothing to those who are not.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, watch};
+
+use super::ChangeLog;
+use crate::model::{Change, Lsn, Transaction};
+
+/// A bounded queue of transactions. When full, the source waits and Postgres keeps the WAL.
+#[derive(Debug)]
+pub struct MemoryLog {
+    limit_bytes: usize,
+    state: Mutex<State>,
+    appended: Notify,
+    taken: Notify,
+    durable: watch::Sender<Lsn>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: VecDeque<(Arc<Transaction>, usize)>,
+    bytes: usize,
+    last_commit: Lsn,
+}
+
+impl MemoryLog {
+    /// An empty log that makes the source wait above `limit_bytes` of changes.
+    pub fn new(limit_bytes: usize) -> Self {
+        Self {
+            limit_bytes,
+            state: Mutex::default(),
+            appended: Notify::new(),
+            taken: Notify::new(),
+            durable: watch::Sender::new(Lsn::ZERO),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ChangeLog for MemoryLog {
+    async fn append(&self, transaction: Arc<Transaction>) -> bool {
+        let bytes = 128 + transaction.changes.iter().map(Change::size).sum::<usize>();
+        loop {
+            {
+                let mut state = self.lock();
+                if transaction.commit_lsn <= state.last_commit {
+                    return false;
+                }
+                if state.queue.is_empty() || state.bytes + bytes <= self.limit_bytes {
+                    state.last_commit = transaction.commit_lsn;
+                    state.bytes += bytes;
+                    let end = transaction.end_lsn;
+                    state.queue.push_back((transaction, bytes));
+                    drop(state);
+                    self.appended.notify_one();
+                    self.durable.send_replace(end);
+                    return true;
+                }
+            }
+            self.taken.notified().await;
+        }
+    }
+
+    fn durable(&self) -> watch::Receiver<Lsn> {
+        self.durable.subscribe()
+    }
+
+    async fn next(&self, most: usize) -> Vec<Arc<Transaction>> {
+        loop {
+            let mut batch = Vec::new();
+            {
+                let mut state = self.lock();
+                let mut taken = 0;
+                while let Some((transaction, bytes)) = state.queue.pop_front() {
+                    state.bytes -= bytes;
+                    taken += bytes;
+                    batch.push(transaction);
+                    if taken >= most {
+                        break;
+                    }
+                }
+            }
+            if !batch.is_empty() {
+                self.taken.notify_one();
+                return batch;
+            }
+            self.appended.notified().await;
+        }
+    }
+}

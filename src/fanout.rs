@@ -1,0 +1,1 @@
+//! **The middle on one screen**: who asked, who may, who gets.

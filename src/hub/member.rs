@@ -1,0 +1,98 @@
+//! One session's place in one channel, and how its frames are written.
+
+use std::fmt::Debug;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Frame, Outbox, Undelivered};
+use crate::model::Principal;
+
+/// All the core knows of any client protocol.
+pub trait Dialect: Debug + Send + Sync + 'static {
+    /// A short name, unique among dialects: frames are shared between members of one dialect.
+    fn name(&self) -> &'static str;
+    /// One frame for everyone of this dialect who joined `topic` and has the bindings `ids`. `data` is the
+    /// ready-made JSON object of the change.
+    fn change(&self, topic: &str, ids: &[u64], data: &str) -> Frame;
+    /// A `system` message for one member. `join_ref` is JSON text.
+    fn notice(&self, topic: &str, join_ref: &str, notice: &Notice) -> Frame;
+}
+
+/// Something a channel should know: a `system` message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// Whom it concerns, as Supabase names it: `postgres_changes` or `system`.
+    pub extension: &'static str,
+    /// Whether it is good news.
+    pub is_ok: bool,
+    /// The text.
+    pub message: String,
+}
+
+/// One session's place in one channel.
+#[derive(Debug)]
+pub struct Member {
+    /// Unique for the life of the process.
+    pub id: u64,
+    /// The topic as the client wrote it (`realtime:room`).
+    pub topic: Arc<str>,
+    /// The join's reference, as JSON text, echoed in `system` messages.
+    pub join_ref: Box<str>,
+    /// How its frames are written.
+    pub dialect: &'static dyn Dialect,
+    /// The socket's queue, shared by all channels of the socket.
+    pub outbox: Arc<Outbox>,
+    principal: Mutex<Arc<Principal>>,
+    gone: AtomicBool,
+}
+
+impl Member {
+    /// A member that is present until [`Member::leave`].
+    pub fn new(
+        id: u64,
+        topic: Arc<str>,
+        join_ref: Box<str>,
+        dialect: &'static dyn Dialect,
+        outbox: Arc<Outbox>,
+        principal: Arc<Principal>,
+    ) -> Self {
+        let principal = Mutex::new(principal);
+        Self { id, topic, join_ref, dialect, outbox, principal, gone: AtomicBool::new(false) }
+    }
+
+    /// Who it acts for now.
+    pub fn principal(&self) -> Arc<Principal> {
+        Arc::clone(&self.principal.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Acts for somebody else from the next change on (a refreshed token).
+    pub fn set_principal(&self, principal: Arc<Principal>) {
+        *self.principal.lock().unwrap_or_else(PoisonError::into_inner) = principal;
+    }
+
+    /// Nothing more is sent to it.
+    pub fn leave(&self) {
+        self.gone.store(true, Ordering::Release);
+    }
+
+    /// Whether it left.
+    pub fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
+    /// Queues a frame unless the member left.
+    ///
+    /// # Errors
+    /// The frame was not queued.
+    pub fn offer(&self, frame: Frame) -> Result<(), Undelivered> {
+        if self.is_gone() { Err(Undelivered::Gone) } else { self.outbox.offer(frame) }
+    }
+
+    /// Queues a `system` message.
+    ///
+    /// # Errors
+    /// The frame was not queued.
+    pub fn notify(&self, notice: &Notice) -> Result<(), Undelivered> {
+        self.offer(self.dialect.notice(&self.topic, &self.join_ref, notice))
+    }
+}

@@ -1,0 +1,105 @@
+//! Who is subscribed to what, right now.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::Member;
+use crate::metrics::Metrics;
+use crate::model::Subscription;
+use crate::router::{BindingId, Router};
+
+/// The members of every binding. A change of membership is in force when the call returns.
+#[derive(Debug)]
+pub struct Hub {
+    state: RwLock<Membership>,
+    next_id: AtomicU64,
+    metrics: Metrics,
+}
+
+/// The state behind the hub's lock.
+#[derive(Debug, Default)]
+pub struct Membership {
+    router: Router,
+    members: HashMap<BindingId, Vec<(Arc<Member>, u64)>, foldhash::fast::RandomState>,
+    bindings: HashMap<u64, Vec<BindingId>, foldhash::fast::RandomState>,
+}
+
+impl Hub {
+    /// Nobody is here yet.
+    pub fn new(metrics: Metrics) -> Self {
+        Self { state: RwLock::default(), next_id: AtomicU64::new(1), metrics }
+    }
+
+    /// A number for a new member.
+    pub fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Replaces what a member is subscribed to: `wishes` with the id each has in the client's eyes. Every change
+    /// that commits after this returns is matched against them.
+    pub fn subscribe(&self, member: &Arc<Member>, wishes: &[(u64, Arc<Subscription>)]) {
+        let mut state = self.write();
+        state.remove(member.id);
+        let mut held = Vec::with_capacity(wishes.len());
+        for (id, wish) in wishes {
+            let binding = state.router.insert(wish);
+            state.members.entry(binding).or_default().push((Arc::clone(member), *id));
+            held.push(binding);
+        }
+        if !held.is_empty() {
+            state.bindings.insert(member.id, held);
+        }
+        self.metrics.bindings.set(i64::try_from(state.members.len()).unwrap_or(i64::MAX));
+    }
+
+    /// Ends all subscriptions of a member. What is already on its way is not sent any more.
+    pub fn unsubscribe(&self, member: &Member) {
+        member.leave();
+        let mut state = self.write();
+        state.remove(member.id);
+        self.metrics.bindings.set(i64::try_from(state.members.len()).unwrap_or(i64::MAX));
+    }
+
+    /// The router and the members of its bindings, for matching.
+    pub fn read(&self) -> RwLockReadGuard<'_, Membership> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Membership> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Membership {
+    /// The index of wishes.
+    pub const fn router(&self) -> &Router {
+        &self.router
+    }
+
+    /// The members of a binding, each with the id the binding has in its eyes.
+    pub fn members(&self, binding: BindingId) -> &[(Arc<Member>, u64)] {
+        self.members.get(&binding).map_or(&[], Vec::as_slice)
+    }
+
+    /// Every member with at least one subscription.
+    pub fn everyone(&self) -> impl Iterator<Item = &Arc<Member>> {
+        let mut seen = std::collections::HashSet::new();
+        let all = self.members.values().flatten().map(|(member, _)| member);
+        all.filter(move |member| seen.insert(member.id))
+    }
+
+    fn remove(&mut self, member: u64) {
+        for binding in self.bindings.remove(&member).unwrap_or_default() {
+            self.router.remove(binding);
+            if let Some(members) = self.members.get_mut(&binding) {
+                if let Some(place) = members.iter().position(|(held, _)| held.id == member) {
+                    members.swap_remove(place);
+                }
+                if members.is_empty() {
+                    self.members.remove(&binding);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The relay's command line.
+
+fn main() {}

@@ -1,0 +1,148 @@
+//! Every metric, its name and its labels, once.
+//!
+//! Values are plain atomics that the code can read back; `/metrics` prints the registry. A drop or a withholding
+//! always has a `reason`.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// Why something was not delivered.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Reason {
+    /// A short fixed word.
+    pub reason: &'static str,
+}
+
+/// All metrics. Cloning shares them.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Open sockets.
+    pub connections: Gauge,
+    /// Joined channels.
+    pub channels: Gauge,
+    /// Distinct bindings in the router.
+    pub bindings: Gauge,
+    /// Transactions read from Postgres.
+    pub transactions: Counter,
+    /// Row changes read from Postgres.
+    pub changes: Counter,
+    /// Frames put into outboxes.
+    pub deliveries: Counter,
+    /// Rows not shown because they could not be judged, by reason.
+    pub withheld: Family<Reason, Counter>,
+    /// Holes announced to channels, by reason.
+    pub gaps: Family<Reason, Counter>,
+    /// Sockets closed by the relay, by reason.
+    pub closed: Family<Reason, Counter>,
+    /// Joins and connections refused, by code.
+    pub refused: Family<Reason, Counter>,
+    /// Connections to Postgres opened for replication.
+    pub source_connects: Counter,
+    /// 1 while streaming.
+    pub source_streaming: Gauge,
+    /// Bytes between what Postgres has written and what was confirmed.
+    pub source_lag_bytes: Gauge<i64>,
+    /// Last confirmed LSN, in bytes.
+    pub source_confirmed_lsn: Gauge<u64, AtomicU64>,
+    /// Row checks sent to Postgres.
+    pub checks: Counter,
+    /// Checks repeated because the row's commit was not visible yet.
+    pub check_waits: Counter,
+    /// Seconds one round of row checks took.
+    pub check_seconds: Histogram,
+    /// Seconds from commit (server clock) to the outbox.
+    pub lag_seconds: Histogram,
+    registry: Arc<Registry>,
+}
+
+impl Metrics {
+    /// A registry of its own, so tests do not share counters.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("relay");
+        let histogram = || {
+            Histogram::new([
+                0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0,
+            ])
+        };
+        macro_rules! register {
+            ($($name:literal $help:literal $value:expr),* $(,)?) => {
+                ($({ let metric = $value; registry.register($name, $help, metric.clone()); metric }),*)
+            };
+        }
+        let (connections, channels, bindings) = register!(
+            "connections" "Open sockets" Gauge::default(),
+            "channels" "Joined channels" Gauge::default(),
+            "bindings" "Distinct bindings in the router" Gauge::default(),
+        );
+        let (transactions, changes, deliveries) = register!(
+            "transactions" "Transactions read from Postgres" Counter::default(),
+            "changes" "Row changes read from Postgres" Counter::default(),
+            "deliveries" "Frames put into outboxes" Counter::default(),
+        );
+        let (withheld, gaps, closed, refused) = register!(
+            "withheld" "Rows not shown because they could not be judged" Family::default(),
+            "gaps" "Holes announced to channels" Family::default(),
+            "closed" "Sockets closed by the relay" Family::default(),
+            "refused" "Joins and connections refused" Family::default(),
+        );
+        let (source_connects, source_streaming, source_lag_bytes, source_confirmed_lsn) = register!(
+            "source_connects" "Replication connections opened" Counter::default(),
+            "source_streaming" "1 while streaming" Gauge::default(),
+            "source_lag_bytes" "WAL written but not confirmed" Gauge::default(),
+            "source_confirmed_lsn" "Last confirmed LSN in bytes" Gauge::default(),
+        );
+        let (checks, check_waits, check_seconds, lag_seconds) = register!(
+            "checks" "Row checks sent to Postgres" Counter::default(),
+            "check_waits" "Checks repeated until the commit was visible" Counter::default(),
+            "check_seconds" "Seconds one round of row checks took" histogram(),
+            "lag_seconds" "Seconds from commit to the outbox" histogram(),
+        );
+        Self {
+            connections,
+            channels,
+            bindings,
+            transactions,
+            changes,
+            deliveries,
+            withheld,
+            gaps,
+            closed,
+            refused,
+            source_connects,
+            source_streaming,
+            source_lag_bytes,
+            source_confirmed_lsn,
+            checks,
+            check_waits,
+            check_seconds,
+            lag_seconds,
+            registry: Arc::new(registry),
+        }
+    }
+
+    /// The registry as Prometheus text.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        text
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The label for `reason`.
+pub const fn reason(reason: &'static str) -> Reason {
+    Reason { reason }
+}

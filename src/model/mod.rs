@@ -1,0 +1,26 @@
+//! The nouns of the relay: what a change, a row, a principal and a wish are.
+//!
+//! Everything here is a plain value. Nothing here does I/O, knows a wire format, or is serializable: each
+//! boundary owns its own wire structs, so renaming a field can never change a protocol.
+
+pub mod change;
+pub mod claims;
+pub mod filter;
+pub mod lsn;
+pub mod position;
+pub mod relation;
+pub mod row;
+pub mod sqltype;
+pub mod subscription;
+pub mod table;
+pub mod time;
+
+pub use change::{Change, ChangeKind, Event, Transaction};
+pub use claims::Principal;
+pub use lsn::Lsn;
+pub use position::{Epoch, Position};
+pub use relation::{Column, Relation, ReplicaIdentity};
+pub use row::{Cell, OldRow, Row};
+pub use sqltype::{Kind, SqlType};
+pub use subscription::{Subscription, Target};
+pub use table::Table;

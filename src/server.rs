@@ -1,0 +1,1 @@
+//! Listeners, health, metrics; merges the routes.
