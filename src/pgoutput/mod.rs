@@ -11,6 +11,8 @@ mod assembler;
 mod golden;
 mod message;
 mod reader;
+#[cfg(test)]
+mod totality;
 mod wal;
 
 use std::error::Error;
