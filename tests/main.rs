@@ -15,3 +15,8 @@ mod support;
 
 // The harness itself: a cluster starts, a database is empty.
 mod harness;
+
+// Connecting: every sslmode and login method, several hosts, and what each refusal says.
+mod login;
+// Reading the slot: nothing lost, nothing twice, and what is wrong is said.
+mod source;
