@@ -77,7 +77,11 @@ async fn old_records_follow_the_replica_identity() {
     let mut old = async |sql: &str| {
         database.execute(sql).await;
         let data = client.change().await;
-        (data["type"].as_str().unwrap().to_owned(), data["record"].clone(), data["old_record"].clone())
+        (
+            data["type"].as_str().unwrap().to_owned(),
+            data["record"].clone(),
+            data["old_record"].clone(),
+        )
     };
     old("insert into notes values (1, 'a')").await;
     let (_, new, before) = old("update notes set body = 'b'").await;
@@ -144,7 +148,10 @@ async fn columns_without_a_grant_are_absent_everywhere() {
     let mut client = watch(&relay, all("notes")).await;
     database.execute("insert into notes values (1, 'a', null, 1, 'hidden')").await;
     let data = client.change().await;
-    assert_eq!(data["columns"], json!([{ "name": "id", "type": "int8" }, { "name": "body", "type": "text" }]));
+    assert_eq!(
+        data["columns"],
+        json!([{ "name": "id", "type": "int8" }, { "name": "body", "type": "text" }])
+    );
     assert_eq!(data["record"], json!({ "id": 1, "body": "a" }));
     database.execute("update notes set body = 'b'").await;
     let data = client.change().await;
@@ -201,7 +208,10 @@ async fn select_limits_the_columns_and_keeps_the_key() {
     let (one, two) = (client.change().await, client.change().await);
     let narrow = if one["columns"].as_array().unwrap().len() == 2 { &one } else { &two };
     assert_eq!(narrow["record"], json!({ "id": 1, "body": "a" }));
-    assert_eq!(one["columns"].as_array().unwrap().len() + two["columns"].as_array().unwrap().len(), 7);
+    assert_eq!(
+        one["columns"].as_array().unwrap().len() + two["columns"].as_array().unwrap().len(),
+        7
+    );
 }
 
 #[tokio::test]
@@ -217,7 +227,8 @@ async fn bindings_that_a_change_answers_together_come_in_one_message() {
     let bindings = client.subscribe("room", wishes).await;
     database.execute("insert into notes values (1, 'a'); update notes set body = 'b'").await;
     let mut ids = async || {
-        let mut ids = client.expect("postgres_changes").await.payload["ids"].as_array().unwrap().clone();
+        let mut ids =
+            client.expect("postgres_changes").await.payload["ids"].as_array().unwrap().clone();
         ids.sort_by_key(Value::as_u64);
         ids
     };
@@ -239,7 +250,8 @@ async fn a_generated_column_is_present() {
     )
     .await;
     let relay = Relay::start(&database).await;
-    let wishes = json!([{ "event": "*", "schema": "public", "table": "sums", "filter": "twice=gte.4" }]);
+    let wishes =
+        json!([{ "event": "*", "schema": "public", "table": "sums", "filter": "twice=gte.4" }]);
     let mut client = watch(&relay, wishes).await;
     database.execute("insert into sums values (1, 1), (2, 2)").await;
     let data = client.change().await;

@@ -17,7 +17,9 @@ async fn database(cluster: &Cluster) -> Database {
 
 async fn watch(relay: &Relay) -> Client {
     let mut client = Client::connect(relay, &token("anon", &json!({}))).await;
-    client.subscribe("room", json!([{ "event": "*", "schema": "public", "table": "events" }])).await;
+    client
+        .subscribe("room", json!([{ "event": "*", "schema": "public", "table": "events" }]))
+        .await;
     client
 }
 
@@ -65,13 +67,18 @@ async fn everything_written_after_subscribed_arrives() {
         database.execute(&format!("insert into events (step) values ({step})")).await;
         let received = client.expect("postgres_changes").await;
         assert_eq!(received.payload["data"]["record"]["step"], step);
-        let reference = client.push(&json!("1"), &format!("realtime:{room}"), "phx_leave", json!({})).await;
+        let reference =
+            client.push(&json!("1"), &format!("realtime:{room}"), "phx_leave", json!({})).await;
         client.reply(&reference).await;
     }
 }
 
 /// Writers that commit one row per transaction until told to stop; each answers how many it committed.
-async fn write_while<F: Future<Output = ()>>(database: &Database, writers: usize, fault: F) -> Vec<usize> {
+async fn write_while<F: Future<Output = ()>>(
+    database: &Database,
+    writers: usize,
+    fault: F,
+) -> Vec<usize> {
     let (stop, _) = tokio::sync::watch::channel(false);
     let mut tasks = Vec::new();
     for writer in 0..writers {
@@ -144,7 +151,10 @@ async fn a_restart_of_postgres_loses_and_repeats_nothing() {
     for mode in ["fast", "immediate", "fast"] {
         let writer = first.connect().await;
         for _ in 0..20 {
-            writer.batch_execute(&format!("insert into events (step) values ({step})")).await.unwrap();
+            writer
+                .batch_execute(&format!("insert into events (step) values ({step})"))
+                .await
+                .unwrap();
             step += 1;
         }
         drop(writer);
@@ -166,7 +176,8 @@ async fn a_relay_started_before_postgres_waits_for_it() {
     cluster.stop("fast");
     let mut relay = Relay::prepare(&database, &[]);
     relay.launch();
-    until("the relay to answer", || async { crate::support::relay::get(relay.port(), "/healthz") }).await;
+    until("the relay to answer", || async { crate::support::relay::get(relay.port(), "/healthz") })
+        .await;
     let (status, body) = relay.get("/readyz");
     assert_eq!(status, 503, "{body}");
     assert!(body.contains("127.0.0.1"), "{body}");

@@ -54,9 +54,13 @@ async fn a_row_reaches_only_those_whose_claims_satisfy_the_policy() {
     let mut two = watch(&relay, &token_of(TWO)).await;
     let mut anon = watch(&relay, &token("anon", &json!({}))).await;
     let mut service = watch(&relay, &token("service_role", &json!({}))).await;
-    database.execute(&format!("insert into notes values (1, '{ONE}', 'mine'), (2, '{TWO}', 'theirs')")).await;
+    database
+        .execute(&format!("insert into notes values (1, '{ONE}', 'mine'), (2, '{TWO}', 'theirs')"))
+        .await;
     let seen = sentinel(&database, &mut [&mut one, &mut two, &mut anon, &mut service]).await;
-    let ids = |changes: &[Value]| changes.iter().map(|data| data["record"]["id"].to_string()).collect::<Vec<_>>();
+    let ids = |changes: &[Value]| {
+        changes.iter().map(|data| data["record"]["id"].to_string()).collect::<Vec<_>>()
+    };
     assert_eq!(ids(&seen[0]), ["1"]);
     assert_eq!(ids(&seen[1]), ["2"]);
     assert!(seen[2].is_empty());
@@ -102,7 +106,8 @@ async fn deletes_under(mode: &str) -> [Vec<Value>; 3] {
     let mut anon = watch(&relay, &token("anon", &json!({}))).await;
     database.execute("delete from notes").await;
     let seen = sentinel(&database, &mut [&mut one, &mut two, &mut anon]).await;
-    let old = |changes: &Vec<Value>| changes.iter().map(|data| data["old_record"].clone()).collect();
+    let old =
+        |changes: &Vec<Value>| changes.iter().map(|data| data["old_record"].clone()).collect();
     [old(&seen[0]), old(&seen[1]), old(&seen[2])]
 }
 
@@ -148,7 +153,9 @@ async fn a_refreshed_token_changes_what_is_seen_and_keeps_the_order() {
     client.push(&json!("1"), "realtime:room", "access_token", refresh).await;
     let system = client.expect("system").await;
     assert_eq!(system.payload["message"], "Subscribed to PostgreSQL");
-    database.execute(&format!("insert into notes values (2, '{ONE}', 'x'), (3, '{TWO}', 'x')")).await;
+    database
+        .execute(&format!("insert into notes values (2, '{ONE}', 'x'), (3, '{TWO}', 'x')"))
+        .await;
     let seen = sentinel(&database, &mut [&mut client]).await;
     assert_eq!(seen[0].len(), 1);
     assert_eq!(seen[0][0]["record"]["id"], 3);
@@ -172,8 +179,12 @@ async fn a_policy_that_fails_harms_only_its_principal() {
     let seen = sentinel(&database, &mut [&mut broken, &mut fine]).await;
     assert!(seen[0].is_empty());
     assert_eq!(seen[1].len(), 3);
-    let told: Vec<_> = broken.flush().await.into_iter().filter(|message| message.event == "system").collect();
-    assert!(!told.is_empty() && told.iter().all(|message| message.payload["status"] == "error"), "{told:?}");
+    let told: Vec<_> =
+        broken.flush().await.into_iter().filter(|message| message.event == "system").collect();
+    assert!(
+        !told.is_empty() && told.iter().all(|message| message.payload["status"] == "error"),
+        "{told:?}"
+    );
     let text = told[0].payload["message"].as_str().unwrap();
     assert!(text.contains("public.notes") && text.contains("22012"), "{text}");
     assert!(relay.metric("relay_withheld_total{reason=\"check_failed\"}") >= 3.0);
@@ -219,7 +230,8 @@ async fn a_custom_role_works_when_it_is_allowed() {
     database.execute("insert into notes values (1, null, 'x'), (2, null, 'custom')").await;
     let seen = sentinel(&database, &mut [&mut custom]).await;
     assert_eq!(seen[0].len(), 1);
-    let refused = Client::try_connect(&relay, &format!("apikey={}&vsn=2.0.0", token_of(ONE)), "2.0.0").await;
+    let refused =
+        Client::try_connect(&relay, &format!("apikey={}&vsn=2.0.0", token_of(ONE)), "2.0.0").await;
     assert!(refused.is_err());
 }
 
@@ -246,7 +258,9 @@ async fn a_commit_held_back_by_synchronous_replication_is_judged_once_it_is_visi
         (set.get::<_, String>(0) == "ghost").then_some(())
     })
     .await;
-    let write = format!("begin; insert into members values ('{ONE}'); insert into notes values (1, '{ONE}', 'x'); commit");
+    let write = format!(
+        "begin; insert into members values ('{ONE}'); insert into notes values (1, '{ONE}', 'x'); commit"
+    );
     let held = tokio::spawn(async move { writer.batch_execute(&write).await });
     until("the relay to have judged and waited", || async {
         (relay.metric("relay_check_waits_total") > 0.0).then_some(())
