@@ -21,7 +21,7 @@
 --   Supabase                 alter role relay with replication;           as postgres
 --                            wal_level is logical already. Connect directly (port 5432), not through the pooler.
 --   Neon                     alter role relay with replication;           as a member of neon_superuser
---                            wal_level: switch logical replication on in the project's settings. Use the direct host name, without -pooler.
+--                            wal_level: logical replication, in the project's settings. Use the host name without -pooler.
 
 begin;
 
@@ -61,13 +61,18 @@ begin
     from pg_roles r
     where r.rolname in ('anon', 'authenticated', 'service_role')
       and not exists (
-        select from pg_auth_members m where m.roleid = r.oid and m.member = (select o.oid from pg_roles o where o.rolname = 'relay'))
+        select
+        from pg_auth_members m
+        join pg_roles o on o.oid = m.member and o.rolname = 'relay'
+        where m.roleid = r.oid)
     order by r.rolname
   loop
     execute format('grant %I to relay%s', api_role, how);
   end loop;
 
-  if exists (select from pg_roles r where r.rolname = 'rds_replication') and not pg_has_role('relay', 'rds_replication', 'member') then
+  if exists (
+    select from pg_roles r where r.rolname = 'rds_replication' and not pg_has_role('relay', r.oid, 'member'))
+  then
     execute 'grant rds_replication to relay' || case how when '' then '' else ' with inherit true' end;
   end if;
 
@@ -103,7 +108,8 @@ with fact as (
 verdict as (
   select f.*, array_remove(array[
     case when not f.may_stream then 'no right to replicate: see the list of services at the top of this file' end,
-    case when f.may_become = '{}' then 'none of anon, authenticated and service_role exists: run SUPABASE_COMPAT.sql, then this file again' end,
+    case when f.may_become = '{}'
+      then 'anon, authenticated and service_role do not exist: run SUPABASE_COMPAT.sql, then this file again' end,
     case when f.rolsuper then 'more than it needs: alter role relay nosuperuser' end,
     case when f.rolbypassrls then 'more than it needs: alter role relay nobypassrls' end,
     case when f.rolcreaterole then 'more than it needs: alter role relay nocreaterole' end,
