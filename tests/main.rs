@@ -4,5 +4,14 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test fails by panicking"
+    clippy::disallowed_methods,
+    unreachable_pub,
+    missing_docs,
+    dead_code,
+    reason = "a test fails by panicking, brings its own clock, and shares a harness wider than one test"
 )]
+
+mod support;
+
+// The harness itself: a cluster starts, a database is empty.
+mod harness;

@@ -118,3 +118,35 @@ pub struct Limits {
     /// Bytes of one row's JSON before it is cut to its small columns.
     pub record: usize,
 }
+
+/// A setting that cannot be meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nonsense {
+    /// The dotted key, e.g. `http.listen`; empty for the file as a whole.
+    pub key: String,
+    /// What is wrong, and what to write instead.
+    pub reason: String,
+}
+
+impl std::fmt::Display for Nonsense {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.key, self.reason)
+    }
+}
+
+/// Where each value came from.
+#[derive(Clone, Debug, Default)]
+pub struct Origins {}
+
+impl Config {
+    /// Reads the file, then the environment, then says what it means.
+    ///
+    /// # Errors
+    /// Every setting that cannot be meant.
+    pub fn load(
+        _path: Option<&std::path::Path>,
+        _env: &impl Fn(&str) -> Option<String>,
+    ) -> Result<(Self, Origins), Vec<Nonsense>> {
+        todo!()
+    }
+}

@@ -1,0 +1,195 @@
+//! A WebSocket client that reads like a script: join, write, expect.
+
+use std::collections::VecDeque;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+use super::{PATIENCE, Relay};
+
+/// One message from the relay, whatever the serializer.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// `join_ref`; null on vsn 1.
+    pub join_ref: Value,
+    /// `ref`.
+    pub reference: Value,
+    /// The topic.
+    pub topic: String,
+    /// The event.
+    pub event: String,
+    /// The payload.
+    pub payload: Value,
+}
+
+/// A client on vsn 2.0.0 or 1.0.0.
+#[derive(Debug)]
+pub struct Client {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    version: &'static str,
+    next_ref: u64,
+    waiting: VecDeque<Received>,
+}
+
+impl Client {
+    /// Connects with `token`, vsn 2.0.0.
+    pub async fn connect(relay: &Relay, token: &str) -> Self {
+        Self::connect_as(relay, token, "2.0.0").await
+    }
+
+    /// Connects with a serializer of choice.
+    pub async fn connect_as(relay: &Relay, token: &str, version: &'static str) -> Self {
+        Self::try_connect(relay, &format!("apikey={token}&vsn={version}"), version).await.unwrap()
+    }
+
+    /// Connects with a query string of one's own.
+    pub async fn try_connect(
+        relay: &Relay,
+        query: &str,
+        version: &'static str,
+    ) -> Result<Self, tungstenite::Error> {
+        let url = format!("ws://127.0.0.1:{}/realtime/v1/websocket?{query}", relay.port());
+        let (socket, _) = tokio_tungstenite::connect_async(url).await?;
+        Ok(Self { socket, version, next_ref: 1, waiting: VecDeque::new() })
+    }
+
+    /// Sends a message and returns its ref.
+    pub async fn push(
+        &mut self,
+        join_ref: &Value,
+        topic: &str,
+        event: &str,
+        payload: Value,
+    ) -> String {
+        let reference = self.next_ref.to_string();
+        self.next_ref += 1;
+        let text = if self.version == "1.0.0" {
+            json!({ "topic": topic, "event": event, "payload": payload, "ref": reference, "join_ref": join_ref })
+        } else {
+            json!([join_ref, reference, topic, event, payload])
+        };
+        self.send_text(&text.to_string()).await;
+        reference
+    }
+
+    /// Sends a text frame as it is.
+    pub async fn send_text(&mut self, text: &str) {
+        self.send(Message::Text(text.into())).await;
+    }
+
+    /// Sends any WebSocket message.
+    pub async fn send(&mut self, message: Message) {
+        self.socket.send(message).await.unwrap();
+    }
+
+    /// Joins `realtime:{name}` with these `postgres_changes`, waits for the ok reply and for "Subscribed to
+    /// PostgreSQL", and returns the reply's `postgres_changes`.
+    pub async fn subscribe(&mut self, name: &str, wishes: Value) -> Value {
+        let bindings = self.join(name, json!({ "config": { "postgres_changes": wishes } })).await;
+        let system = self.expect("system").await;
+        assert_eq!(system.payload["status"], "ok", "{system:?}");
+        bindings["response"]["postgres_changes"].clone()
+    }
+
+    /// Joins `realtime:{name}` and returns the reply's payload.
+    pub async fn join(&mut self, name: &str, payload: Value) -> Value {
+        let topic = format!("realtime:{name}");
+        let join_ref = json!(self.next_ref.to_string());
+        let reference = self.push(&join_ref, &topic, "phx_join", payload).await;
+        self.reply(&reference).await.payload
+    }
+
+    /// The reply to `reference`.
+    pub async fn reply(&mut self, reference: &str) -> Received {
+        self.find(&format!("the reply to {reference}"), |received| {
+            received.event == "phx_reply" && received.reference == *reference
+        })
+        .await
+    }
+
+    /// The next message with this event; others wait their turn.
+    pub async fn expect(&mut self, event: &str) -> Received {
+        self.find(event, |received| received.event == event).await
+    }
+
+    /// The next row change: the payload's `data`.
+    pub async fn change(&mut self) -> Value {
+        self.expect("postgres_changes").await.payload["data"].take()
+    }
+
+    /// The next message that fits; messages before it wait their turn.
+    pub async fn find(&mut self, what: &str, fits: impl Fn(&Received) -> bool) -> Received {
+        if let Some(place) = self.waiting.iter().position(&fits) {
+            return self.waiting.remove(place).unwrap();
+        }
+        loop {
+            let next = tokio::time::timeout(PATIENCE, self.receive()).await;
+            let Ok(Some(received)) = next else {
+                panic!("waited in vain for {what}: {next:?}; had {:?}", self.waiting);
+            };
+            if fits(&received) {
+                return received;
+            }
+            self.waiting.push_back(received);
+        }
+    }
+
+    /// Everything that arrives until a heartbeat sent now is answered: what was on its way before.
+    pub async fn flush(&mut self) -> Vec<Received> {
+        let reference = self.push(&Value::Null, "phoenix", "heartbeat", json!({})).await;
+        self.reply(&reference).await;
+        self.waiting.drain(..).collect()
+    }
+
+    /// The close code, reading past everything else; `None` when the connection just ended.
+    pub async fn closed(&mut self) -> Option<u16> {
+        let closing = async {
+            while let Some(Ok(message)) = self.socket.next().await {
+                if let Message::Close(frame) = message {
+                    return frame.map(|frame| frame.code.into());
+                }
+            }
+            None
+        };
+        tokio::time::timeout(PATIENCE, closing).await.expect("the socket stays open")
+    }
+
+    /// The next message; `None` at the end. Cancel-safe.
+    pub async fn receive(&mut self) -> Option<Received> {
+        loop {
+            match self.socket.next().await?.ok()? {
+                Message::Text(text) => return Some(self.parse(&text)),
+                Message::Close(_) => return None,
+                Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
+            }
+        }
+    }
+
+    fn parse(&self, text: &str) -> Received {
+        let mut value: Value = serde_json::from_str(text).unwrap();
+        let text_of = |value: &Value| value.as_str().unwrap().to_owned();
+        if self.version == "1.0.0" {
+            let keys: Vec<_> = value.as_object().unwrap().keys().map(String::as_str).collect();
+            assert_eq!(keys, ["event", "payload", "ref", "topic"]);
+            Received {
+                join_ref: Value::Null,
+                reference: value["ref"].take(),
+                topic: text_of(&value["topic"]),
+                event: text_of(&value["event"]),
+                payload: value["payload"].take(),
+            }
+        } else {
+            assert_eq!(value.as_array().map(Vec::len), Some(5), "{text}");
+            Received {
+                join_ref: value[0].take(),
+                reference: value[1].take(),
+                topic: text_of(&value[2]),
+                event: text_of(&value[3]),
+                payload: value[4].take(),
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! A database of the test's own, and a connection to write with.
+
+use tokio_postgres::{Client, NoTls, Row};
+
+use super::cluster::SUPERUSER;
+use super::{Cluster, unique};
+
+/// An empty database on a cluster, with a superuser's connection.
+#[derive(Debug)]
+pub struct Database {
+    /// Its name; unique in the test process, and so is the slot named after it.
+    pub name: String,
+    /// The superuser's connection string.
+    pub url: String,
+    port: u16,
+    client: Client,
+}
+
+impl Database {
+    /// Creates it.
+    pub async fn create(cluster: &Cluster) -> Self {
+        let name = unique("test");
+        let admin = connect(&cluster.url(SUPERUSER, "postgres")).await;
+        admin.batch_execute(&format!("create database {name} template template0")).await.unwrap();
+        let url = cluster.url(SUPERUSER, &name);
+        let client = connect(&url).await;
+        Self { name, url, port: cluster.port(), client }
+    }
+
+    /// A connection string for another role.
+    pub fn url_as(&self, user: &str) -> String {
+        format!("postgres://{user}@127.0.0.1:{}/{}", self.port, self.name)
+    }
+
+    /// A slot name no other database's tests use.
+    pub fn slot(&self) -> String {
+        format!("slot_{}", self.name)
+    }
+
+    /// The superuser's connection.
+    pub const fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Another connection of the superuser.
+    pub async fn connect(&self) -> Client {
+        connect(&self.url).await
+    }
+
+    /// Another connection as `user`.
+    pub async fn connect_as(&self, user: &str) -> Client {
+        connect(&self.url_as(user)).await
+    }
+
+    /// Runs statements.
+    pub async fn execute(&self, sql: &str) {
+        if let Err(error) = self.client.batch_execute(sql).await {
+            panic!("{error:?}\nin {sql}");
+        }
+    }
+
+    /// Runs one query.
+    pub async fn query(&self, sql: &str) -> Vec<Row> {
+        self.client.query(sql, &[]).await.unwrap_or_else(|error| panic!("{error:?}\nin {sql}"))
+    }
+
+    /// The one text a query answers.
+    pub async fn text(&self, sql: &str) -> String {
+        self.query(sql).await[0].get(0)
+    }
+
+    /// Creates the API roles where the cluster lacks them, `auth.uid()` and friends, the publication, and a role
+    /// `relay` that may do what the shipped SQL lets it. Roles belong to the cluster: safe to call side by side.
+    pub async fn with_roles(self) -> Self {
+        self.execute(include_str!("roles.sql")).await;
+        self
+    }
+}
+
+/// A plain connection, driven in the background until dropped.
+pub async fn connect(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    tokio::spawn(async move {
+        // Tests kill servers on purpose; the client notices by itself.
+        let _ = connection.await;
+    });
+    client
+}

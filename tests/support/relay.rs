@@ -1,0 +1,195 @@
+//! The built relay, as a process.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use jsonwebtoken::{EncodingKey, Header};
+use serde_json::{Value, json};
+
+use super::{Database, PATIENCE, free_port, unique, until};
+
+/// The secret every test relay verifies tokens with.
+pub const SECRET: &str = "a-secret-for-tests-of-at-least-thirty-two-bytes";
+
+/// A running relay. Killed when dropped; its log is printed when the test fails.
+#[derive(Debug)]
+pub struct Relay {
+    port: u16,
+    environment: BTreeMap<String, String>,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+impl Relay {
+    /// Starts a relay on `database`, as the role `relay`, and waits until it streams.
+    pub async fn start(database: &Database) -> Self {
+        Self::start_with(database, &[]).await
+    }
+
+    /// The same with `RELAY_…` variables on top, such as `("RELAY_REALTIME__DELETES", "strict")`.
+    pub async fn start_with(database: &Database, environment: &[(&str, &str)]) -> Self {
+        let mut relay = Self::prepare(database, environment);
+        relay.launch();
+        relay.ready().await;
+        relay
+    }
+
+    /// A relay that is configured but not running.
+    pub fn prepare(database: &Database, environment: &[(&str, &str)]) -> Self {
+        let port = free_port();
+        let log = std::env::temp_dir().join(unique(&format!("relay-log-{}", std::process::id())));
+        let mut variables = BTreeMap::from([
+            ("RELAY_HTTP__LISTEN".to_owned(), format!("127.0.0.1:{port}")),
+            ("RELAY_POSTGRES__URL".to_owned(), database.url_as("relay")),
+            ("RELAY_POSTGRES__SLOT".to_owned(), database.slot()),
+            ("RELAY_AUTH__JWT_SECRET".to_owned(), SECRET.to_owned()),
+            ("RUST_LOG".to_owned(), "relay=debug".to_owned()),
+        ]);
+        variables.extend(environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+        Self { port, environment: variables, log, child: None }
+    }
+
+    /// Starts the process without waiting for it.
+    pub fn launch(&mut self) {
+        let open =
+            || std::fs::OpenOptions::new().create(true).append(true).open(&self.log).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_relay"))
+            .arg("run")
+            .envs(&self.environment)
+            .env_remove("DATABASE_URL")
+            .current_dir(std::env::temp_dir())
+            .stdin(Stdio::null())
+            .stdout(open())
+            .stderr(open())
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+    }
+
+    /// Waits until `/readyz` says it streams.
+    pub async fn ready(&mut self) {
+        let exited = self.child.as_mut().and_then(|child| child.try_wait().unwrap());
+        assert!(exited.is_none(), "the relay exited: {exited:?}\n{}", self.log_text());
+        let port = self.port;
+        until("the relay to be ready", || async move {
+            get(port, "/readyz").filter(|(status, _)| *status == 200)
+        })
+        .await;
+    }
+
+    /// Kills it as the system would (SIGKILL).
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Asks it to stop (SIGTERM) and waits for its exit code.
+    pub async fn terminate(&mut self) -> Option<i32> {
+        self.signal("TERM");
+        let child = self.child.as_mut().unwrap();
+        let status =
+            until("the relay to exit", || std::future::ready(child.try_wait().unwrap())).await;
+        self.child = None;
+        status.code()
+    }
+
+    /// Sends a signal by name.
+    pub fn signal(&self, name: &str) {
+        let pid = self.pid().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
+    /// Starts it again on the same port and waits until it streams.
+    pub async fn restart(&mut self) {
+        self.kill();
+        self.launch();
+        self.ready().await;
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    /// Its port on 127.0.0.1.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its address for SDKs: they append `/websocket`.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Everything it has logged.
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Status and body of a GET.
+    pub fn get(&self, path: &str) -> (u16, String) {
+        get(self.port, path).expect("the relay does not answer")
+    }
+
+    /// The value of a metric's first sample line that starts with `name`.
+    pub fn metric(&self, name: &str) -> f64 {
+        let (_, text) = self.get("/metrics");
+        let line = text.lines().find(|line| line.starts_with(name));
+        line.and_then(|line| line.rsplit(' ').next()).map_or(0.0, |value| value.parse().unwrap())
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("---- log of the relay ----\n{}", self.log_text());
+        }
+        let _ = std::fs::remove_file(&self.log);
+    }
+}
+
+/// A GET without a library: status and body, `None` when nobody answers.
+pub fn get(port: u16, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let status = answer.get(9..12)?.parse().ok()?;
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    Some((status, body.to_owned()))
+}
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// A token for `role` with an hour to live and further claims on top.
+pub fn token(role: &str, further: &Value) -> String {
+    let mut claims = json!({ "role": role, "exp": now() + 3600 });
+    let map = claims.as_object_mut().unwrap();
+    map.extend(further.as_object().cloned().unwrap_or_default());
+    sign(&claims)
+}
+
+/// A token with exactly these claims, signed with [`SECRET`].
+pub fn sign(claims: &Value) -> String {
+    jsonwebtoken::encode(&Header::default(), claims, &EncodingKey::from_secret(SECRET.as_bytes()))
+        .unwrap()
+}
+
+/// A token for the user `sub`.
+pub fn token_of(sub: &str) -> String {
+    token("authenticated", &json!({ "sub": sub }))
+}
+
+/// How long to watch for something that must not come, after something that must has come.
+pub const QUIET: Duration = Duration::from_millis(300);
