@@ -15,3 +15,5 @@ mod support;
 
 // The harness itself: a cluster starts, a database is empty.
 mod harness;
+// Every type's text becomes the JSON that Postgres itself would make of it.
+mod rendering;

@@ -1,6 +1,6 @@
 //! A row as JSON text, straight from Postgres' text form, once per change and column set.
 //!
-//! Promises: what comes out is always valid JSON; a value reads as `to_jsonb` would write it, but for two old habits
+//! Promises: what comes out is always valid JSON; a value reads as `to_json` would write it, but for two old habits
 //! clients rely on, which hold for a column's own type only, not inside arrays, composites and domains:
 //!
 //! - `bytea` loses its `\x`: `"0102ff"`;
@@ -98,7 +98,7 @@ fn push_placed(out: &mut String, sql_type: &SqlType, text: &str, place: Place) {
         Kind::Timestamp => scalar::push_timestamp(out, text),
         Kind::TimestampTz => scalar::push_timestamptz(out, text),
         Kind::Date | Kind::Uuid | Kind::Text | Kind::BlankPadded | Kind::Enum(_) | Kind::Other => {
-            push_string(out, text)
+            push_string(out, text);
         }
         Kind::Domain(base) => push_placed(out, base, text, Place::Inside),
         Kind::Array(element) => or_string(out, text, |out| nested::array(out, element, text)),
