@@ -18,3 +18,5 @@ mod harness;
 
 // A configuration that cannot be meant says which key, why, and what to write instead.
 mod config;
+// Every type's text becomes the JSON that Postgres itself would make of it.
+mod rendering;
