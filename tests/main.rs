@@ -15,3 +15,6 @@ mod support;
 
 // The harness itself: a cluster starts, a database is empty.
 mod harness;
+
+// The shipped SQL, as psql shows it.
+mod sql;
