@@ -18,3 +18,6 @@ mod harness;
 
 // The shipped SQL, as psql shows it.
 mod sql;
+
+// The floors of the house, and what its files may not hold.
+mod layers;
