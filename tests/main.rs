@@ -20,3 +20,8 @@ mod harness;
 mod config;
 // Every type's text becomes the JSON that Postgres itself would make of it.
 mod rendering;
+// The shipped SQL, as psql shows it.
+mod sql;
+
+// The floors of the house, and what its files may not hold.
+mod layers;
