@@ -15,3 +15,6 @@ mod support;
 
 // The harness itself: a cluster starts, a database is empty.
 mod harness;
+
+// A configuration that cannot be meant says which key, why, and what to write instead.
+mod config;
