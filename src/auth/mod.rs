@@ -1,4 +1,12 @@
 //! Who may: tokens to principals, and principals to rows.
 
+mod jwks;
+mod keys;
 pub mod token;
+mod token_cache;
+mod token_claims;
+mod token_fetch;
+mod token_keyring;
+mod token_parse;
+mod token_refusal;
 pub mod visibility;
