@@ -185,7 +185,7 @@ fn whereto(args: &Args, globals: &Globals) -> Result<(Address, Credential), Erro
         let address = given.map_or_else(|| Address::parse(&demo.address), Ok)?;
         return Ok((address, Credential::Minted { secret: demo.jwt_secret }));
     }
-    let (config, _) = globals.load()?;
+    let config = globals.load()?;
     let secret = config.auth.jwt_secret.ok_or_else(|| {
         let context =
             "auth.jwt_secret is not set, so no token can be minted; pass one with --token";
