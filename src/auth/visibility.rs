@@ -29,6 +29,43 @@ pub enum Question {
     },
 }
 
+impl Question {
+    /// How many rows or values it asks about.
+    pub const fn len(&self) -> usize {
+        match self {
+            Self::Readable { rows, .. } => rows.len(),
+            Self::Passes { values, .. } => values.len(),
+        }
+    }
+
+    /// Whether it asks about nothing.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The same question about each row or value alone.
+    pub fn split(self) -> Vec<Self> {
+        match self {
+            Self::Readable { table, policy, rows } => {
+                let alone = |row| Self::Readable {
+                    table: Arc::clone(&table),
+                    policy: Arc::clone(&policy),
+                    rows: vec![row],
+                };
+                rows.into_iter().map(alone).collect()
+            }
+            Self::Passes { condition, type_oid, values } => {
+                let alone = |value| Self::Passes {
+                    condition: condition.clone(),
+                    type_oid,
+                    values: vec![value],
+                };
+                values.into_iter().map(alone).collect()
+            }
+        }
+    }
+}
+
 /// One row to be judged.
 #[derive(Clone, Debug)]
 pub struct Asked {

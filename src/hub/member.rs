@@ -44,6 +44,7 @@ pub struct Member {
     pub outbox: Arc<Outbox>,
     principal: Mutex<Arc<Principal>>,
     gone: AtomicBool,
+    troubled: AtomicBool,
 }
 
 impl Member {
@@ -57,7 +58,16 @@ impl Member {
         principal: Arc<Principal>,
     ) -> Self {
         let principal = Mutex::new(principal);
-        Self { id, topic, join_ref, dialect, outbox, principal, gone: AtomicBool::new(false) }
+        Self {
+            id,
+            topic,
+            join_ref,
+            dialect,
+            outbox,
+            principal,
+            gone: AtomicBool::new(false),
+            troubled: AtomicBool::new(false),
+        }
     }
 
     /// Who it acts for now.
@@ -78,6 +88,18 @@ impl Member {
     /// Whether it left.
     pub fn is_gone(&self) -> bool {
         self.gone.load(Ordering::Acquire)
+    }
+
+    /// Whether rows are withheld from it as of now and it was not told yet.
+    pub fn is_new_trouble(&self) -> bool {
+        !self.troubled.swap(true, Ordering::Relaxed)
+    }
+
+    /// Rows are judged again: the next trouble is news.
+    pub fn trouble_is_over(&self) {
+        if self.troubled.load(Ordering::Relaxed) {
+            self.troubled.store(false, Ordering::Relaxed);
+        }
     }
 
     /// Queues a frame unless the member left.

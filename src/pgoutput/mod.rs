@@ -1,11 +1,25 @@
 //! pgoutput: bytes of the WAL → committed transactions. Pure, total, zero-copy.
+//!
+//! Promises: no input can panic; only committed transactions come out, whole, their changes in decode order; a cell
+//! is a slice of the bytes it arrived in and is valid UTF-8. A database without an encoding (`SQL_ASCII`) can hold
+//! text that is not UTF-8: such text is replaced (U+FFFD) and counted, because one odd byte must not stop the stream.
+//!
+//! Spoken: protocol version 1, text format. Not here: sockets, slots, and what to confirm when.
 
-use std::sync::Arc;
+mod assembler;
+#[cfg(test)]
+mod golden;
+mod message;
+mod reader;
+#[cfg(test)]
+mod totality;
+mod wal;
 
-use bytes::Bytes;
+use std::error::Error;
+use std::fmt;
 
-use crate::model::time::PgTime;
-use crate::model::{Lsn, Transaction};
+pub use assembler::Assembler;
+pub use wal::{Envelope, status_update};
 
 /// Bytes that are not what the protocol says, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,63 +28,28 @@ pub struct Malformed {
     pub field: &'static str,
     /// What was wrong with it, without its contents.
     pub problem: &'static str,
+    /// The tag that was not expected, when it was a tag. Tags are the protocol's letters, never a value's.
+    pub tag: Option<u8>,
 }
 
-/// The payload of one CopyData on a replication connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Envelope {
-    /// A piece of the logical stream. Its own positions are not trustworthy (0/0 before a Relation).
-    Data(Bytes),
-    /// The server is alive.
-    Keepalive {
-        /// End of WAL on the server.
-        wal_end: Lsn,
-        /// It wants a status update now.
-        reply_requested: bool,
-    },
-}
+impl Malformed {
+    pub(crate) const fn new(field: &'static str, problem: &'static str) -> Self {
+        Self { field, problem, tag: None }
+    }
 
-impl Envelope {
-    /// Decodes `w` and `k`.
-    ///
-    /// # Errors
-    /// Names the field that does not fit.
-    pub fn decode(_payload: Bytes) -> Result<Self, Malformed> {
-        todo!()
+    pub(crate) const fn tag(field: &'static str, problem: &'static str, tag: u8) -> Self {
+        Self { field, problem, tag: Some(tag) }
     }
 }
 
-/// Encodes a standby status update (`r`), the payload of one CopyData.
-pub fn status_update(_received: Lsn, _flushed: Lsn, _applied: Lsn, _now: PgTime) -> Bytes {
-    todo!()
-}
-
-/// Begin … Commit → [`Transaction`]; remembers relations for one session.
-#[derive(Debug)]
-pub struct Assembler {}
-
-impl Assembler {
-    /// `max_transaction_bytes` bounds the values held for one transaction; above it the transaction comes out
-    /// empty and marked oversized. `generation` continues the count of relation descriptions over sessions.
-    pub fn new(_max_transaction_bytes: usize, _generation: u64) -> Self {
-        todo!()
-    }
-
-    /// Takes one logical message; a transaction comes out at its Commit.
-    ///
-    /// # Errors
-    /// Names the field that does not fit, or a message out of order.
-    pub fn push(&mut self, _message: Bytes) -> Result<Option<Arc<Transaction>>, Malformed> {
-        todo!()
-    }
-
-    /// Whether a transaction is open (an idle keepalive may not be confirmed then).
-    pub fn in_transaction(&self) -> bool {
-        todo!()
-    }
-
-    /// The count of relation descriptions so far, for the next session.
-    pub fn generation(&self) -> u64 {
-        todo!()
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.field, self.problem)?;
+        match self.tag {
+            Some(tag) => write!(f, " '{}'", tag.escape_ascii()),
+            None => Ok(()),
+        }
     }
 }
+
+impl Error for Malformed {}

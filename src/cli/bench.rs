@@ -1,0 +1,18 @@
+//! `relay bench`.
+
+use crate::error::{Error, ErrorKind};
+
+use super::Globals;
+
+/// What `relay bench` is told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {}
+
+/// Does it.
+///
+/// # Errors
+/// Whatever ended it.
+#[allow(clippy::unused_async, reason = "every verb is called alike")]
+pub(crate) async fn run(_args: Args, _globals: &Globals) -> Result<(), Error> {
+    Err(Error::new(ErrorKind::Bug, "`relay bench` is not part of this build"))
+}

@@ -1,0 +1,34 @@
+//! The log: one line per event on standard error, as text or JSON.
+
+use tracing_subscriber::EnvFilter;
+
+use crate::error::{Error, ErrorKind};
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Starts logging.
+///
+/// # Errors
+/// `Misconfigured`: a filter that cannot be read.
+pub(super) fn start(globals: &super::Globals) -> Result<(), Error> {
+    let filter = EnvFilter::try_new(&globals.log).map_err(|cause| {
+        let context = format!("could not read the log filter {:?}", globals.log);
+        Error::new(ErrorKind::Misconfigured, context).because(cause)
+    })?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match globals.log_format {
+        Format::Text => {
+            let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            log.with_ansi(is_terminal).try_init()
+        }
+        Format::Json => log.json().flatten_event(true).try_init(),
+    };
+    started.map_err(|cause| Error::new(ErrorKind::Bug, "could not start the log").because(cause))
+}

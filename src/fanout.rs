@@ -1,1 +1,0 @@
-//! **The middle on one screen**: who asked, who may, who gets.

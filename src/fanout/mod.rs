@@ -1,0 +1,254 @@
+//! **The middle on one screen**: who asked, who may, who gets.
+//!
+//! Reads the change log in commit order. For each change the router names the bindings it answers, the members of
+//! those bindings are grouped by principal, and each principal's members get the change once its rows were judged.
+//! What needs no judging goes out at once; the rest waits in that principal's lane, in order, and holds up nobody
+//! else. Nothing here waits for a client.
+//!
+//! Promises: one channel gets its changes in commit order; a change that could not be judged is not shown, is
+//! counted, and is told to the channel; a table's JSON is written once per set of columns.
+
+mod lane;
+mod render;
+mod sighting;
+mod work;
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::auth::visibility::Visibility;
+use crate::catalog::Catalog;
+use crate::changelog::ChangeLog;
+use crate::config::Deletes;
+use crate::hub::{Hub, Notice};
+use crate::metrics::{Metrics, reason};
+use crate::model::time::PgTime;
+use crate::model::{
+    Cell, Change, Event, OldRow, Position, Relation, Row, Table, Target, Transaction,
+};
+use crate::router::Candidate;
+use crate::source::SourceState;
+
+use lane::Lanes;
+use sighting::{Layout, Sighting};
+use work::Ask;
+
+/// What the fan-out works with.
+#[derive(Clone, Debug)]
+pub struct Fanout {
+    /// Who is subscribed.
+    pub hub: Arc<Hub>,
+    /// What tables are like.
+    pub catalog: Arc<Catalog>,
+    /// Who may see rows.
+    pub visibility: Arc<Visibility>,
+    /// The life of the history being read.
+    pub source: watch::Receiver<SourceState>,
+    /// What is told of deleted rows.
+    pub deletes: Deletes,
+    /// Bytes of a row's JSON above which it is cut to its small columns.
+    pub record_limit: usize,
+    /// The wall clock.
+    pub now: fn() -> PgTime,
+    /// Counters.
+    pub metrics: Metrics,
+}
+
+/// Changes taken from the log at once, in bytes: enough to share checks, little enough to stay fair.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// How long to wait before asking an unreachable catalog again.
+const CATALOG_RETRY: Duration = Duration::from_millis(100);
+
+impl Fanout {
+    /// Delivers what the log has, for ever.
+    pub async fn run<L: ChangeLog>(self, log: Arc<L>) -> Infallible {
+        let mut layouts = HashMap::new();
+        let mut lanes = Lanes::new(self.clone());
+        loop {
+            tokio::select! {
+                batch = log.next(BATCH_BYTES) => {
+                    for transaction in &batch {
+                        self.fan_out(transaction, &mut layouts, &mut lanes).await;
+                    }
+                    lanes.pump();
+                }
+                () = lanes.turn() => {}
+            }
+        }
+    }
+
+    async fn fan_out(
+        &self,
+        transaction: &Transaction,
+        layouts: &mut HashMap<(u32, u32), Arc<Layout>>,
+        lanes: &mut Lanes,
+    ) {
+        if transaction.oversized {
+            self.announce_gap(
+                "transaction_too_large",
+                "a transaction was too large to hold in memory",
+            );
+        }
+        for (index, change) in transaction.changes.iter().enumerate() {
+            let Some((event, new, old)) = sighting::resolve(change) else { continue };
+            for (table, is_own) in self.tables(change).await {
+                if !self.hub.read().router().wants(&table.schema, &table.name) {
+                    continue;
+                }
+                let layout = layout(layouts, &change.relation, table);
+                let (new, old) = self.compute(&layout, new.clone(), old.clone()).await;
+                let sighting = Sighting {
+                    id: self.position(transaction, index),
+                    xid: transaction.xid,
+                    committed_at: transaction.committed_at,
+                    event,
+                    new,
+                    old,
+                    layout,
+                    rendered: render::Rendered::default(),
+                };
+                let asks = self.who_asked(&sighting, event, is_own);
+                if !asks.is_empty() {
+                    lanes.take(Arc::new(sighting), asks);
+                }
+            }
+        }
+    }
+
+    /// The change's own table, then the partitioned tables it belongs to.
+    async fn tables(&self, change: &Change) -> Vec<(Arc<Table>, bool)> {
+        let Some(own) = self.insist(|| self.catalog.table(&change.relation)).await else {
+            self.metrics.withheld.get_or_create(&reason("table_gone")).inc();
+            return Vec::new();
+        };
+        let mut tables = Vec::with_capacity(1 + own.ancestors.len());
+        let ancestors = own.ancestors.clone();
+        tables.push((own, true));
+        for oid in ancestors {
+            if let Some(table) = self.insist(|| self.catalog.table_by_oid(oid)).await {
+                tables.push((table, false));
+            }
+        }
+        tables
+    }
+
+    /// Asks the catalog until it answers: nothing may be shown before it is known who may see it.
+    async fn insist<F>(&self, ask: impl Fn() -> F) -> Option<Arc<Table>>
+    where
+        F: Future<Output = Result<Option<Arc<Table>>, crate::error::Error>>,
+    {
+        loop {
+            match ask().await {
+                Ok(table) => return table,
+                Err(error) => {
+                    tracing::warn!(%error, "waiting for the catalog");
+                    tokio::time::sleep(CATALOG_RETRY).await;
+                }
+            }
+        }
+    }
+
+    /// Appends the generated columns that the WAL does not carry. What cannot be computed stays absent.
+    async fn compute(
+        &self,
+        layout: &Layout,
+        new: Option<Row>,
+        old: OldRow,
+    ) -> (Option<Row>, OldRow) {
+        if layout.computed.is_empty() {
+            return (new, old);
+        }
+        let rows: Vec<&Row> = new.iter().chain(old.full()).collect();
+        let columns = layout.computed.iter().filter_map(|at| layout.table.columns.get(*at));
+        let expressions: Vec<&str> =
+            columns.filter_map(|column| column.generated.as_deref()).collect();
+        let images = rows.iter().map(|row| layout.image(row).0).collect();
+        let values = self.visibility.generate(&layout.table, &expressions, images).await.unwrap_or_else(|trouble| {
+            tracing::warn!(table = %layout.table.name, ?trouble, "could not compute generated columns");
+            self.metrics.withheld.get_or_create(&reason("generated_column")).inc();
+            Vec::new()
+        });
+        let mut values = values.into_iter();
+        let mut extend = |row: Row| {
+            let known = values.next().unwrap_or_default();
+            let cells = (0..expressions.len()).map(|at| match known.get(at) {
+                Some(Some(text)) => Cell::Text(text.clone().into()),
+                Some(None) => Cell::Null,
+                None => Cell::Unchanged,
+            });
+            Row { cells: row.cells.into_iter().chain(cells).collect() }
+        };
+        let new = new.map(&mut extend);
+        let old = match old {
+            OldRow::Full(row) => OldRow::Full(extend(row)),
+            OldRow::Key(_) | OldRow::Absent => old,
+        };
+        (new, old)
+    }
+
+    /// The members whose wishes the change answers, or may answer. A partitioned table is seen only by those who
+    /// named it: a wildcard already covers the partition.
+    fn who_asked(&self, sighting: &Sighting, event: Event, is_own: bool) -> Vec<Ask> {
+        let Some(row) = sighting.subject() else { return Vec::new() };
+        let table = sighting.table();
+        let members = self.hub.read();
+        let mut candidates: Vec<Candidate> = Vec::new();
+        let name = (&*table.schema, &*table.name);
+        members.router().candidates(name, event, &sighting.layout.relation, row, &mut candidates);
+        let mut asks = Vec::new();
+        for Candidate { binding, undecided } in candidates {
+            let Some(wish) = members.router().subscription(binding) else { continue };
+            if !is_own && !matches!(wish.target, Target::Table { .. }) {
+                continue;
+            }
+            for (member, id) in members.members(binding) {
+                let (member, wish) = (Arc::clone(member), Arc::clone(wish));
+                asks.push(Ask { member, id: *id, wish, undecided: undecided.clone() });
+            }
+        }
+        asks
+    }
+
+    fn position(&self, transaction: &Transaction, index: usize) -> Position {
+        let epoch = match &*self.source.borrow() {
+            SourceState::Streaming { epoch } => *epoch,
+            SourceState::Connecting { .. } | SourceState::Blocked { .. } => lane::NO_EPOCH,
+        };
+        Position {
+            epoch,
+            commit_lsn: transaction.commit_lsn,
+            index: u32::try_from(index).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Tells every subscriber that something it asked for may be missing.
+    fn announce_gap(&self, why: &'static str, words: &str) {
+        self.metrics.gaps.get_or_create(&reason(why)).inc();
+        tracing::error!(reason = why, "changes were lost to subscribers; they were told");
+        let message = format!("Changes may be missing: {words}. Please read the table again.");
+        let notice = Notice { extension: "postgres_changes", is_ok: false, message };
+        for member in self.hub.read().everyone() {
+            // A member that cannot be told is being closed, and learns by reconnecting.
+            let _ = member.notify(&notice);
+        }
+    }
+}
+
+fn layout(
+    layouts: &mut HashMap<(u32, u32), Arc<Layout>>,
+    relation: &Arc<Relation>,
+    table: Arc<Table>,
+) -> Arc<Layout> {
+    let key = (relation.oid, table.oid);
+    if let Some(held) = layouts.get(&key).filter(|held| held.fits(relation, &table)) {
+        return Arc::clone(held);
+    }
+    let made = Arc::new(Layout::new(relation, table));
+    layouts.insert(key, Arc::clone(&made));
+    made
+}

@@ -1,0 +1,276 @@
+//! One change as seen through one table: its own, or a partitioned table it belongs to.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::fanout::render::Rendered;
+use crate::model::time::PgTime;
+use crate::model::{
+    Cell, Change, ChangeKind, Column, Event, OldRow, Position, Relation, ReplicaIdentity, Row,
+    SqlType, Table,
+};
+use crate::rowjson;
+
+/// Which columns somebody sees, by place in the table.
+pub(super) type Mask = Arc<[bool]>;
+
+/// Columns asked for by a subscription; `None` is all.
+pub(super) type Select = Option<Arc<[Box<str>]>>;
+
+/// How the cells of a relation's rows map to the columns of a table.
+#[derive(Debug)]
+pub(super) struct Layout {
+    /// The table whose name, columns and policies apply.
+    pub(super) table: Arc<Table>,
+    /// What the row's cells are called: the relation, with computed generated columns appended.
+    pub(super) relation: Arc<Relation>,
+    /// For each table column, where its cell is.
+    pub(super) places: Box<[Option<usize>]>,
+    /// Table columns that must be computed, in the order their cells are appended.
+    pub(super) computed: Box<[usize]>,
+    generation: u64,
+    masks: Mutex<Vec<(Box<str>, Select, Mask)>>,
+}
+
+impl Layout {
+    /// Lays `table` over the rows of `relation`.
+    pub(super) fn new(relation: &Arc<Relation>, table: Arc<Table>) -> Self {
+        let mut columns = relation.columns.to_vec();
+        let mut computed = Vec::new();
+        let mut places = Vec::with_capacity(table.columns.len());
+        for (index, column) in table.columns.iter().enumerate() {
+            let mut place = relation.column(&column.name);
+            if place.is_none() && column.generated.is_some() {
+                place = Some(columns.len());
+                computed.push(index);
+                columns.push(Column {
+                    name: Arc::clone(&column.name),
+                    type_oid: column.sql_type.oid,
+                    typmod: -1,
+                    is_key: false,
+                });
+            }
+            places.push(place);
+        }
+        let extended = if computed.is_empty() {
+            Arc::clone(relation)
+        } else {
+            Arc::new(Relation { columns: columns.into(), ..Relation::clone(relation) })
+        };
+        Self {
+            table,
+            relation: extended,
+            places: places.into(),
+            computed: computed.into(),
+            generation: relation.generation,
+            masks: Mutex::default(),
+        }
+    }
+
+    /// Whether it still fits the relation and the catalog's newest word on the table.
+    pub(super) fn fits(&self, relation: &Relation, table: &Arc<Table>) -> bool {
+        self.generation == relation.generation && Arc::ptr_eq(&self.table, table)
+    }
+
+    /// The columns `role` sees of those in `select`; primary-key columns always come along.
+    pub(super) fn mask(&self, role: &str, select: &Select) -> Mask {
+        let mut masks = self.masks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((.., mask)) =
+            masks.iter().find(|(of, chosen, _)| **of == *role && chosen == select)
+        {
+            return Arc::clone(mask);
+        }
+        let access = self.table.access.get(role);
+        let sees = |name: &str, is_key: bool| {
+            let chosen =
+                select.as_ref().is_none_or(|names| is_key || names.iter().any(|n| **n == *name));
+            chosen && access.is_some_and(|access| access.columns.allow(name))
+        };
+        let columns = self.table.columns.iter();
+        let mask: Mask = columns.map(|column| sees(&column.name, column.is_primary_key)).collect();
+        masks.push((role.into(), select.clone(), Arc::clone(&mask)));
+        mask
+    }
+
+    /// The cell of table column `index` in `row`.
+    pub(super) fn cell<'a>(&self, row: &'a Row, index: usize) -> Option<&'a Cell> {
+        row.cell((*self.places.get(index)?)?)
+    }
+
+    /// The cells of `row` for the columns that `is_shown` lets through, in table order.
+    pub(super) fn cells<'a>(
+        &'a self,
+        row: &'a Row,
+        is_shown: impl Fn(usize) -> bool + 'a,
+    ) -> impl Iterator<Item = (&'a str, &'a SqlType, &'a Cell)> {
+        let columns = self.table.columns.iter().enumerate().filter(move |(at, _)| is_shown(*at));
+        columns.filter_map(move |(at, column)| {
+            Some((&*column.name, &column.sql_type, self.cell(row, at)?))
+        })
+    }
+
+    /// The image of `row` that Postgres judges, and whether values are missing from it.
+    pub(super) fn image(&self, row: &Row) -> (String, bool) {
+        let mut image = String::with_capacity(256);
+        rowjson::push_image(&mut image, self.cells(row, |_| true));
+        (image, row.cells.contains(&Cell::Unchanged))
+    }
+
+    /// Whether table column `index` is part of what a key-only old row shows.
+    pub(super) fn is_key(&self, index: usize) -> bool {
+        let Some(column) = self.table.columns.get(index) else { return false };
+        if self.relation.identity == ReplicaIdentity::Full {
+            return column.is_primary_key;
+        }
+        let place = self.places.get(index).copied().flatten();
+        let in_identity =
+            place.and_then(|place| self.relation.columns.get(place)).is_some_and(|c| c.is_key);
+        in_identity && (column.is_primary_key || !self.table.has_row_security)
+    }
+}
+
+/// One change, seen through one table.
+#[derive(Debug)]
+pub(super) struct Sighting {
+    /// Its id.
+    pub(super) id: Position,
+    /// The transaction that made it.
+    pub(super) xid: u32,
+    /// When it committed.
+    pub(super) committed_at: PgTime,
+    /// What happened.
+    pub(super) event: Event,
+    /// The row after, with what the WAL left out filled in as far as the old row knows it.
+    pub(super) new: Option<Row>,
+    /// The row before.
+    pub(super) old: OldRow,
+    /// The table it is seen through.
+    pub(super) layout: Arc<Layout>,
+    /// What was rendered so far.
+    pub(super) rendered: Rendered,
+}
+
+/// A row change with its unchanged cells resolved; `None` for changes nobody can ask for.
+pub(super) fn resolve(change: &Change) -> Option<(Event, Option<Row>, OldRow)> {
+    let event = change.event()?;
+    let (new, old) = match &change.kind {
+        ChangeKind::Insert { new } => (Some(new.clone()), OldRow::Absent),
+        ChangeKind::Update { old, new } => (Some(fill(new, old.full())), old.clone()),
+        ChangeKind::Delete { old } => (None, only_key(old, &change.relation)),
+        ChangeKind::Truncate => return None,
+    };
+    Some((event, new, old))
+}
+
+/// The new row, its unchanged cells taken from the old one.
+fn fill(new: &Row, old: Option<&Row>) -> Row {
+    if !new.cells.contains(&Cell::Unchanged) {
+        return new.clone();
+    }
+    let cells = new.cells.iter().enumerate();
+    Row {
+        cells: cells
+            .map(|(at, cell)| cell.clone().or_old(old.and_then(|old| old.cell(at))))
+            .collect(),
+    }
+}
+
+/// A key-only row says nothing of its other columns: they become absent rather than null.
+fn only_key(old: &OldRow, relation: &Relation) -> OldRow {
+    let OldRow::Key(row) = old else { return old.clone() };
+    let cells = row.cells.iter().zip(&relation.columns);
+    let known = |(cell, column): (&Cell, &Column)| {
+        if column.is_key { cell.clone() } else { Cell::Unchanged }
+    };
+    OldRow::Key(Row { cells: cells.map(known).collect() })
+}
+
+impl Sighting {
+    /// The row filters look at: the new one, or the old one of a DELETE.
+    pub(super) const fn subject(&self) -> Option<&Row> {
+        match (&self.new, &self.old) {
+            (Some(row), _) | (None, OldRow::Key(row) | OldRow::Full(row)) => Some(row),
+            (None, OldRow::Absent) => None,
+        }
+    }
+
+    /// The table it is seen through.
+    pub(super) fn table(&self) -> &Arc<Table> {
+        &self.layout.table
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::model::table::{Access, Columns, Rows, TableColumn};
+    use crate::model::{Kind, SqlType};
+
+    /// `t(id primary key, body)`, readable in full by `anon` under `rows`.
+    pub(in crate::fanout) fn table(rows: Rows, identity: ReplicaIdentity) -> Arc<Table> {
+        let column = |name: &str, is_primary_key| TableColumn {
+            name: name.into(),
+            sql_type: SqlType { oid: 25, name: "text".into(), kind: Kind::Text },
+            is_primary_key,
+            generated: None,
+        };
+        Arc::new(Table {
+            oid: 1,
+            schema: "public".into(),
+            name: "t".into(),
+            is_published: true,
+            has_row_security: rows != Rows::All,
+            identity,
+            columns: [column("id", true), column("body", false)].into(),
+            ancestors: [].into(),
+            access: [("anon".into(), Access { columns: Columns::All, rows })].into(),
+        })
+    }
+
+    pub(in crate::fanout) fn relation(identity: ReplicaIdentity) -> Arc<Relation> {
+        let column =
+            |name: &str, is_key| Column { name: name.into(), type_oid: 25, typmod: -1, is_key };
+        let is_full = identity == ReplicaIdentity::Full;
+        Arc::new(Relation {
+            oid: 1,
+            generation: 1,
+            schema: "public".into(),
+            name: "t".into(),
+            identity,
+            columns: [column("id", true), column("body", is_full)].into(),
+        })
+    }
+
+    pub(in crate::fanout) fn row<const N: usize>(cells: [&'static str; N]) -> Row {
+        Row { cells: cells.into_iter().map(|text| Cell::Text(text.into())).collect() }
+    }
+
+    #[test]
+    fn the_columns_a_key_only_row_lacks_are_absent_not_null() {
+        let key = Row { cells: [Cell::Text("1".into()), Cell::Null].into() };
+        let kind = ChangeKind::Delete { old: OldRow::Key(key) };
+        let change = Change { relation: relation(ReplicaIdentity::Default), kind };
+        let Some((Event::Delete, None, OldRow::Key(row))) = resolve(&change) else {
+            panic!("not a delete")
+        };
+        assert_eq!(*row.cells, [Cell::Text("1".into()), Cell::Unchanged]);
+    }
+
+    #[test]
+    fn an_unchanged_cell_takes_the_whole_old_rows_value() {
+        let new = Row { cells: [Cell::Text("1".into()), Cell::Unchanged].into() };
+        let kind = ChangeKind::Update { old: OldRow::Full(row(["1", "long"])), new };
+        let change = Change { relation: relation(ReplicaIdentity::Full), kind };
+        let Some((_, Some(new), _)) = resolve(&change) else { panic!("no new row") };
+        assert_eq!(new, row(["1", "long"]));
+    }
+
+    #[test]
+    fn a_mask_keeps_the_key_and_the_chosen_columns_the_role_may_read() {
+        let identity = ReplicaIdentity::Default;
+        let layout = Layout::new(&relation(identity), table(Rows::All, identity));
+        let none: Select = Some([].into());
+        assert_eq!(*layout.mask("anon", &None), [true, true]);
+        assert_eq!(*layout.mask("anon", &none), [true, false]);
+        assert_eq!(*layout.mask("stranger", &None), [false, false]);
+    }
+}
