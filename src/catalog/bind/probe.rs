@@ -93,7 +93,7 @@ async fn answer(client: &Client, asked: &[Condition]) -> Result<Answer, tokio_po
                         Err(error) => return Ok(Err(failure(chunk * AT_ONCE + place, &error))),
                     }
                 }
-                return Ok(Err(failure(chunk * AT_ONCE, &first)));
+                return Err(first);
             }
         }
     }
