@@ -5,10 +5,14 @@
 
 mod bench;
 mod check;
+mod client;
+mod cluster;
 mod config;
 mod demo;
+mod get;
 mod log;
 mod print;
+mod random;
 mod run;
 mod slot;
 mod tail;
