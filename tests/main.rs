@@ -16,6 +16,10 @@ mod support;
 // The harness itself: a cluster starts, a database is empty.
 mod harness;
 
+// A configuration that cannot be meant says which key, why, and what to write instead.
+mod config;
+// Every type's text becomes the JSON that Postgres itself would make of it.
+mod rendering;
 // The shipped SQL, as psql shows it.
 mod sql;
 

@@ -1,5 +1,7 @@
 //! `relay demo`.
 
+pub(crate) mod state;
+
 use crate::error::{Error, ErrorKind};
 
 use super::Globals;

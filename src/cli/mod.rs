@@ -5,10 +5,14 @@
 
 mod bench;
 mod check;
+mod client;
+mod cluster;
 mod config;
 mod demo;
+mod get;
 mod log;
 mod print;
+mod random;
 mod run;
 mod slot;
 mod tail;
@@ -18,7 +22,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, Nonsense, Origins};
+use crate::config::{self as settings, Config, Effective, Nonsense};
 use crate::error::{Error, ErrorKind};
 
 /// Streams committed Postgres changes to browsers over WebSockets, each row only to those who may read it.
@@ -112,12 +116,26 @@ impl Globals {
             .or_else(|| Some(PathBuf::from("relay.toml")).filter(|path| path.exists()))
     }
 
-    /// The checked configuration, and where each value came from.
+    /// What file and environment say, not yet checked.
+    ///
+    /// # Errors
+    /// `Misconfigured`: the file or a variable cannot be read.
+    pub(crate) fn effective(&self) -> Result<Effective, Error> {
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        let strangers = settings::strangers(names);
+        if !strangers.is_empty() {
+            return Err(misconfigured(&strangers));
+        }
+        Effective::read(self.file().as_deref(), &environment)
+            .map_err(|faults| misconfigured(&faults))
+    }
+
+    /// The checked configuration.
     ///
     /// # Errors
     /// `Misconfigured`, naming every setting that cannot be meant.
-    pub(crate) fn load(&self) -> Result<(Config, Origins), Error> {
-        Config::load(self.file().as_deref(), &environment).map_err(|faults| misconfigured(&faults))
+    pub(crate) fn load(&self) -> Result<Config, Error> {
+        self.effective()?.check().map_err(|faults| misconfigured(&faults))
     }
 }
 

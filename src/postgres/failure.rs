@@ -1,0 +1,119 @@
+//! Why Postgres did not do what it was asked: the connection broke, or it said no.
+
+use std::fmt;
+use std::io;
+
+use postgres_protocol::message::backend::ErrorResponseBody;
+
+use crate::error::{Error, ErrorKind};
+use fallible_iterator::FallibleIterator;
+
+/// What went wrong on a connection of our own.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The connection broke.
+    Broken(io::Error),
+    /// The server said no.
+    Refused(Refused),
+    /// The server said something that does not belong here.
+    OutOfPlace(&'static str),
+}
+
+/// An ErrorResponse, without its detail, which may quote values.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    /// SQLSTATE.
+    pub(crate) code: Box<str>,
+    /// The primary message.
+    pub(crate) message: Box<str>,
+}
+
+impl Refused {
+    pub(super) fn from_body(body: &ErrorResponseBody) -> Self {
+        let (mut code, mut message) = (Box::default(), Box::default());
+        let mut fields = body.fields();
+        while let Ok(Some(field)) = fields.next() {
+            let value = || String::from_utf8_lossy(field.value_bytes()).into();
+            match field.type_() {
+                b'C' => code = value(),
+                b'M' => message = value(),
+                _ => {}
+            }
+        }
+        Self { code, message }
+    }
+}
+
+impl Failure {
+    /// Widens it, saying what could not be done.
+    pub(crate) fn because_of(self, what: impl Into<Box<str>>) -> Error {
+        match self {
+            Self::Broken(error) => {
+                let kind = match error.kind() {
+                    io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => ErrorKind::Malformed,
+                    _ => ErrorKind::SourceUnreachable,
+                };
+                let hung_up = error.kind() == io::ErrorKind::UnexpectedEof;
+                let error = Error::new(kind, what).because(error);
+                if hung_up { Error::new(kind, "Postgres closed the connection").because(error) } else { error }
+            }
+            Self::Refused(refused) => {
+                let kind = kind(&refused.code);
+                let refused = match advice(&refused.code, &refused.message) {
+                    Some(advice) => format!("{refused}; {advice}"),
+                    None => refused.to_string(),
+                };
+                Error::new(kind, what).because(refused)
+            }
+            Self::OutOfPlace(what_came) => Error::new(ErrorKind::Malformed, what)
+                .because(format!("unexpected answer: {what_came}")),
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Broken(error)
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.message, self.code)
+    }
+}
+
+/// Where to look for the cause of a SQLSTATE: what heals by itself, and what a person must mend.
+pub(crate) fn kind(code: &str) -> ErrorKind {
+    match code {
+        "55006" => ErrorKind::SlotInUse,
+        // Query cancelled.
+        "57014" => ErrorKind::SourceUnreachable,
+        _ => match code.get(..2) {
+            // Connection trouble, resources (connections, memory, disk), operator intervention (shutdown, starting
+            // up), system and internal errors, serialization failures.
+            Some("08" | "53" | "57" | "58" | "XX" | "40") => ErrorKind::SourceUnreachable,
+            _ => ErrorKind::SourceRejected,
+        },
+    }
+}
+
+/// The statement or place that mends a refusal, where one exists.
+pub(crate) fn advice(code: &str, message: &str) -> Option<&'static str> {
+    match code {
+        "28P01" => Some("check user and password in postgres.url"),
+        "28000" if message.contains("pg_hba.conf") => {
+            Some("allow the relay's host, user and database in pg_hba.conf, then `select pg_reload_conf()`")
+        }
+        "28000" if message.contains("does not exist") => Some("create the role with RELAY_ROLE.sql"),
+        "42501" if message.contains("replication") => {
+            Some("`alter role … replication` (on managed services: grant rds_replication or the like)")
+        }
+        "3D000" => Some("check the database in postgres.url"),
+        "53300" if message.contains("standby") || message.contains("max_wal_senders") => {
+            Some("raise max_wal_senders and restart Postgres")
+        }
+        "53300" => Some("raise max_connections, or close idle connections"),
+        _ => None,
+    }
+}
