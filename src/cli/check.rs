@@ -47,7 +47,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, globals: &Globals) -> Result<(), Error> {
     let mut facts = Facts::default();
     let is_config_bad = match globals.load() {
-        Ok((config, _)) => {
+        Ok(config) => {
             facts.good("config", "can be meant");
             look(&config, &mut facts).await;
             false

@@ -48,7 +48,7 @@ pub(crate) enum Verb {
 /// # Errors
 /// What Postgres answered; `SlotInUse`, naming the holder, when the slot to drop is held.
 pub(crate) async fn run(args: Args, globals: &Globals) -> Result<(), Error> {
-    let (config, _) = globals.load()?;
+    let config = globals.load()?;
     let stage = Stage::new();
     let sql = open(&config, &stage).await?;
     let name = &config.postgres.slot;
