@@ -354,7 +354,7 @@ declare
 begin
   for lacking in
     with meaning (relation, meaning, candidates) as (values
-      ('support_agents', 'user_id', array['user_id', 'auth_user_id', 'auth_id', 'auth_uid']),
+      ('support_agents', 'user_id', array['user_id', 'auth_user_id', 'auth_id', 'auth_uid', 'id']),
       ('live_chat_sessions', 'visitor_id',
         array['visitor_id', 'visitor_user_id', 'user_id', 'customer_id', 'player_id', 'created_by']),
       ('live_chat_sessions', 'status', array['status', 'state']),
@@ -374,6 +374,7 @@ begin
         select a.attname::text as name, a.atttypid = 'boolean'::regtype as is_flag
         from unnest(m.candidates) with ordinality as u (name, place)
         join pg_attribute a on a.attrelid = to_regclass('public.' || m.relation) and a.attname = u.name and not a.attisdropped
+        where u.name <> 'id' or a.atttypid in ('uuid'::regtype, 'text'::regtype, 'varchar'::regtype)
         order by u.place
         limit 1
       ) c on true
@@ -518,7 +519,7 @@ commit;
 
 -- What is so now. A table is ready when its committed changes reach everyone who may read them, and nobody else.
 with meaning (relation, meaning, candidates) as (values
-  ('support_agents', 'user_id', array['user_id', 'auth_user_id', 'auth_id', 'auth_uid']),
+  ('support_agents', 'user_id', array['user_id', 'auth_user_id', 'auth_id', 'auth_uid', 'id']),
   ('live_chat_sessions', 'visitor_id',
     array['visitor_id', 'visitor_user_id', 'user_id', 'customer_id', 'player_id', 'created_by']),
   ('live_chat_sessions', 'status', array['status', 'state']),
@@ -538,6 +539,7 @@ found as (
     select a.attname::text as name, a.atttypid = 'boolean'::regtype as is_flag
     from unnest(m.candidates) with ordinality as u (name, place)
     join pg_attribute a on a.attrelid = to_regclass('public.' || m.relation) and a.attname = u.name and not a.attisdropped
+    where u.name <> 'id' or a.atttypid in ('uuid'::regtype, 'text'::regtype, 'varchar'::regtype)
     order by u.place
     limit 1
   ) c on true
@@ -658,7 +660,7 @@ fact as (
     ) as has_reading_policy,
     has_any_column_privilege(a.oid, c.oid, 'select') as may_select
   from unnest(array['support_agents', 'live_chat_sessions', 'chat_messages']) with ordinality as u (name, place)
-  left join pg_class c on c.oid = to_regclass('public.' || u.name)
+  left join pg_class c on c.oid = to_regclass('public.' || u.name) and c.relkind in ('r', 'p')
   left join publication p on true
   left join pg_roles a on a.rolname = 'authenticated'
 ),
@@ -668,8 +670,9 @@ verdict as (
     case when f.oid is not null and not f.is_published and f.generated_left_out is null
       then format('not published: alter publication supabase_realtime add table public.%I', f.name) end,
     case when f.is_published and f.leaves_out <> ''
-      then format('not published: %s: alter publication supabase_realtime set (publish = ''insert, update, delete, truncate'')',
-        f.leaves_out) end,
+      then format(
+        'the publication leaves out %s: '
+        'alter publication supabase_realtime set (publish = ''insert, update, delete, truncate'')', f.leaves_out) end,
     case when f.column_lists is not null and f.identities <> '{f}'
       then format(
         'publication %s lists columns of it, so full identity would stop every update: '

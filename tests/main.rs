@@ -18,3 +18,10 @@ mod harness;
 
 // A configuration that cannot be meant says which key, why, and what to write instead.
 mod config;
+// Every type's text becomes the JSON that Postgres itself would make of it.
+mod rendering;
+// The shipped SQL, as psql shows it.
+mod sql;
+
+// The floors of the house, and what its files may not hold.
+mod layers;

@@ -1,26 +1,39 @@
-//! `relay run`: the server.
+//! `relay run`: the server, until it is told to stop.
 
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::Globals;
 use crate::error::{Error, ErrorKind};
+use crate::relay::Relay;
 
-use super::Globals;
-
-/// What `relay run` is told.
+/// What `relay run` is told. All of it is configuration.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
-Examples:
-  relay run
-  relay run --config /etc/relay.toml --log-format json
-  RELAY_POSTGRES__URL=postgres://relay@db/app RELAY_AUTH__JWT_SECRET_FILE=/run/secrets/jwt relay run
-
-SIGTERM and Ctrl-C drain: clients are told, and reconnect elsewhere.")]
 pub(crate) struct Args {}
 
-/// Does it.
+/// Serves until SIGTERM or SIGINT, then drains.
 ///
 /// # Errors
-/// Whatever ended it.
-#[allow(clippy::unused_async, reason = "every verb is called alike")]
+/// Whatever stopped it otherwise.
 pub(crate) async fn run(_args: Args, globals: &Globals) -> Result<(), Error> {
-    let _config = globals.load()?;
-    Err(Error::new(ErrorKind::Bug, "`relay run` is not part of this build"))
+    let config = globals.load()?;
+    let mut relay = Relay::start(config).await?;
+    let listen = |kind| {
+        signal(kind).map_err(|cause| {
+            Error::new(ErrorKind::Bug, "could not listen for signals").because(cause)
+        })
+    };
+    let (mut terminate, mut interrupt) =
+        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let signal = tokio::select! {
+        error = relay.failed() => {
+            relay.stop().await;
+            return Err(error);
+        }
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    };
+    tracing::info!(signal, "stopping");
+    relay.stop().await;
+    tracing::info!("stopped");
+    Ok(())
 }
