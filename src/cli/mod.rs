@@ -145,6 +145,13 @@ pub(crate) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
+/// Unix seconds now. Commands are where time enters the program.
+#[allow(clippy::disallowed_methods, reason = "the outermost edge, where time is taken")]
+pub(crate) fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
 /// All faults as one error.
 pub(crate) fn misconfigured(faults: &[Nonsense]) -> Error {
     let lines: String = faults.iter().map(|fault| format!("\n  {fault}")).collect();
