@@ -19,6 +19,8 @@ use super::cluster::{Cluster, SUPERUSER, migrate, set_password};
 use super::{Globals, print, random};
 use crate::error::{Error, ErrorKind};
 use crate::postgres::{Sql, Target, connect};
+use crate::relay::Relay;
+use crate::secret::Secret;
 use crate::shutdown::Stage;
 
 /// Longer than anybody looks at a demo.
@@ -50,7 +52,7 @@ pub(crate) struct Args {
 /// Everything that runs. Fields stop in this order when dropped.
 struct Running {
     _announced: Announced,
-    relay: server::Relay,
+    relay: Relay,
     sql: Sql,
     stage: Stage,
     cluster: Cluster,
@@ -70,13 +72,14 @@ struct Stop {
 /// `Misconfigured` when Postgres is not installed or the address is taken; else what failed to start.
 pub(crate) async fn run(args: Args, _globals: &Globals) -> Result<(), Error> {
     let mut stop = Stop::listen()?;
-    let running = tokio::select! {
+    let mut running = tokio::select! {
         () = stop.asked() => return Ok(()),
         started = Box::pin(start(&args)) => started?,
     };
     let pace = Duration::try_from_secs_f32(args.pace).unwrap_or_default();
     let ended = tokio::select! {
         () = stop.asked() => Ok(()),
+        error = running.relay.failed() => Err(error),
         ended = talk::run(&running.sql, &running.people, pace, args.quiet, args.once) => ended,
     };
     running.stop().await;
@@ -105,8 +108,9 @@ async fn start(args: &Args) -> Result<Running, Error> {
     say("starting the relay …")?;
     let secret = random::hex(32);
     let url = cluster.tcp_url("relay", &relay_password);
-    let relay = server::Relay::start(args.listen, &url, &secret, cluster.dir()).await?;
-    let mint = |role: &str, sub: Option<&str>| mint(&secret, role, sub, TOKEN_LIFETIME);
+    let relay = server::start(args.listen, &url, &secret).await?;
+    let key = Secret::new(secret.clone());
+    let mint = |role: &str, sub: Option<&str>| mint(&key, role, sub, TOKEN_LIFETIME);
     let tokens = page::Tokens {
         anon: mint("anon", None)?,
         visitor: mint("authenticated", Some(&people.visitor))?,
@@ -114,7 +118,7 @@ async fn start(args: &Args) -> Result<Running, Error> {
     };
     let demo = Demo {
         address: format!("ws://{}", args.listen),
-        jwt_secret: secret.clone(),
+        jwt_secret: secret,
         token: mint("service_role", None)?,
         database_url: cluster.tcp_url(SUPERUSER, &password),
     };

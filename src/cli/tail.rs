@@ -16,6 +16,7 @@ use super::demo::state::Demo;
 use super::{Globals, environment, print, random};
 use crate::backoff::Backoff;
 use crate::error::{Error, ErrorKind};
+use crate::secret::Secret;
 
 /// How long a minted token lives; a new one is minted at each connection.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
@@ -62,7 +63,7 @@ pub(crate) struct Args {
 /// Whose rights to join with.
 enum Credential {
     Given(String),
-    Minted { secret: String },
+    Minted { secret: Secret<String> },
 }
 
 /// Does it.
@@ -167,12 +168,7 @@ fn described(wish: &Value) -> String {
 /// The relay to join and the rights to join with: what was asked for, else the configuration, else a running demo.
 fn whereto(args: &Args, globals: &Globals) -> Result<(Address, Credential), Error> {
     let given = args.url.as_deref().map(Address::parse).transpose()?;
-    let secret = globals
-        .effective()?
-        .auth()
-        .ok()
-        .and_then(|auth| auth.jwt_secret)
-        .map(|secret| secret.reveal().clone());
+    let secret = globals.effective()?.auth().ok().and_then(|auth| auth.jwt_secret);
     let demo = if secret.is_none() { Demo::find() } else { None };
     let address = match (given, &demo) {
         (Some(address), _) => address,
@@ -186,7 +182,7 @@ fn whereto(args: &Args, globals: &Globals) -> Result<(Address, Credential), Erro
     let minted = |secret| Credential::Minted { secret };
     let credential = match &args.token {
         Some(token) => Some(Credential::Given(token.clone())),
-        None => secret.or(demo.map(|demo| demo.jwt_secret)).map(minted),
+        None => secret.or(demo.map(|demo| Secret::new(demo.jwt_secret))).map(minted),
     };
     let credential = credential.ok_or_else(|| {
         let context = "there is no token to join with: no running `relay demo`, no auth.jwt_secret to mint one with; \

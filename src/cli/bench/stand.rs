@@ -16,6 +16,7 @@ use crate::cli::random;
 use crate::cli::slot::state::Slot;
 use crate::error::{Error, ErrorKind};
 use crate::postgres::{Sql, Target, connect};
+use crate::secret::Secret;
 use crate::shutdown::Stage;
 
 /// The slot that the floor reads.
@@ -33,7 +34,7 @@ pub(super) struct Stand {
     pub(super) owner: String,
     /// Where tasks of the load run.
     pub(super) stage: Stage,
-    secret: String,
+    secret: Secret<String>,
     relay_url: String,
     cluster: Cluster,
 }
@@ -66,7 +67,7 @@ impl Stand {
         let password = random::hex(16);
         set_password(&sql, "relay", &password).await?;
         let relay_url = cluster.tcp_url("relay", &password);
-        let secret = random::hex(32);
+        let secret = Secret::new(random::hex(32));
         Ok(Self { sql, owner: random::uuid(), stage, secret, relay_url, cluster })
     }
 
@@ -81,7 +82,7 @@ impl Stand {
             ("RELAY_POSTGRES__SLOT", SLOT.to_owned()),
             // A bench stops the sender for a while; it is not to be taken for dead.
             ("RELAY_POSTGRES__WAL_SENDER_TIMEOUT", "10m".to_owned()),
-            ("RELAY_AUTH__JWT_SECRET", self.secret.clone()),
+            ("RELAY_AUTH__JWT_SECRET", self.secret.reveal().clone()),
             ("RELAY_LIMITS__JOINS_PER_SECOND", "100000".to_owned()),
         ];
         Process::start(address, &variables, &self.log()).await
