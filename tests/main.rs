@@ -39,3 +39,7 @@ mod rights;
 mod ordering;
 // Filters and names: what they let through, and what a bad one does.
 mod filtering;
+// Connecting: every sslmode and login method, several hosts, and what each refusal says.
+mod login;
+// Reading the slot: nothing lost, nothing twice, and what is wrong is said.
+mod source;
