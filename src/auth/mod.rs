@@ -1,7 +1,13 @@
 //! Who may: tokens to principals, and principals to rows.
 
+mod check;
+mod connection;
+mod gate;
+mod judge;
 mod jwks;
 mod keys;
+mod pool;
+mod quote;
 pub mod token;
 mod token_cache;
 mod token_claims;
@@ -9,4 +15,5 @@ mod token_fetch;
 mod token_keyring;
 mod token_parse;
 mod token_refusal;
+mod trouble;
 pub mod visibility;

@@ -12,6 +12,7 @@ mod demo;
 mod get;
 mod log;
 mod print;
+mod process;
 mod random;
 mod run;
 mod slot;
