@@ -18,6 +18,8 @@ mod harness;
 
 // A configuration that cannot be meant says which key, why, and what to write instead.
 mod config;
+// A token is believed for what its issuer signed, and for nothing else.
+mod tokens;
 // Every type's text becomes the JSON that Postgres itself would make of it.
 mod rendering;
 // The shipped SQL, as psql shows it.
