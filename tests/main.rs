@@ -22,6 +22,8 @@ mod config;
 mod tokens;
 // Every type's text becomes the JSON that Postgres itself would make of it.
 mod rendering;
+// Who reads which row: the relay's verdict is what SELECT shows.
+mod row_security;
 // The shipped SQL, as psql shows it.
 mod sql;
 
