@@ -18,6 +18,8 @@ mod harness;
 
 // A configuration that cannot be meant says which key, why, and what to write instead.
 mod config;
+// Filters: what binding refuses and in which words, and that the router never contradicts Postgres.
+mod filters;
 // Every type's text becomes the JSON that Postgres itself would make of it.
 mod rendering;
 // The shipped SQL, as psql shows it.
