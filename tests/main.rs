@@ -20,6 +20,8 @@ mod harness;
 mod config;
 // A token is believed for what its issuer signed, and for nothing else.
 mod tokens;
+// Filters: what binding refuses and in which words, and that the router never contradicts Postgres.
+mod filters;
 // Every type's text becomes the JSON that Postgres itself would make of it.
 mod rendering;
 // Who reads which row: the relay's verdict is what SELECT shows.
