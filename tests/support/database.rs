@@ -72,6 +72,9 @@ impl Database {
     /// Creates the API roles where the cluster lacks them, `auth.uid()` and friends, the publication, and a role
     /// `relay` that may do what the shipped SQL lets it. Roles belong to the cluster: safe to call side by side.
     pub async fn with_roles(self) -> Self {
+        // Roles are the cluster's, advisory locks are a database's: only this keeps two tests apart.
+        static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+        let _turn = TURN.lock().await;
         self.execute(include_str!("roles.sql")).await;
         self
     }
