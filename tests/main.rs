@@ -25,3 +25,6 @@ mod sql;
 
 // The floors of the house, and what its files may not hold.
 mod layers;
+
+// supabase-js and realtime-py, unmodified.
+mod clients;
