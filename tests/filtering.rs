@@ -33,7 +33,15 @@ async fn anon(relay: &Relay) -> Client {
 async fn each_client_gets_what_its_own_filter_lets_through() {
     let database = database().await;
     let relay = Relay::start(&database).await;
-    let filters = ["id=eq.2", "rank=eq.1.5", "name=like.b%", "id=in.(1,3)", "id=not.in.(1,3)", "code=eq.cow", "raw=eq.0102"];
+    let filters = [
+        "id=eq.2",
+        "rank=eq.1.5",
+        "name=like.b%",
+        "id=in.(1,3)",
+        "id=not.in.(1,3)",
+        "code=eq.cow",
+        "raw=eq.0102",
+    ];
     let expected: [&[i32]; 7] = [&[2], &[1, 2], &[2], &[1, 3], &[2, 4], &[3], &[4]];
     let mut client = anon(&relay).await;
     for (place, filter) in filters.iter().enumerate() {
@@ -59,7 +67,9 @@ async fn each_client_gets_what_its_own_filter_lets_through() {
     }
     for received in client.flush().await {
         let place: usize = received.topic.strip_prefix("realtime:room-").unwrap().parse().unwrap();
-        seen[place].push(i32::try_from(received.payload["data"]["record"]["id"].as_i64().unwrap()).unwrap());
+        seen[place].push(
+            i32::try_from(received.payload["data"]["record"]["id"].as_i64().unwrap()).unwrap(),
+        );
     }
     for (place, ids) in seen.iter().enumerate() {
         assert_eq!(ids, expected[place], "{}", filters[place]);
@@ -87,7 +97,8 @@ async fn a_delete_is_filtered_on_what_the_old_row_tells() {
     database.execute("insert into items values (1, 'x'), (2, 'y'); insert into whole values (1, 'x'), (2, 'y')").await;
     let relay = Relay::start(&database).await;
     let mut client = anon(&relay).await;
-    let wishes = json!([on("items", "id=eq.1"), on("items", "name=is.null"), on("whole", "name=eq.y")]);
+    let wishes =
+        json!([on("items", "id=eq.1"), on("items", "name=is.null"), on("whole", "name=eq.y")]);
     client.subscribe("room", wishes).await;
     database.execute("delete from items; delete from whole").await;
     assert_eq!(client.change().await["old_record"], json!({ "id": 1 }));
@@ -117,10 +128,19 @@ async fn a_bad_wish_is_told_once_disables_its_channel_and_nothing_else() {
         (on("items", "id=foo.hey"), r#"Error parsing `filter` params: ["foo", "hey"]"#),
         (on("items", "id=is.maybe"), "must be null, true, false, or unknown"),
         (on("items", "name=match.("), "invalid regular expression"),
-        (on("unpublished", ""), "Please check Realtime is enabled for the given connect parameters: [event: *, schema: public, table: unpublished, filters: [], select: nil]"),
+        (
+            on("unpublished", ""),
+            "Please check Realtime is enabled for the given connect parameters: [event: *, schema: public, table: unpublished, filters: [], select: nil]",
+        ),
         (on("a%", ""), "Please check Realtime is enabled"),
-        (json!({ "event": "*", "schema": "public", "table": "items", "select": ["nothere"] }), "invalid column for select nothere"),
-        (json!({ "event": "*", "schema": "public", "table": "items", "select": "id" }), "Error parsing `select` params"),
+        (
+            json!({ "event": "*", "schema": "public", "table": "items", "select": ["nothere"] }),
+            "invalid column for select nothere",
+        ),
+        (
+            json!({ "event": "*", "schema": "public", "table": "items", "select": "id" }),
+            "Error parsing `select` params",
+        ),
         (json!({ "event": "*" }), "No subscription params provided"),
     ];
     for (wish, text) in cases {
@@ -157,6 +177,7 @@ async fn a_filter_that_stops_applying_harms_only_itself() {
         m.event == "postgres_changes" && m.topic == "realtime:open"
     });
     assert_eq!(received.await.payload["data"]["record"]["id"], 1);
-    let told = client.find("word on the filter", |m| m.event == "system" && m.topic == "realtime:filtered");
+    let told = client
+        .find("word on the filter", |m| m.event == "system" && m.topic == "realtime:filtered");
     assert_eq!(told.await.payload["status"], "error");
 }

@@ -73,6 +73,11 @@ impl ChangeLog for MemoryLog {
         self.durable.subscribe()
     }
 
+    fn forget(&self) {
+        self.lock().last_commit = Lsn::ZERO;
+        self.durable.send_replace(Lsn::ZERO);
+    }
+
     async fn next(&self, most: usize) -> Vec<Arc<Transaction>> {
         loop {
             let mut batch = Vec::new();

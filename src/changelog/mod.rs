@@ -20,6 +20,9 @@ pub trait ChangeLog: Send + Sync + 'static {
     fn append(&self, transaction: Arc<Transaction>) -> impl Future<Output = bool> + Send;
     /// End LSN of the newest transaction whose loss we accept the blame for: what may be confirmed to Postgres.
     fn durable(&self) -> watch::Receiver<Lsn>;
+    /// A new history begins: what comes next is new even where its positions are not past the last commit, and
+    /// nothing of it is durable yet. Transactions already appended stay.
+    fn forget(&self);
     /// Takes the transactions appended since the last call, at least one, at most about `bytes` worth of changes.
     fn next(&self, bytes: usize) -> impl Future<Output = Vec<Arc<Transaction>>> + Send;
 }

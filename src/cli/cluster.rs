@@ -15,6 +15,7 @@ use tokio::process::Command;
 
 use super::random;
 use crate::error::{Error, ErrorKind};
+use crate::postgres::Sql;
 
 /// The superuser of the cluster.
 pub(crate) const SUPERUSER: &str = "postgres";
@@ -122,6 +123,28 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         self.release();
     }
+}
+
+/// Runs one of the shipped SQL files.
+///
+/// # Errors
+/// `SourceRejected`: what Postgres answered.
+pub(crate) async fn migrate(sql: &Sql, text: &str) -> Result<(), Error> {
+    sql.client.batch_execute(text).await.map_err(|error| {
+        Error::new(ErrorKind::SourceRejected, "could not prepare the database").because(error)
+    })
+}
+
+/// Sets a role's password.
+///
+/// # Errors
+/// As [`migrate`]; the password is in none of them.
+pub(crate) async fn set_password(sql: &Sql, role: &str, password: &str) -> Result<(), Error> {
+    let failed =
+        || Error::new(ErrorKind::SourceRejected, format!("could not set {role}'s password"));
+    let text = include_str!("../../sql/queries/set_password.sql");
+    let row = sql.client.query_one(text, &[&role, &password]).await.map_err(|_| failed())?;
+    sql.client.batch_execute(row.get("statement")).await.map_err(|_| failed())
 }
 
 /// A port of the loopback interface nobody listens on.

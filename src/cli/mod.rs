@@ -12,6 +12,7 @@ mod demo;
 mod get;
 mod log;
 mod print;
+mod process;
 mod random;
 mod run;
 mod slot;
@@ -142,6 +143,13 @@ impl Globals {
 /// One variable of the process' environment.
 pub(crate) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
+}
+
+/// Unix seconds now. Commands are where time enters the program.
+#[allow(clippy::disallowed_methods, reason = "the outermost edge, where time is taken")]
+pub(crate) fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
 /// All faults as one error.

@@ -16,6 +16,7 @@ use super::demo::state::Demo;
 use super::{Globals, environment, print, random};
 use crate::backoff::Backoff;
 use crate::error::{Error, ErrorKind};
+use crate::secret::Secret;
 
 /// How long a minted token lives; a new one is minted at each connection.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
@@ -62,7 +63,7 @@ pub(crate) struct Args {
 /// Whose rights to join with.
 enum Credential {
     Given(String),
-    Minted { secret: String },
+    Minted { secret: Secret<String> },
 }
 
 /// Does it.
@@ -167,35 +168,28 @@ fn described(wish: &Value) -> String {
 /// The relay to join and the rights to join with: what was asked for, else the configuration, else a running demo.
 fn whereto(args: &Args, globals: &Globals) -> Result<(Address, Credential), Error> {
     let given = args.url.as_deref().map(Address::parse).transpose()?;
-    let usual = || Address::parse("ws://127.0.0.1:4000");
-    let is_configured = globals.file().is_some() || environment("RELAY_AUTH__JWT_SECRET").is_some();
-    if let Some(token) = &args.token {
-        let address = match given {
-            Some(address) => address,
-            None => Demo::find().map_or_else(usual, |demo| Address::parse(&demo.address))?,
-        };
-        return Ok((address, Credential::Given(token.clone())));
-    }
-    if !is_configured {
-        let demo = Demo::find().ok_or_else(|| {
-            let context = "there is no configuration, no --token and no running `relay demo` to join; start \
-                           `relay demo`, or name a relay with --url and --token";
-            Error::new(ErrorKind::Misconfigured, context)
-        })?;
-        let address = given.map_or_else(|| Address::parse(&demo.address), Ok)?;
-        return Ok((address, Credential::Minted { secret: demo.jwt_secret }));
-    }
-    let config = globals.load()?;
-    let secret = config.auth.jwt_secret.ok_or_else(|| {
-        let context =
-            "auth.jwt_secret is not set, so no token can be minted; pass one with --token";
+    let secret = globals.effective()?.auth().ok().and_then(|auth| auth.jwt_secret);
+    let demo = if secret.is_none() { Demo::find() } else { None };
+    let address = match (given, &demo) {
+        (Some(address), _) => address,
+        (None, Some(demo)) => Address::parse(&demo.address)?,
+        // Watching needs no Postgres, so a configuration without one will do.
+        (None, None) => match globals.load() {
+            Ok(config) => Address::parse(&format!("ws://{}", reachable(config.http.listen)))?,
+            Err(_) => Address::parse("ws://127.0.0.1:4000")?,
+        },
+    };
+    let minted = |secret| Credential::Minted { secret };
+    let credential = match &args.token {
+        Some(token) => Some(Credential::Given(token.clone())),
+        None => secret.or(demo.map(|demo| Secret::new(demo.jwt_secret))).map(minted),
+    };
+    let credential = credential.ok_or_else(|| {
+        let context = "there is no token to join with: no running `relay demo`, no auth.jwt_secret to mint one with; \
+                       pass --token";
         Error::new(ErrorKind::Misconfigured, context)
     })?;
-    let address = match given {
-        Some(address) => address,
-        None => Address::parse(&format!("ws://{}", reachable(config.http.listen)))?,
-    };
-    Ok((address, Credential::Minted { secret: secret.reveal().clone() }))
+    Ok((address, credential))
 }
 
 /// Where to reach a listener: the loopback address when it listens on all.

@@ -260,3 +260,13 @@ pub fn strangers(names: impl Iterator<Item = String>) -> Vec<Nonsense> {
 
 /// The shipped `relay.toml`: the manual of all settings, at their defaults.
 pub const MANUAL: &str = include_str!("../../relay.toml");
+
+/// Reads a time as the configuration writes it: `250ms`, `10s`, `5m`, `1h`.
+///
+/// # Errors
+/// What was expected.
+pub fn parse_time(text: &str) -> Result<Duration, &'static str> {
+    <units::Time as units::Written>::parse(text)
+        .map(|time| time.0)
+        .ok_or(<units::Time as units::Written>::EXPECTED)
+}

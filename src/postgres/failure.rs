@@ -6,7 +6,7 @@ use std::io;
 use postgres_protocol::message::backend::ErrorResponseBody;
 
 use crate::error::{Error, ErrorKind};
-use fallible_iterator::FallibleIterator;
+use tokio_postgres::fallible_iterator::FallibleIterator;
 
 /// What went wrong on a connection of our own.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(crate) struct Refused {
 }
 
 impl Refused {
-    pub(super) fn from_body(body: &ErrorResponseBody) -> Self {
+    pub(crate) fn from_body(body: &ErrorResponseBody) -> Self {
         let (mut code, mut message) = (Box::default(), Box::default());
         let mut fields = body.fields();
         while let Ok(Some(field)) = fields.next() {
@@ -50,12 +50,18 @@ impl Failure {
         match self {
             Self::Broken(error) => {
                 let kind = match error.kind() {
-                    io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => ErrorKind::Malformed,
+                    io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
+                        ErrorKind::Malformed
+                    }
                     _ => ErrorKind::SourceUnreachable,
                 };
                 let hung_up = error.kind() == io::ErrorKind::UnexpectedEof;
                 let error = Error::new(kind, what).because(error);
-                if hung_up { Error::new(kind, "Postgres closed the connection").because(error) } else { error }
+                if hung_up {
+                    Error::new(kind, "Postgres closed the connection").because(error)
+                } else {
+                    error
+                }
             }
             Self::Refused(refused) => {
                 let kind = kind(&refused.code);
@@ -102,13 +108,15 @@ pub(crate) fn kind(code: &str) -> ErrorKind {
 pub(crate) fn advice(code: &str, message: &str) -> Option<&'static str> {
     match code {
         "28P01" => Some("check user and password in postgres.url"),
-        "28000" if message.contains("pg_hba.conf") => {
-            Some("allow the relay's host, user and database in pg_hba.conf, then `select pg_reload_conf()`")
+        "28000" if message.contains("pg_hba.conf") => Some(
+            "allow the relay's host, user and database in pg_hba.conf, then `select pg_reload_conf()`",
+        ),
+        "28000" if message.contains("does not exist") => {
+            Some("create the role with RELAY_ROLE.sql")
         }
-        "28000" if message.contains("does not exist") => Some("create the role with RELAY_ROLE.sql"),
-        "42501" if message.contains("replication") => {
-            Some("`alter role … replication` (on managed services: grant rds_replication or the like)")
-        }
+        "42501" if message.contains("replication") => Some(
+            "`alter role … replication` (on managed services: grant rds_replication or the like)",
+        ),
         "3D000" => Some("check the database in postgres.url"),
         "53300" if message.contains("standby") || message.contains("max_wal_senders") => {
             Some("raise max_wal_senders and restart Postgres")

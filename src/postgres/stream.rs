@@ -66,11 +66,8 @@ pub(super) async fn open(target: &Target, host: &Host) -> Result<Stream, Error> 
 async fn unix(directory: &Path, port: u16) -> Result<Stream, Error> {
     let path = directory.join(format!(".s.PGSQL.{port}"));
     UnixStream::connect(&path).await.map(Stream::Unix).map_err(|error| {
-        Error::new(
-            ErrorKind::SourceUnreachable,
-            format!("could not connect to {}", path.display()),
-        )
-        .because(error)
+        Error::new(ErrorKind::SourceUnreachable, format!("could not connect to {}", path.display()))
+            .because(error)
     })
 }
 
@@ -87,9 +84,8 @@ async fn tcp(name: &str, port: u16, patience: Option<Duration>) -> Result<TcpStr
         let attempt = async {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
-            let keepalive = socket2::TcpKeepalive::new()
-                .with_time(KEEPALIVE)
-                .with_interval(KEEPALIVE / 3);
+            let keepalive =
+                socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3);
             socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
             Ok(stream)
         };
@@ -155,7 +151,8 @@ async fn secure(
         Err(error) => match error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
             None => Err(failed(ErrorKind::SourceUnreachable).because(error)),
             Some(problem) => {
-                let advice = tls::advice(problem).map_or(String::new(), |advice| format!("; {advice}"));
+                let advice =
+                    tls::advice(problem).map_or(String::new(), |advice| format!("; {advice}"));
                 Err(failed(ErrorKind::SourceRejected).because(format!("{problem}{advice}")))
             }
         },

@@ -165,7 +165,11 @@ impl Target {
         let wanted = choose(
             "target_session_attrs",
             value("target_session_attrs").unwrap_or("any"),
-            &[("any", Wanted::Any), ("read-write", Wanted::ReadWrite), ("primary", Wanted::Primary)],
+            &[
+                ("any", Wanted::Any),
+                ("read-write", Wanted::ReadWrite),
+                ("primary", Wanted::Primary),
+            ],
         )?;
         Ok(Self {
             hosts: hosts(value("host").unwrap_or("localhost"), value("port").unwrap_or("5432"))?,
@@ -223,9 +227,11 @@ fn tls<'a>(value: impl Fn(&str) -> Option<&'a str>) -> Result<Tls, String> {
         ],
     )?;
     if roots == Some("system") && mode != SslMode::VerifyFull {
-        return Err("sslrootcert=system wants sslmode=verify-full, because anyone can have a certificate \
+        return Err(
+            "sslrootcert=system wants sslmode=verify-full, because anyone can have a certificate \
                     signed by one of the system's authorities"
-            .into());
+                .into(),
+        );
     }
     // As libpq: who names an authority wants it asked.
     if roots.is_some() && mode == SslMode::Require {
@@ -328,7 +334,9 @@ mod tests {
             let target = Target::parse(text).unwrap();
             assert!(!format!("{target} {target:?}").contains("hunter2"));
         }
-        for text in ["postgres://u:hun/ter2@h/d", "postgres://u:hun?ter2@h/d", "postgres://u:/ter2@h"] {
+        for text in
+            ["postgres://u:hun/ter2@h/d", "postgres://u:hun?ter2@h/d", "postgres://u:/ter2@h"]
+        {
             let complaint = complaint(text);
             assert!(!complaint.contains("hun") && !complaint.contains("ter2"), "{complaint}");
             assert!(complaint.contains("%2F"), "{complaint}");

@@ -1,23 +1,52 @@
 //! Reading the slot: connect, attach, decode, append, confirm; again after every failure.
+//!
+//! Promises: a position is confirmed only after every transaction up to it is in the log, and exactly; a transaction
+//! that Postgres repeats is appended once; a history that does not continue is told as a new epoch, never glued to the
+//! old one. Reading goes on for as long as the process lives: what heals by itself is tried again soon, what a person
+//! must mend is named and tried again slowly.
+//!
+//! Not here: what the bytes mean (`pgoutput`), and who gets them. There is no heartbeat of our own either: keepalives
+//! carry the end of foreign WAL, and confirming them is what keeps the slot from holding it.
 
+mod attach;
+mod connection;
+mod epoch;
+mod progress;
+mod publication;
+mod slot;
+mod stream;
+
+use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tracing::{debug, warn};
 
+use self::attach::{Attached, Past, attach};
+use self::stream::{Clock, Stream};
+use crate::backoff::Backoff;
 use crate::changelog::ChangeLog;
 use crate::config::Postgres;
-use crate::error::Error;
+use crate::error::{Error, Remedy};
 use crate::metrics::Metrics;
 use crate::model::Epoch;
+use crate::pgoutput::Assembler;
 use crate::postgres::Target;
 use crate::shutdown::Stage;
+
+pub use publication::Facts;
+pub use slot::{Holder, Slot};
+
+/// The first and the longest wait between two attempts.
+const WAITS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
 /// What the source is doing, for `/readyz` and `relay check`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceState {
     /// Not connected yet, or connecting again after a failure that heals by itself.
     Connecting {
-        /// The last failure, when there was one.
+        /// The last failure, or what is being waited for.
         reason: Option<String>,
     },
     /// Attached to the slot.
@@ -37,12 +66,111 @@ pub enum SourceState {
 /// # Errors
 /// Only for errors whose remedy is to exit.
 pub async fn run<L: ChangeLog>(
-    _target: Target,
-    _settings: Postgres,
-    _log: Arc<L>,
-    _state: watch::Sender<SourceState>,
-    _metrics: Metrics,
-    _stage: Stage,
+    target: Target,
+    settings: Postgres,
+    log: Arc<L>,
+    state: watch::Sender<SourceState>,
+    metrics: Metrics,
+    stage: Stage,
 ) -> Result<(), Error> {
-    todo!()
+    let mut source = Source {
+        target,
+        settings,
+        log,
+        state,
+        metrics,
+        stage: stage.clone(),
+        backoff: Backoff::new(WAITS.0, WAITS.1),
+        past: None,
+        generation: 0,
+    };
+    loop {
+        let result = source.session().await;
+        source.metrics.source_streaming.set(0);
+        let Err(error) = result else { return Ok(()) };
+        let wait = source.judge(error)?;
+        tokio::select! {
+            () = stage.stopping() => return Ok(()),
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+struct Source<L> {
+    target: Target,
+    settings: Postgres,
+    log: Arc<L>,
+    state: watch::Sender<SourceState>,
+    metrics: Metrics,
+    stage: Stage,
+    backoff: Backoff,
+    past: Option<Past>,
+    /// Continues the count of relation descriptions over sessions.
+    generation: u64,
+}
+
+impl<L: ChangeLog> Source<L> {
+    /// One connection, from its start to its end. `Ok` when the stage stops.
+    async fn session(&mut self) -> Result<(), Error> {
+        let waiting = || {
+            let reason = format!(
+                "creating slot {:?}; Postgres waits for the transactions that are open now",
+                self.settings.slot
+            );
+            self.state.send_replace(SourceState::Connecting { reason: Some(reason) });
+        };
+        let past = self.past.as_ref();
+        let attached = tokio::select! {
+            () = self.stage.stopping() => return Ok(()),
+            attached = attach(&self.target, &self.settings, past, &self.stage, waiting) => attached?,
+        };
+        let Attached { connection, epoch, past, is_new_history } = attached;
+        if is_new_history {
+            self.log.forget();
+        }
+        let past = self.past.insert(past);
+        self.backoff.reset();
+        self.metrics.source_connects.inc();
+        self.metrics.source_streaming.set(1);
+        self.state.send_replace(SourceState::Streaming { epoch });
+        // Relations are described anew to every session.
+        let mut assembler = Assembler::new(self.settings.max_transaction, self.generation);
+        let told = past.progress.confirmed();
+        let stream = Stream {
+            connection,
+            assembler: &mut assembler,
+            progress: &mut past.progress,
+            log: &*self.log,
+            metrics: &self.metrics,
+            stage: &self.stage,
+            clock: Clock::new(self.settings.wal_sender_timeout, told),
+        };
+        let result = stream.run().await;
+        self.generation = assembler.generation();
+        result
+    }
+
+    /// Tells the world about a failure, and how long to wait before the next attempt.
+    fn judge(&mut self, error: Error) -> Result<Duration, Error> {
+        let (state, advice) = match error.kind().remedy() {
+            Remedy::Exit => return Err(error),
+            Remedy::Retry => (SourceState::Connecting { reason: Some(error.to_string()) }, ""),
+            Remedy::AskOperator(advice) => {
+                (SourceState::Blocked { reason: format!("{error}; {advice}") }, advice)
+            }
+        };
+        let is_news = self.state.send_if_modified(|current| {
+            let is_news = *current != state;
+            *current = state;
+            is_news
+        });
+        if is_news {
+            warn!(error = %error, advice, "source interrupted; trying again");
+        } else {
+            debug!(error = %error, "source still interrupted");
+        }
+        // No secret depends on it: it only keeps many relays from knocking together.
+        let random = std::hash::RandomState::new().build_hasher().finish();
+        Ok(self.backoff.wait(random))
+    }
 }

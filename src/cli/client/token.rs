@@ -1,42 +1,29 @@
-//! Tokens for the relay's own clients, signed with the shared secret.
+//! Tokens for the relay's own clients.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use serde_json::json;
+use serde_json::Map;
 
-use crate::error::{Error, ErrorKind};
+use crate::cli::{now, token};
+use crate::error::Error;
+use crate::secret::Secret;
 
 /// A token for `role`, and for the user `sub` if given, that lives for `lifetime`.
 ///
 /// # Errors
-/// `Misconfigured`: a secret that cannot sign.
+/// `Bug`: it cannot be signed.
 pub(crate) fn mint(
-    secret: &str,
+    secret: &Secret<String>,
     role: &str,
     sub: Option<&str>,
     lifetime: Duration,
 ) -> Result<String, Error> {
-    let now = unix_now();
-    let mut claims = json!({
-        "role": role,
-        "iat": now.as_secs(),
-        "exp": now.saturating_add(lifetime).as_secs(),
-    });
-    if let (Some(sub), Some(map)) = (sub, claims.as_object_mut()) {
-        map.insert("sub".to_owned(), sub.into());
-    }
-    let key = EncodingKey::from_secret(secret.as_bytes());
-    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).map_err(|error| {
-        Error::new(ErrorKind::Misconfigured, "could not sign a token").because(error)
-    })
-}
-
-/// Time since 1970.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "a verb is the outermost edge, where the clock is read"
-)]
-pub(crate) fn unix_now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    let now = now();
+    let lifetime = i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX);
+    let mut claims = Map::new();
+    claims.insert("role".to_owned(), role.into());
+    claims.insert("iat".to_owned(), now.into());
+    claims.insert("exp".to_owned(), now.saturating_add(lifetime).into());
+    claims.extend(sub.map(|sub| ("sub".to_owned(), sub.into())));
+    token::mint(secret, &claims)
 }

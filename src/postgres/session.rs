@@ -1,0 +1,46 @@
+//! The session settings every connection of ours pins, whatever the server, database or role would choose.
+//!
+//! The text of a value depends on them, and a value must read the same in the stream, in a row check and in a filter's
+//! operand. They come after the operator's own `options`, so they win.
+
+/// ISO dates, Postgres' intervals, hex bytes, UTC; and floats in the shortest form that reads back exactly, for
+/// which every value above 0 will do: 3 is what Postgres' own subscribers send.
+const PINNED: [(&str, &str); 5] = [
+    ("datestyle", "ISO"),
+    ("intervalstyle", "postgres"),
+    ("extra_float_digits", "3"),
+    ("bytea_output", "hex"),
+    ("timezone", "UTC"),
+];
+
+/// The startup packet's `options`: the operator's own, the pinned ones, then `more`.
+pub(super) fn options(own: Option<&str>, more: &[(&str, &str)]) -> String {
+    let mut options = own.unwrap_or_default().to_owned();
+    for (name, value) in PINNED.iter().chain(more) {
+        if !options.is_empty() {
+            options.push(' ');
+        }
+        options.push_str("-c ");
+        options.push_str(name);
+        options.push('=');
+        for char in value.chars() {
+            if char == '\\' || char.is_whitespace() {
+                options.push('\\');
+            }
+            options.push(char);
+        }
+    }
+    options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ours_come_last_and_blanks_are_escaped() {
+        let options = options(Some("-c datestyle=German"), &[("search_path", r"a, b\c")]);
+        assert!(options.starts_with("-c datestyle=German -c datestyle=ISO -c "));
+        assert!(options.ends_with(r" -c search_path=a,\ b\\c"));
+    }
+}
