@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Command;
 
 use crate::support::cluster::bin_dir;
@@ -54,10 +54,16 @@ async fn run(mut command: Command) {
         .env("PSQL", if own.exists() { own } else { PathBuf::from("psql") })
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
         .unwrap();
     let mut answers = child.stdin.take().unwrap();
+    let mut errors = child.stderr.take().unwrap();
+    let complaints = tokio::spawn(async move {
+        let mut text = String::new();
+        errors.read_to_string(&mut text).await.map(|_| text)
+    });
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let (mut transcript, mut held) = (String::new(), 0);
     let mut planned = None;
@@ -76,7 +82,8 @@ async fn run(mut command: Command) {
         }
     }
     let status = child.wait().await.unwrap();
-    assert!(status.success() && planned == Some(held), "{status}\n{transcript}");
+    let complaints = complaints.await.unwrap().unwrap();
+    assert!(status.success() && planned == Some(held), "{status}\n{transcript}\n{complaints}");
 }
 
 /// The chat tables, as a DBA gets them.
