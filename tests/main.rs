@@ -32,6 +32,8 @@ mod sql;
 // The floors of the house, and what its files may not hold.
 mod layers;
 
+// supabase-js and realtime-py, unmodified.
+mod clients;
 // Supabase Realtime's protocol as a client sees it: connecting, joining, leaving, tokens, farewell.
 mod protocol;
 // What one client may use, and that nobody else notices when it uses more.
