@@ -25,3 +25,17 @@ mod sql;
 
 // The floors of the house, and what its files may not hold.
 mod layers;
+
+// Supabase Realtime's protocol as a client sees it: connecting, joining, leaving, tokens, farewell.
+mod protocol;
+// What one client may use, and that nobody else notices when it uses more.
+mod limits;
+
+// What a change looks like to the client that asked for it.
+mod delivery;
+// Who sees which rows: policies, claims, deletes, revoked rights.
+mod rights;
+// Order, and exactly once, whatever happens to connections.
+mod ordering;
+// Filters and names: what they let through, and what a bad one does.
+mod filtering;

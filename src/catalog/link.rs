@@ -1,4 +1,4 @@
-//! The one connection the catalog is read through: opened when needed, opened again when it broke.
+//! A connection the catalog is read through: opened when needed, opened again when it broke.
 //!
 //! Questions are asked one after the other. A question that takes too long costs the connection, never the caller's
 //! patience.
@@ -21,7 +21,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const SETTINGS: &[(&str, &str)] = &[
     ("search_path", "pg_catalog"),
     ("default_transaction_read_only", "on"),
-    ("statement_timeout", "8000"),
     ("lock_timeout", "2000"),
     ("jit", "off"),
 ];
@@ -30,14 +29,22 @@ const SETTINGS: &[(&str, &str)] = &[
 #[derive(Debug)]
 pub(super) struct Link {
     target: Target,
+    /// What it is called in `pg_stat_activity`.
+    application: &'static str,
+    statement_timeout_ms: &'static str,
     stage: Stage,
     open: Mutex<Option<Sql>>,
 }
 
 impl Link {
     /// Nothing is opened yet.
-    pub(super) fn new(target: Target, stage: Stage) -> Self {
-        Self { target, stage, open: Mutex::new(None) }
+    pub(super) fn new(
+        target: Target,
+        application: &'static str,
+        statement_timeout_ms: &'static str,
+        stage: Stage,
+    ) -> Self {
+        Self { target, application, statement_timeout_ms, stage, open: Mutex::new(None) }
     }
 
     /// Asks, on a fresh connection once more when the connection broke.
@@ -54,7 +61,7 @@ impl Link {
             // Taken out while in use, so that a caller that goes away leaves no half-read connection behind.
             let sql = match open.take().filter(|sql| !sql.client.is_closed()) {
                 Some(sql) => sql,
-                None => connect(&self.target, "relay-catalog", SETTINGS, &self.stage).await?,
+                None => self.connect().await?,
             };
             match tokio::time::timeout(PATIENCE, question(&sql.client)).await {
                 Ok(Ok(answer)) => {
@@ -74,6 +81,12 @@ impl Link {
                 }
             }
         }
+    }
+
+    async fn connect(&self) -> Result<Sql, Error> {
+        let timeout = [("statement_timeout", self.statement_timeout_ms)];
+        let settings = [SETTINGS, &timeout].concat();
+        connect(&self.target, self.application, &settings, &self.stage).await
     }
 }
 

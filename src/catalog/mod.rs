@@ -30,6 +30,8 @@ use crate::model::{Relation, Table};
 pub struct Catalog {
     scope: Scope,
     link: Link,
+    /// Tries what clients wrote. Apart from `link`, so that nothing they write holds up anything but joins.
+    probes: Link,
     cache: Mutex<Cache>,
     /// Held while asking, so that callers who want the same table ask once.
     turn: tokio::sync::Mutex<()>,
@@ -45,7 +47,8 @@ impl Catalog {
     ) -> Arc<Self> {
         let catalog = Arc::new(Self {
             scope: Scope { publication: publication.into(), roles: roles.into() },
-            link: Link::new(target, stage.clone()),
+            link: Link::new(target.clone(), "relay-catalog", "8000", stage.clone()),
+            probes: Link::new(target, "relay-bind", "2000", stage.clone()),
             cache: Mutex::default(),
             turn: tokio::sync::Mutex::new(()),
         });

@@ -88,10 +88,11 @@ impl Test<'_> {
     fn is(self, keyword: Keyword, value: Option<&str>) -> Truth {
         let is_composite = matches!(self.condition.sql_type.base().kind, Kind::Composite(_));
         match (keyword, value) {
-            (Keyword::Null | Keyword::Unknown, None) => Truth::True,
             // A composite all of whose attributes are null is null, and yet is sent.
             (Keyword::Null | Keyword::Unknown, Some(_)) if is_composite => Truth::Unknown,
-            (Keyword::True, Some("t")) | (Keyword::False, Some("f")) => Truth::True,
+            (Keyword::Null | Keyword::Unknown, None)
+            | (Keyword::True, Some("t"))
+            | (Keyword::False, Some("f")) => Truth::True,
             _ => Truth::False,
         }
     }

@@ -65,6 +65,8 @@ impl Vsn {
     /// The frame is no message of this serializer.
     pub fn parse(self, text: &str) -> Result<ClientMessage<'_>, Malformed> {
         let message = match self {
+            // Serde would take an array for a struct, too.
+            Self::V1 if !text.trim_start().starts_with('{') => return Err(Malformed),
             Self::V1 => serde_json::from_str::<Object<'_>>(text).map(ClientMessage::from),
             Self::V2 => serde_json::from_str::<Array<'_>>(text).map(|array| array.0),
         };

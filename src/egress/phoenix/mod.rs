@@ -12,6 +12,8 @@ pub mod frame;
 pub mod payload;
 mod progress;
 pub mod session;
+#[cfg(test)]
+mod session_tests;
 mod socket;
 mod upgrade;
 mod wire;

@@ -99,7 +99,7 @@ pub fn parse_join(payload: &str) -> Result<Join, String> {
 
 /// The token of an `access_token` message, when there is one to look at.
 pub fn parse_access_token(payload: &str) -> Option<String> {
-    let payload: Payload<'_> = serde_json::from_str(payload).ok()?;
+    let payload: Payload<'_> = object("payload", payload).ok()?;
     payload.access_token.and_then(string).filter(|token| !token.starts_with("sb_"))
 }
 
@@ -352,7 +352,7 @@ mod tests {
         }
         assert_eq!(parse_access_token(r#"{"access_token":"a"}"#).as_deref(), Some("a"));
         assert_eq!(parse_access_token(r#"{"access_token":"sb_x"}"#), None);
-        assert_eq!(parse_access_token("[]"), None);
+        assert_eq!(parse_access_token(r#"["a"]"#), None);
     }
 
     #[test]

@@ -112,7 +112,7 @@ fn credential(headers: &HeaderMap, query: Option<&str>) -> Option<String> {
 /// The last value of a query parameter, still percent-encoded.
 fn parameter<'a>(query: Option<&'a str>, name: &str) -> Option<&'a str> {
     let pairs = query?.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    pairs.filter(|(key, _)| *key == name).map(|(_, value)| value).last()
+    pairs.filter(|(key, _)| *key == name).map(|(_, value)| value).next_back()
 }
 
 /// The client's key, if this is a WebSocket handshake as RFC 6455 wants it.

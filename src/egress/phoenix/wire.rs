@@ -226,3 +226,83 @@ impl AsyncWrite for Metered {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+    use tokio_tungstenite::client_async;
+
+    use super::*;
+
+    /// A client's socket, and the wire at the other end.
+    async fn pair(max_frame: usize) -> (WebSocketStream<TcpStream>, Wire) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let accepted = tokio_tungstenite::accept_async(&mut stream).await.unwrap();
+            drop(accepted);
+            Wire::open(stream, Vec::new(), max_frame).await
+        };
+        let dial = async {
+            let stream = TcpStream::connect(address).await.unwrap();
+            client_async("ws://localhost/", stream).await.unwrap().0
+        };
+        tokio::join!(dial, serve)
+    }
+
+    /// Sends what the client says and closes as the wire says; the code the client reads.
+    async fn check_broken(said: Message, code: u16) {
+        let (mut client, mut wire) = pair(1000).await;
+        let serve = async {
+            let Incoming::Broken(code, reason) = wire.next().await else { panic!("not broken") };
+            wire.close(code, reason).await;
+        };
+        let dial = async {
+            client.send(said).await.unwrap();
+            let read = client.next().await;
+            drop(client);
+            match read {
+                Some(Ok(Message::Close(Some(frame)))) => u16::from(frame.code),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(tokio::join!(serve, dial).1, code);
+    }
+
+    #[tokio::test]
+    async fn names_why_a_frame_broke_it_even_when_most_of_the_frame_is_unread() {
+        check_broken(Message::Binary(vec![0; 1001].into()), 1009).await;
+        check_broken(Message::Text("x".repeat(3_000_000).into()), 1009).await;
+    }
+
+    #[tokio::test]
+    async fn takes_a_frame_as_long_as_the_limit() {
+        let (mut client, mut wire) = pair(1000).await;
+        client.send(Message::Binary(vec![0; 1000].into())).await.unwrap();
+        assert!(matches!(wire.next().await, Incoming::Binary(bytes) if bytes.len() == 1000));
+    }
+
+    #[tokio::test]
+    async fn writes_a_batch_in_order_and_gives_up_on_a_client_that_does_not_read() {
+        let (mut client, mut wire) = pair(1000).await;
+        let stall = Duration::from_millis(50);
+        let mut few = vec![Frame::Text("a".into()), Frame::Text("b".into())];
+        wire.send(&mut few, stall, || false).await.unwrap();
+        for expected in ["a", "b"] {
+            assert_eq!(client.next().await.unwrap().unwrap(), Message::Text(expected.into()));
+        }
+        let large = Frame::Binary(Bytes::from(vec![0; 1 << 20]));
+        let mut many = vec![large; 64];
+        assert_eq!(wire.send(&mut many, stall, || false).await, Err(Unwritten::Stalled));
+    }
+
+    #[tokio::test]
+    async fn gives_up_at_once_when_it_is_hopeless() {
+        let (_client, mut wire) = pair(1000).await;
+        let large = Frame::Binary(Bytes::from(vec![0; 1 << 20]));
+        let for_ever = Duration::from_secs(3600);
+        let sent = wire.send(&mut vec![large; 64], for_ever, || true).await;
+        assert_eq!(sent, Err(Unwritten::Stalled));
+    }
+}
