@@ -39,3 +39,6 @@ mod rights;
 mod ordering;
 // Filters and names: what they let through, and what a bad one does.
 mod filtering;
+
+// The program as its user meets it: what each verb prints, and what it leaves behind.
+mod cli;
