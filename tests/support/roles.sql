@@ -1,6 +1,4 @@
 -- The roles and helpers of a Supabase database, and the relay's login role, for tests.
-select pg_advisory_lock(4711);
-
 do $$
 declare
   wanted text;
@@ -15,8 +13,6 @@ begin
   grant anon, authenticated, service_role to relay;
 end
 $$;
-
-select pg_advisory_unlock(4711);
 
 create schema if not exists auth;
 
