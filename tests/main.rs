@@ -51,3 +51,6 @@ mod filtering;
 mod login;
 // Reading the slot: nothing lost, nothing twice, and what is wrong is said.
 mod source;
+
+// The program as its user meets it: what each verb prints, and what it leaves behind.
+mod cli;
