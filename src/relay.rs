@@ -1,1 +1,169 @@
 //! The only place where things are built and joined.
+//!
+//! Start: what may be wrong in the configuration first, then the listener, then the middle, then the source; so a
+//! port that is taken is said at once, and `/readyz` answers while Postgres is still awaited. Stop: clients first,
+//! then the middle, then the source with its last confirmation, then the connections they used.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+
+use crate::auth::token::Tokens;
+use crate::auth::visibility::Visibility;
+use crate::catalog::Catalog;
+use crate::changelog::MemoryLog;
+use crate::config::Config;
+use crate::egress::phoenix::Desk;
+use crate::error::{Error, ErrorKind};
+use crate::fanout::Fanout;
+use crate::hub::Hub;
+use crate::metrics::Metrics;
+use crate::model::time::PgTime;
+use crate::postgres::Target;
+use crate::server;
+use crate::shutdown::Stage;
+use crate::source::{self, SourceState};
+
+/// How long each stage after the clients may take to stop.
+const STAGE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A running relay.
+#[derive(Debug)]
+pub struct Relay {
+    address: SocketAddr,
+    drain: Duration,
+    state: watch::Receiver<SourceState>,
+    failures: mpsc::Receiver<Error>,
+    clients: Stage,
+    middle: Stage,
+    source: Stage,
+    connections: Stage,
+}
+
+impl Relay {
+    /// Starts everything; returns once clients can connect. Whether Postgres streams is [`Relay::state`]'s to say.
+    ///
+    /// # Errors
+    /// The configuration cannot be meant, or the address cannot be listened on.
+    pub async fn start(config: Config) -> Result<Self, Error> {
+        let stages = [(); 4].map(|()| Stage::new());
+        let [clients, middle, source, connections] = stages;
+        let metrics = Metrics::new();
+        let target = Target::parse(config.postgres.url.reveal())?;
+        let tokens = Tokens::new(&config.auth, &connections)?;
+        let catalog = Catalog::new(
+            target.clone(),
+            &config.postgres.publication,
+            &config.auth.roles,
+            connections.clone(),
+        );
+        let visibility =
+            Visibility::new(target.clone(), &config.postgres, metrics.clone(), connections.clone());
+        let hub = Arc::new(Hub::new(metrics.clone()));
+        let (reporter, state) = watch::channel(SourceState::Connecting { reason: None });
+        let log = Arc::new(MemoryLog::new(config.postgres.max_backlog));
+
+        let listener = listen(config.http.listen).await?;
+        let address = listener.local_addr().unwrap_or(config.http.listen);
+        let desk = Arc::new(Desk::new(
+            tokens,
+            Arc::clone(&catalog),
+            Arc::clone(&hub),
+            config.limits.clone(),
+            metrics.clone(),
+            || now().unix_micros().div_euclid(1_000_000),
+            clients.clone(),
+        ));
+        clients.spawn(server::run(listener, server::routes(&desk, state.clone()), clients.clone()));
+
+        let (failed, failures) = mpsc::channel(2);
+        let fanout = Fanout {
+            hub,
+            catalog,
+            visibility,
+            source: state.clone(),
+            deletes: config.realtime.deletes,
+            record_limit: config.limits.record,
+            now,
+            metrics: metrics.clone(),
+        };
+        let (reader, stopping) = (Arc::clone(&log), middle.clone());
+        guard(&middle, failed.clone(), "the fan-out", async move {
+            tokio::select! {
+                never = fanout.run(reader) => match never {},
+                () = stopping.stopping() => Ok(()),
+            }
+        });
+        guard(
+            &source,
+            failed,
+            "the source",
+            source::run(target, config.postgres, log, reporter, metrics, source.clone()),
+        );
+        tracing::info!(%address, "listening");
+        let drain = config.http.drain;
+        Ok(Self { address, drain, state, failures, clients, middle, source, connections })
+    }
+
+    /// Where clients connect.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What the source is doing.
+    pub fn state(&self) -> watch::Receiver<SourceState> {
+        self.state.clone()
+    }
+
+    /// Completes when a part that must run ended; pending otherwise.
+    pub async fn failed(&mut self) -> Error {
+        match self.failures.recv().await {
+            Some(error) => error,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Stops everything, clients first.
+    pub async fn stop(self) {
+        if !self.clients.stop(self.drain).await {
+            tracing::warn!(patience_s = self.drain.as_secs(), "some clients did not leave in time");
+        }
+        for stage in [self.middle, self.source, self.connections] {
+            stage.stop(STAGE_PATIENCE).await;
+        }
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|cause| {
+        let text = format!("could not listen on {address}; choose another http.listen");
+        Error::new(ErrorKind::Misconfigured, text).because(cause)
+    })
+}
+
+/// Runs a part whose end, or panic, must end the process: silence would be worse.
+fn guard<F>(stage: &Stage, failed: mpsc::Sender<Error>, part: &'static str, task: F)
+where
+    F: Future<Output = Result<(), Error>> + Send + 'static,
+{
+    let inner = stage.spawn(task);
+    stage.spawn(async move {
+        let error = match inner.await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error,
+            Err(_) => Error::new(ErrorKind::Bug, format!("{part} panicked")),
+        };
+        // The receiver is gone only when the relay is stopping anyway.
+        let _ = failed.send(error).await;
+    });
+}
+
+/// The wall clock, here at the outermost edge.
+#[allow(clippy::disallowed_methods, reason = "the one place where the relay reads the wall clock")]
+fn now() -> PgTime {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    PgTime::from_unix_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}

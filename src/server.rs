@@ -1,1 +1,151 @@
-//! Listeners, health, metrics; merges the routes.
+//! The one listener: its accept loop, health, metrics, and the routes of the protocols.
+//!
+//! Connections are bounded in every direction: how long a request may take to arrive, how large its head may be,
+//! how many may be on their way to becoming a socket. What is over the bound waits in the kernel's queue.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tracing::{debug, warn};
+
+use crate::egress::phoenix;
+use crate::metrics::Metrics;
+use crate::shutdown::Stage;
+use crate::source::SourceState;
+
+/// How long the head of a request may take, and how long a connection may wait between requests.
+const HEAD_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Bytes of a request's head. The token is in it.
+const MAX_HEAD: usize = 16 * 1024;
+
+/// Connections that are not sockets (yet).
+const MAX_HTTP: usize = 4096;
+
+/// The pause after the system could not accept: usually it is out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What health and metrics are read from.
+#[derive(Clone, Debug)]
+struct Status {
+    source: watch::Receiver<SourceState>,
+    metrics: Metrics,
+}
+
+/// All routes.
+pub fn routes(desk: &Arc<phoenix::Desk>, source: watch::Receiver<SourceState>) -> Router {
+    let status = Status { source, metrics: desk.metrics.clone() };
+    Router::new()
+        .route("/", get(|| std::future::ready(HINT)))
+        .route("/healthz", get(|| std::future::ready(anywhere("ok"))))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(status)
+        .merge(phoenix::routes(desk))
+        .fallback(|| std::future::ready((StatusCode::NOT_FOUND, HINT)))
+}
+
+/// What somebody who looks with a browser should know.
+const HINT: &str = "this is relay: WebSocket at /realtime/v1/websocket or /socket/websocket, \
+                    health at /healthz and /readyz, figures at /metrics\n";
+
+/// Accepts connections and serves them until the stage stops.
+///
+/// # Errors
+/// Never while running; the listener stays open.
+pub async fn run(listener: TcpListener, routes: Router, stage: Stage) -> io::Result<()> {
+    let seats = Arc::new(Semaphore::new(MAX_HTTP));
+    let mut stopping = pin!(stage.stopping());
+    loop {
+        let accepted = tokio::select! {
+            () = &mut stopping => return Ok(()),
+            accepted = accept(&listener, &seats) => accepted,
+        };
+        match accepted {
+            Ok((stream, peer, seat)) => {
+                let serving = serve(stream, peer, routes.clone(), seat, stage.clone());
+                drop(stage.spawn(serving));
+            }
+            Err(error) => {
+                warn!(error = %error, "could not accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    seats: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let seat = Arc::clone(seats).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, peer) = listener.accept().await?;
+    stream.set_nodelay(true)?;
+    Ok((stream, peer, seat))
+}
+
+/// Serves one connection until it ends, becomes a socket, or the stage stops.
+async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    routes: Router,
+    seat: OwnedSemaphorePermit,
+    stage: Stage,
+) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_PATIENCE)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes))
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    let served = tokio::select! {
+        served = &mut connection => served,
+        () = stage.stopping() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        // The error names the reason; the request, whose query carries a token, is not part of it.
+        debug!(%peer, error = %error, "a connection ended early");
+    }
+    drop(seat);
+}
+
+async fn readyz(State(status): State<Status>) -> Response {
+    let (code, text) = match &*status.source.borrow() {
+        SourceState::Streaming { .. } => (StatusCode::OK, "ok".to_owned()),
+        SourceState::Connecting { reason: None } => {
+            (StatusCode::SERVICE_UNAVAILABLE, "connecting to Postgres".to_owned())
+        }
+        SourceState::Connecting { reason: Some(reason) } | SourceState::Blocked { reason } => {
+            (StatusCode::SERVICE_UNAVAILABLE, reason.clone())
+        }
+    };
+    (code, anywhere(text)).into_response()
+}
+
+async fn metrics(State(status): State<Status>) -> Result<Response, Infallible> {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], status.metrics.render()).into_response())
+}
+
+/// An answer that pages of any origin may read.
+fn anywhere(text: impl IntoResponse) -> impl IntoResponse {
+    ([(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*")], text)
+}

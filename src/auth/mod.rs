@@ -1,4 +1,19 @@
 //! Who may: tokens to principals, and principals to rows.
 
+mod check;
+mod connection;
+mod gate;
+mod judge;
+mod jwks;
+mod keys;
+mod pool;
+mod quote;
 pub mod token;
+mod token_cache;
+mod token_claims;
+mod token_fetch;
+mod token_keyring;
+mod token_parse;
+mod token_refusal;
+mod trouble;
 pub mod visibility;

@@ -1,9 +1,20 @@
 //! JWT → principal, or why not.
+//!
+//! The order is: size, shape, key, signature, times, issuer and audience, role. Nothing is read from a token before
+//! its signature is good but `alg` and `kid`, and those choose among configured keys only. No step touches Postgres,
+//! and none lets a token name an address.
 
 use std::sync::Arc;
 
+use super::keys::Algorithm;
+use super::token_cache::{Cache, Digest};
+use super::token_claims::{Rules, check_expiry};
+use super::token_keyring::Keyring;
+use super::token_parse::{Parsed, clean};
 use crate::error::Error;
 use crate::model::Principal;
+
+pub use super::token_refusal::TokenRefusal;
 
 /// A token that was believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,77 +25,70 @@ pub struct Verified {
     pub expires_at: i64,
 }
 
-/// Why a token was not believed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TokenRefusal {
-    /// `exp` has passed.
-    Expired {
-        /// Seconds since then.
-        seconds_ago: i64,
-    },
-    /// `role` or `exp` is missing.
-    MissingClaims,
-    /// Not a JWT.
-    Malformed,
-    /// The signature is wrong.
-    BadSignature,
-    /// No key fits its algorithm and `kid`.
-    NoSigner {
-        /// The `kid`, cut and escaped.
-        kid: Option<String>,
-    },
-    /// The role is not in `auth.roles`.
-    RoleNotAllowed {
-        /// The role, cut and escaped.
-        role: String,
-    },
-    /// A claim has a type or value that cannot be meant.
-    BadClaims,
-}
-
-impl TokenRefusal {
-    /// Text for a refused connection (`{"error": …}`), and its HTTP status.
-    pub fn on_connect(&self) -> (u16, String) {
-        todo!()
-    }
-
-    /// Text for a refused join (`Code: message`).
-    pub fn on_join(&self) -> String {
-        todo!()
-    }
-
-    /// Text of the `system` message before a channel closes.
-    pub fn on_channel(&self) -> String {
-        todo!()
-    }
-
-    /// The code alone, for metrics.
-    pub fn code(&self) -> &'static str {
-        todo!()
-    }
-}
-
 /// Verifies tokens. Shared.
 #[derive(Debug)]
-pub struct Tokens {}
+pub struct Tokens {
+    rules: Rules,
+    keyring: Arc<Keyring>,
+    cache: Cache,
+}
 
 impl Tokens {
-    /// Loads keys; a JWKS address is fetched in the background by a task in `stage`.
+    /// Loads keys; a JWKS file or address is watched by a task in `stage`.
     ///
     /// # Errors
     /// `Misconfigured`: a key that cannot be read.
     pub fn new(
-        _auth: &crate::config::Auth,
-        _stage: &crate::shutdown::Stage,
+        auth: &crate::config::Auth,
+        stage: &crate::shutdown::Stage,
     ) -> Result<Arc<Self>, Error> {
-        todo!()
+        let rules = Rules {
+            roles: auth.roles.clone(),
+            issuer: auth.issuer.clone(),
+            audience: auth.audience.clone(),
+        };
+        let keyring = Keyring::new(auth, stage)?;
+        Ok(Arc::new(Self { rules, keyring, cache: Cache::default() }))
     }
 
-    /// Verifies one token at `now` (Unix seconds). Percent-encoding and white space are undone first.
+    /// Verifies one token at `now` (Unix seconds). Percent-encoding and white space are undone first. Waits up to two
+    /// seconds for fresh keys when its `kid` is unknown.
     ///
     /// # Errors
     /// Why it is not believed.
-    pub async fn verify(&self, _token: &str, _now: i64) -> Result<Verified, TokenRefusal> {
-        todo!()
+    pub async fn verify(&self, token: &str, now: i64) -> Result<Verified, TokenRefusal> {
+        let token = clean(token)?;
+        let digest = digest(&token);
+        if let Some(verified) = self.cache.find(&digest, self.keyring.number()) {
+            return match check_expiry(verified.expires_at, now) {
+                Ok(()) => Ok(verified),
+                Err(refusal) => {
+                    self.cache.forget(&digest);
+                    Err(refusal)
+                }
+            };
+        }
+        let parsed = Parsed::read(&token)?;
+        let kid = parsed.kid.as_deref();
+        let no_signer = || TokenRefusal::no_signer(kid);
+        let algorithm = Algorithm::parse(&parsed.algorithm).ok_or_else(no_signer)?;
+        let chosen = self.keyring.choose(algorithm, kid).await;
+        let (key, keys) = chosen.ok_or_else(no_signer)?;
+        if !key.verifies(algorithm, parsed.message, parsed.signature) {
+            return Err(TokenRefusal::BadSignature);
+        }
+        let verified = self.rules.apply(parsed.payload, now)?;
+        self.cache.remember(digest, keys, verified.clone());
+        Ok(verified)
     }
+}
+
+/// SHA-256.
+fn digest(token: &str) -> Digest {
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
+    let mut digest = Digest::default();
+    for (to, from) in digest.iter_mut().zip(hash.as_ref()) {
+        *to = *from;
+    }
+    digest
 }

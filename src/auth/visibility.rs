@@ -1,10 +1,29 @@
 //! Which rows a principal may read: the tables' own policies, judged by Postgres on the row image.
+//!
+//! Promises: a row is readable only when Postgres said so, for this role and these claims, seeing every transaction
+//! asked about; what could not be asked is [`Trouble`], never a verdict. One principal's errors and slowness stay its own.
+//!
+//! A policy runs on the image, so a row that is already gone is still judged. It runs on the stored row instead when the
+//! image lacks what the policy needs, and then only a row that still is what the image says is readable.
+//!
+//! Not here: which policies apply (`catalog`), which change needs which question (`fanout`).
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use tokio::time::Instant;
+
+use super::check::computing;
+use super::gate::Gate;
+use super::judge::Judge;
+use super::pool::Pool;
+use crate::metrics::Metrics;
 use crate::model::filter::Condition;
 use crate::model::table::Policy;
 use crate::model::{Principal, Table};
+use crate::postgres::Target;
+use crate::shutdown::Stage;
 
 /// One thing to ask Postgres on behalf of a principal.
 #[derive(Clone, Debug)]
@@ -93,28 +112,57 @@ pub enum Trouble {
 
 /// Asks Postgres. Shared.
 #[derive(Debug)]
-pub struct Visibility {}
+pub struct Visibility {
+    target: Target,
+    pool_size: usize,
+    check_timeout: Duration,
+    metrics: Metrics,
+    stage: Stage,
+    gate: Gate,
+    /// One per API role that was asked for; the allow-list bounds them.
+    pools: Mutex<HashMap<Box<str>, Arc<Pool>>>,
+}
 
 impl Visibility {
     /// Connections are opened when first needed, `pool` per role.
     pub fn new(
-        _target: crate::postgres::Target,
-        _settings: &crate::config::Postgres,
-        _metrics: crate::metrics::Metrics,
-        _stage: crate::shutdown::Stage,
+        target: Target,
+        settings: &crate::config::Postgres,
+        metrics: Metrics,
+        stage: Stage,
     ) -> Arc<Self> {
-        todo!()
+        Arc::new(Self {
+            target,
+            pool_size: settings.pool,
+            check_timeout: settings.check_timeout,
+            metrics,
+            stage,
+            gate: Gate::default(),
+            pools: Mutex::default(),
+        })
     }
 
     /// Answers every question, in order, one verdict per row or value, as the principal sees the database once all
     /// of `xids` are visible (waits for that). A question that fails does not touch the others.
     pub async fn judge(
         &self,
-        _principal: &Principal,
-        _xids: &[u32],
-        _questions: Vec<Question>,
+        principal: &Principal,
+        xids: &[u32],
+        questions: Vec<Question>,
     ) -> Vec<Result<Vec<bool>, Trouble>> {
-        todo!()
+        let started = Instant::now();
+        let pool = self.pool(principal.role());
+        let judge = self.judge_with(&pool);
+        let answers = match questions.as_slice() {
+            [question] => vec![judge.answer(principal, xids, question).await],
+            questions => {
+                let asking =
+                    questions.iter().map(|question| judge.answer(principal, xids, question));
+                futures_util::future::join_all(asking).await
+            }
+        };
+        self.metrics.check_seconds.observe(started.elapsed().as_secs_f64());
+        answers
     }
 
     /// Values of generated columns for rows of `table`: one list of texts per row, in the order of `expressions`.
@@ -124,10 +172,52 @@ impl Visibility {
     /// See [`Trouble`].
     pub async fn generate(
         &self,
-        _table: &Table,
-        _expressions: &[&str],
-        _images: Vec<String>,
+        table: &Table,
+        expressions: &[&str],
+        images: Vec<String>,
     ) -> Result<Vec<Vec<Option<String>>>, Trouble> {
-        todo!()
+        if images.is_empty() || expressions.is_empty() {
+            return Ok(vec![Vec::new(); images.len()]);
+        }
+        let sql = computing(table, expressions);
+        // Any role will do that may name the table and call the functions; the values do not depend on it.
+        let mut roles: Vec<&str> = table.access.keys().map(AsRef::as_ref).collect();
+        roles.sort_unstable();
+        let mut trouble = Trouble::Unavailable;
+        for role in roles {
+            let pool = self.pool(role);
+            match self.judge_with(&pool).compute(&sql, &images).await {
+                Ok(rows) => return Ok(rows),
+                Err(failed @ Trouble::Failed { .. }) => trouble = failed,
+                Err(other) => return Err(other),
+            }
+        }
+        Err(trouble)
+    }
+
+    fn judge_with<'a>(&'a self, pool: &'a Pool) -> Judge<'a> {
+        Judge {
+            pool,
+            gate: &self.gate,
+            metrics: &self.metrics,
+            stage: &self.stage,
+            limit: self.check_timeout,
+        }
+    }
+
+    fn pool(&self, role: &str) -> Arc<Pool> {
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pool) = pools.get(role) {
+            return Arc::clone(pool);
+        }
+        let pool = Arc::new(Pool::new(
+            role,
+            self.pool_size,
+            self.target.clone(),
+            self.check_timeout,
+            self.stage.clone(),
+        ));
+        pools.insert(role.into(), Arc::clone(&pool));
+        pool
     }
 }

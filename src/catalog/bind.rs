@@ -1,7 +1,30 @@
 //! From what a client wrote to a [`Subscription`]: tables looked up, operands parsed by Postgres.
+//!
+//! Promises: one bad wish refuses all wishes of its channel with one text, the first in the order they were written;
+//! an operand is in Postgres' canonical text and an operator exists for its column's type, so that a filter that was
+//! bound does not fail later. Domains are looked through, so binding runs no function of the database's users.
+//!
+//! Costs at most two round trips per channel, and none without filters. Deliberately not here: evaluating filters
+//! (`router`), and judging rows (`auth::visibility`).
 
+mod columns;
+mod probe;
+mod sqlstate;
+mod terms;
+mod texts;
+
+use std::sync::Arc;
+
+use self::columns::Facts;
+use self::probe::Probe;
+use self::terms::Terms;
 use super::Catalog;
-use crate::model::{Principal, Subscription};
+use crate::error::Error;
+use crate::model::filter::{Condition, Keyword, Operand, Operator, Predicate};
+use crate::model::{Kind, Principal, SqlType, Subscription, Table, Target};
+
+/// The most elements an `in` list may have.
+const LIST_LIMIT: usize = 100;
 
 /// One element of a join's `postgres_changes`, as the client wrote it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,10 +44,16 @@ pub struct Wish {
 /// Why a channel's wishes cannot be granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unbound {
-    /// The client's fault: the text of the `system` message (`supabase-realtime` 2.6, 5.5, 5.6), final.
+    /// The client's fault: the text of the `system` message, final.
     Refused(String),
     /// Postgres could not be asked; worth trying again.
     Unavailable(String),
+}
+
+impl From<Error> for Unbound {
+    fn from(error: Error) -> Self {
+        Self::Unavailable(error.to_string())
+    }
 }
 
 /// Binds all wishes of one channel; one bad wish refuses them all, with one text.
@@ -32,9 +61,211 @@ pub enum Unbound {
 /// # Errors
 /// See [`Unbound`].
 pub async fn bind(
-    _catalog: &Catalog,
-    _principal: &Principal,
-    _wishes: &[Wish],
+    catalog: &Catalog,
+    principal: &Principal,
+    wishes: &[Wish],
 ) -> Result<Vec<Subscription>, Unbound> {
-    todo!()
+    let read: Result<Vec<Terms>, String> = wishes.iter().enumerate().map(Terms::read).collect();
+    let terms = read.map_err(Unbound::Refused)?;
+    let mut draft = Draft::default();
+    for terms in &terms {
+        if let Err(refusal) = draft.add(catalog, principal, terms).await? {
+            draft.refusal = Some(refusal);
+            break;
+        }
+    }
+    let facts = columns::ask(catalog, &draft.columns).await?;
+    let mut probes = Vec::new();
+    for (column, facts) in draft.columns.iter().zip(&facts) {
+        let terms = terms.get(column.wish);
+        match terms.zip(facts.as_ref()).map(|(terms, facts)| condition(terms, column, facts)) {
+            Some(Ok(condition)) => probes.push(Probe { wish: column.wish, condition }),
+            Some(Err(text)) => {
+                draft.refusal = Some(text);
+                break;
+            }
+            None => {
+                draft.refusal =
+                    terms.map(|terms| texts::invalid_column(terms, &column.predicate.column));
+                break;
+            }
+        }
+    }
+    let bound = probe::ask(catalog, &terms, probes).await?;
+    match draft.refusal {
+        Some(refusal) => Err(Unbound::Refused(refusal)),
+        None => assemble(&terms, bound),
+    }
+}
+
+/// What was found out without asking about columns.
+#[derive(Default)]
+struct Draft {
+    columns: Vec<Filtered>,
+    /// The first refusal; what was written after it no longer counts.
+    refusal: Option<String>,
+}
+
+/// A column that a wish filters on.
+#[derive(Clone, Debug)]
+struct Filtered {
+    wish: usize,
+    table: u32,
+    sql_type: SqlType,
+    predicate: Predicate,
+}
+
+impl Draft {
+    /// Checks one wish against the catalog; the inner error is a refusal.
+    async fn add(
+        &mut self,
+        catalog: &Catalog,
+        principal: &Principal,
+        terms: &Terms,
+    ) -> Result<Result<(), String>, Unbound> {
+        let (schema, name) = match &terms.target {
+            Target::Table { schema, table } => (schema, table),
+            Target::Schema(schema) => {
+                let is_published = catalog.publishes(Some(schema)).await?;
+                return Ok(if is_published { Ok(()) } else { Err(texts::not_published(terms)) });
+            }
+            Target::All => {
+                let is_published = catalog.publishes(None).await?;
+                return Ok(if is_published { Ok(()) } else { Err(texts::not_published(terms)) });
+            }
+        };
+        let Some(table) = catalog.find(schema, name).await? else {
+            return Ok(Err(texts::not_published(terms)));
+        };
+        if !is_reachable(catalog, &table).await? {
+            return Ok(Err(texts::not_published(terms)));
+        }
+        Ok(self.check_columns(principal.role(), &table, terms))
+    }
+
+    fn check_columns(&mut self, role: &str, table: &Table, terms: &Terms) -> Result<(), String> {
+        let Some(access) = table.access.get(role) else {
+            let message = format!("role \"{role}\" does not exist");
+            return Err(texts::failed(terms, "42704", &message));
+        };
+        let readable =
+            |name: &str| table.column(name).filter(|column| access.columns.allow(&column.name));
+        for predicate in &terms.predicates {
+            let Some(column) = readable(&predicate.column) else {
+                return Err(texts::invalid_column(terms, &predicate.column));
+            };
+            self.columns.push(Filtered {
+                wish: terms.place,
+                table: table.oid,
+                sql_type: column.sql_type.clone(),
+                predicate: predicate.clone(),
+            });
+        }
+        let mut selected = terms.select.iter().flat_map(|select| select.iter());
+        match selected.find(|name| readable(name).is_none()) {
+            Some(name) => Err(texts::raised(terms, &format!("invalid column for select {name}"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether changes of the table arrive: it is published, or it is partitioned and one of its partitions is.
+async fn is_reachable(catalog: &Catalog, table: &Table) -> Result<bool, Unbound> {
+    if table.is_published {
+        return Ok(true);
+    }
+    for leaf in columns::leaves(catalog, table.oid).await? {
+        if catalog.table_by_oid(leaf).await?.is_some_and(|leaf| leaf.is_published) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// A condition whose operand is still as written, once its operator suits its column.
+fn condition(terms: &Terms, column: &Filtered, facts: &Facts) -> Result<Condition, String> {
+    let mut predicate = column.predicate.clone();
+    let word = predicate.operator.word();
+    let kind = &column.sql_type.base().kind;
+    let unsuitable = || {
+        let shown = &facts.shown_type;
+        let text = format!("operator {word} requires a text-compatible column type, got {shown}");
+        Err(texts::raised(terms, &text))
+    };
+    let is_text = matches!(kind, Kind::Text | Kind::BlankPadded);
+    match (predicate.operator, &predicate.operand) {
+        (Operator::Like | Operator::Ilike, Operand::Text(pattern)) => {
+            if !is_text && *kind != Kind::Bytea && !facts.has_like {
+                return unsuitable();
+            }
+            // Postgres notices only when a text gets that far.
+            if ends_in_escape(pattern) {
+                let message = "LIKE pattern must not end with escape character";
+                return Err(texts::failed(terms, "22025", message));
+            }
+        }
+        (Operator::Match | Operator::Imatch, _) if !is_text && !facts.has_match => {
+            return unsuitable();
+        }
+        (Operator::Is, Operand::Text(word)) => {
+            let Some(keyword) = Keyword::from_word(word) else {
+                let text = "invalid value for is filter: must be null, true, false, or unknown";
+                return Err(texts::raised(terms, text));
+            };
+            if keyword != Keyword::Null && *kind != Kind::Bool {
+                let (word, shown) = (keyword.word(), &facts.shown_type);
+                let text = format!("is {word} filter requires a boolean column, got {shown}");
+                return Err(texts::raised(terms, &text));
+            }
+            predicate.operand = Operand::Keyword(keyword);
+        }
+        _ => (),
+    }
+    Ok(Condition {
+        predicate,
+        sql_type: column.sql_type.clone(),
+        collation: facts.collation,
+        spelling: facts.spelling.clone(),
+    })
+}
+
+/// Whether a pattern ends in a backslash that protects nothing.
+fn ends_in_escape(pattern: &str) -> bool {
+    let backslashes = pattern.bytes().rev().take_while(|&byte| byte == b'\\').count();
+    backslashes % 2 == 1
+}
+
+fn assemble(terms: &[Terms], bound: Vec<Probe>) -> Result<Vec<Subscription>, Unbound> {
+    let mut filters: Vec<Vec<Condition>> = vec![Vec::new(); terms.len()];
+    for probe in bound {
+        if let Operand::List(elements) = &probe.condition.predicate.operand
+            && LIST_LIMIT < elements.len()
+        {
+            let text = "too many values for `in` filter. Maximum 100";
+            let refusal = terms.get(probe.wish).map(|terms| texts::raised(terms, text));
+            return Err(Unbound::Refused(refusal.unwrap_or_default()));
+        }
+        if let Some(filter) = filters.get_mut(probe.wish) {
+            filter.push(probe.condition);
+        }
+    }
+    let subscription = |(terms, filter): (&Terms, Vec<Condition>)| Subscription {
+        target: terms.target.clone(),
+        event: terms.event,
+        filter: Arc::from(filter),
+        select: terms.select.clone(),
+    };
+    Ok(terms.iter().zip(filters).map(subscription).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lone_backslash_at_the_end_is_noticed() {
+        for (pattern, expected) in [("a\\", true), ("a\\\\", false), ("\\", true), ("", false)] {
+            assert_eq!(ends_in_escape(pattern), expected);
+        }
+    }
 }

@@ -1,57 +1,159 @@
 //! What Postgres knows of the published tables: types, keys, policies, privileges. Cached, refreshed on relation
 //! messages and once a second.
+//!
+//! Promises: a table is at least as new as the relation message it is asked for, and never older than a few seconds,
+//! so that a revoked right, a new policy or a changed publication takes effect within about a second even when the WAL
+//! says nothing of it. A role without USAGE on a table's schema can read none of its columns.
+//!
+//! Not here: judging rows (`auth::visibility`).
 
 pub mod bind;
+mod cache;
+mod link;
+mod lookup;
+mod refresh;
+mod types;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::FutureExt as _;
+use tokio::time::Instant;
+
+use self::cache::{Cache, Known};
+use self::link::Link;
+use self::lookup::Scope;
 use crate::error::Error;
 use crate::model::{Relation, Table};
 
 /// The cache of published tables. Shared.
 #[derive(Debug)]
-pub struct Catalog {}
+pub struct Catalog {
+    scope: Scope,
+    link: Link,
+    /// Tries what clients wrote. Apart from `link`, so that nothing they write holds up anything but joins.
+    probes: Link,
+    cache: Mutex<Cache>,
+    /// Held while asking, so that callers who want the same table ask once.
+    turn: tokio::sync::Mutex<()>,
+}
 
 impl Catalog {
     /// Opens the catalog connection lazily; `roles` is the allow-list whose access is looked up with each table.
     pub fn new(
-        _target: crate::postgres::Target,
-        _publication: &str,
-        _roles: &[String],
-        _stage: crate::shutdown::Stage,
+        target: crate::postgres::Target,
+        publication: &str,
+        roles: &[String],
+        stage: crate::shutdown::Stage,
     ) -> Arc<Self> {
-        todo!()
+        let catalog = Arc::new(Self {
+            scope: Scope { publication: publication.into(), roles: roles.into() },
+            link: Link::new(target.clone(), "relay-catalog", "8000", stage.clone()),
+            probes: Link::new(target, "relay-bind", "2000", stage.clone()),
+            cache: Mutex::default(),
+            turn: tokio::sync::Mutex::new(()),
+        });
+        let renewing = refresh::run(Arc::downgrade(&catalog), stage.clone());
+        stage.spawn(renewing);
+        catalog
     }
 
     /// The table a change belongs to, at least as new as the relation message that described it. `None`: it is gone.
     ///
     /// # Errors
     /// Postgres could not be asked.
-    pub async fn table(&self, _relation: &Relation) -> Result<Option<Arc<Table>>, Error> {
-        todo!()
+    pub async fn table(&self, relation: &Relation) -> Result<Option<Arc<Table>>, Error> {
+        let (oid, generation) = (relation.oid, relation.generation);
+        if let Known::Fresh(table) = self.cache().by_oid(oid, generation, Instant::now()) {
+            return Ok(table);
+        }
+        let _turn = self.turn.lock().await;
+        if let Known::Fresh(table) = self.cache().by_oid(oid, generation, Instant::now()) {
+            return Ok(table);
+        }
+        refresh::fetch_for(self, relation).await
     }
 
     /// The table with this oid (an ancestor of a partition).
     ///
     /// # Errors
     /// Postgres could not be asked.
-    pub async fn table_by_oid(&self, _oid: u32) -> Result<Option<Arc<Table>>, Error> {
-        todo!()
+    pub async fn table_by_oid(&self, oid: u32) -> Result<Option<Arc<Table>>, Error> {
+        if let Known::Fresh(table) = self.cache().by_oid(oid, 0, Instant::now()) {
+            return Ok(table);
+        }
+        let _turn = self.turn.lock().await;
+        if let Known::Fresh(table) = self.cache().by_oid(oid, 0, Instant::now()) {
+            return Ok(table);
+        }
+        self.fetch(oid, 0).await
     }
 
     /// The table of this exact name, published or not.
     ///
     /// # Errors
     /// Postgres could not be asked.
-    pub async fn find(&self, _schema: &str, _name: &str) -> Result<Option<Arc<Table>>, Error> {
-        todo!()
+    pub async fn find(&self, schema: &str, name: &str) -> Result<Option<Arc<Table>>, Error> {
+        if let Known::Fresh(table) = self.cache().by_name(schema, name, Instant::now()) {
+            return Ok(table);
+        }
+        let _turn = self.turn.lock().await;
+        if let Known::Fresh(table) = self.cache().by_name(schema, name, Instant::now()) {
+            return Ok(table);
+        }
+        let (asked_schema, asked_name) = (schema.to_owned(), name.to_owned());
+        let found = self
+            .link
+            .ask(move |client| {
+                let (schema, name) = (asked_schema.clone(), asked_name.clone());
+                async move { lookup::find(client, &schema, &name).await }.boxed()
+            })
+            .await?;
+        if let Some(oid) = found {
+            self.fetch(oid, 0).await
+        } else {
+            self.cache().set_absent(schema, name, Instant::now());
+            Ok(None)
+        }
     }
 
     /// Whether any published table is in this schema (`None`: at all).
     ///
     /// # Errors
     /// Postgres could not be asked.
-    pub async fn publishes(&self, _schema: Option<&str>) -> Result<bool, Error> {
-        todo!()
+    pub async fn publishes(&self, schema: Option<&str>) -> Result<bool, Error> {
+        if let Some(known) = self.cache().publishes(schema, Instant::now()) {
+            return Ok(known);
+        }
+        let asked = schema.map(str::to_owned);
+        let publishes = self
+            .link
+            .ask(|client| {
+                let (scope, schema) = (self.scope.clone(), asked.clone());
+                async move { lookup::publishes(client, &scope, schema.as_deref()).await }.boxed()
+            })
+            .await?;
+        self.cache().set_publishes(schema, publishes, Instant::now());
+        Ok(publishes)
+    }
+
+    /// Asks Postgres about one table and remembers the answer.
+    async fn fetch(&self, oid: u32, generation: u64) -> Result<Option<Arc<Table>>, Error> {
+        let asked_at = Instant::now();
+        let table = self.fetch_all(vec![oid]).await?.pop();
+        Ok(self.cache().put(oid, generation, table, asked_at))
+    }
+
+    async fn fetch_all(&self, oids: Vec<u32>) -> Result<Vec<Table>, Error> {
+        self.link
+            .ask(|client| {
+                let (scope, oids) = (self.scope.clone(), oids.clone());
+                async move { lookup::tables(client, &scope, &oids).await }.boxed()
+            })
+            .await
+    }
+
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        // The cache holds no promise that a panic elsewhere could break half-way.
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

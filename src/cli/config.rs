@@ -1,8 +1,9 @@
 //! `relay config`: the configuration in force, or the shipped `relay.toml`.
 
+use crate::config::{MANUAL, Setting};
 use crate::error::Error;
 
-use super::{Globals, print};
+use super::{Globals, misconfigured, print};
 
 /// What `relay config` is told.
 #[derive(Debug, clap::Args)]
@@ -22,10 +23,26 @@ enum Verb {
 /// Does it.
 ///
 /// # Errors
-/// `Misconfigured`: a setting that cannot be meant.
+/// `Misconfigured`: a setting that cannot be meant. `config show` prints all settings first.
 pub(crate) fn run(args: &Args, globals: &Globals) -> Result<(), Error> {
     match args.verb {
-        Verb::Show => globals.load().map(|_| ()),
-        Verb::Defaults => print::line(include_str!("../../relay.toml")),
+        Verb::Show => {
+            let effective = globals.effective()?;
+            print::line(&table(&effective.settings()))?;
+            effective.check().map(|_| ()).map_err(|faults| misconfigured(&faults))
+        }
+        Verb::Defaults => print::line(MANUAL.trim_end()),
     }
+}
+
+/// Key, value and origin in three columns.
+fn table(settings: &[Setting]) -> String {
+    let value = |setting: &Setting| setting.value.clone().unwrap_or_else(|| "–".to_owned());
+    let longest = |width: &dyn Fn(&Setting) -> usize| settings.iter().map(width).max().unwrap_or(0);
+    let keys = longest(&|setting| setting.key.len());
+    let values = longest(&|setting| value(setting).chars().count());
+    let line = |setting: &Setting| {
+        format!("{:keys$}  {:values$}  {}", setting.key, value(setting), setting.origin)
+    };
+    settings.iter().map(line).collect::<Vec<_>>().join("\n")
 }

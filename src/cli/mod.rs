@@ -5,10 +5,15 @@
 
 mod bench;
 mod check;
+mod client;
+mod cluster;
 mod config;
 mod demo;
+mod get;
 mod log;
 mod print;
+mod process;
+mod random;
 mod run;
 mod slot;
 mod tail;
@@ -18,7 +23,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, Nonsense, Origins};
+use crate::config::{self as settings, Config, Effective, Nonsense};
 use crate::error::{Error, ErrorKind};
 
 /// Streams committed Postgres changes to browsers over WebSockets, each row only to those who may read it.
@@ -44,6 +49,7 @@ Exit codes: 0 stopped as asked, 2 configuration, 69 Postgres unusable, 70 a bug.
 
 /// What every verb is told.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Everywhere")]
 pub(crate) struct Globals {
     /// The configuration file [default: ./relay.toml, if there is one]
     #[arg(long, global = true, env = "RELAY_CONFIG", value_name = "FILE")]
@@ -51,9 +57,9 @@ pub(crate) struct Globals {
     /// How log lines are written to standard error
     #[arg(long, global = true, value_enum, default_value_t = log::Format::Text, value_name = "FORMAT")]
     pub(crate) log_format: log::Format,
-    /// What is logged, e.g. `debug` or `relay=debug,warn`
-    #[arg(long, global = true, env = "RUST_LOG", default_value = "info", value_name = "FILTER")]
-    pub(crate) log: String,
+    /// What is logged, e.g. `debug` or `relay=debug,warn` [default: info for `run`, else warn]
+    #[arg(long, global = true, env = "RUST_LOG", value_name = "FILTER")]
+    pub(crate) log: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -82,7 +88,9 @@ impl Cli {
     /// # Errors
     /// `Misconfigured`: a filter that cannot be read.
     pub fn start_log(&self) -> Result<(), Error> {
-        log::start(&self.globals)
+        // What a server does is news; what any other verb does is what it prints.
+        let usual = if matches!(self.verb, Verb::Run(_)) { "info" } else { "warn" };
+        log::start(&self.globals, usual)
     }
 
     /// Does what was asked.
@@ -112,18 +120,39 @@ impl Globals {
             .or_else(|| Some(PathBuf::from("relay.toml")).filter(|path| path.exists()))
     }
 
-    /// The checked configuration, and where each value came from.
+    /// What file and environment say, not yet checked.
+    ///
+    /// # Errors
+    /// `Misconfigured`: the file or a variable cannot be read.
+    pub(crate) fn effective(&self) -> Result<Effective, Error> {
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        let strangers = settings::strangers(names);
+        if !strangers.is_empty() {
+            return Err(misconfigured(&strangers));
+        }
+        Effective::read(self.file().as_deref(), &environment)
+            .map_err(|faults| misconfigured(&faults))
+    }
+
+    /// The checked configuration.
     ///
     /// # Errors
     /// `Misconfigured`, naming every setting that cannot be meant.
-    pub(crate) fn load(&self) -> Result<(Config, Origins), Error> {
-        Config::load(self.file().as_deref(), &environment).map_err(|faults| misconfigured(&faults))
+    pub(crate) fn load(&self) -> Result<Config, Error> {
+        self.effective()?.check().map_err(|faults| misconfigured(&faults))
     }
 }
 
 /// One variable of the process' environment.
 pub(crate) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
+}
+
+/// Unix seconds now. Commands are where time enters the program.
+#[allow(clippy::disallowed_methods, reason = "the outermost edge, where time is taken")]
+pub(crate) fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
 /// All faults as one error.

@@ -1,18 +1,39 @@
-//! `relay run`.
+//! `relay run`: the server, until it is told to stop.
 
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::Globals;
 use crate::error::{Error, ErrorKind};
+use crate::relay::Relay;
 
-use super::Globals;
-
-/// What `relay run` is told.
+/// What `relay run` is told. All of it is configuration.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
-/// Does it.
+/// Serves until SIGTERM or SIGINT, then drains.
 ///
 /// # Errors
-/// Whatever ended it.
-#[allow(clippy::unused_async, reason = "every verb is called alike")]
-pub(crate) async fn run(_args: Args, _globals: &Globals) -> Result<(), Error> {
-    Err(Error::new(ErrorKind::Bug, "`relay run` is not part of this build"))
+/// Whatever stopped it otherwise.
+pub(crate) async fn run(_args: Args, globals: &Globals) -> Result<(), Error> {
+    let config = globals.load()?;
+    let mut relay = Relay::start(config).await?;
+    let listen = |kind| {
+        signal(kind).map_err(|cause| {
+            Error::new(ErrorKind::Bug, "could not listen for signals").because(cause)
+        })
+    };
+    let (mut terminate, mut interrupt) =
+        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let signal = tokio::select! {
+        error = relay.failed() => {
+            relay.stop().await;
+            return Err(error);
+        }
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    };
+    tracing::info!(signal, "stopping");
+    relay.stop().await;
+    tracing::info!("stopped");
+    Ok(())
 }

@@ -1,41 +1,205 @@
-//! `relay tail`.
+//! `relay tail`: a client that joins and prints what arrives.
+//!
+//! It joins again after every failure and says so, because what committed meanwhile was not shown. What it is told
+//! besides changes goes to standard error, so standard output holds changes only.
 
+mod line;
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::client::token::mint;
+use super::client::{Address, Client};
+use super::demo::state::Demo;
+use super::{Globals, environment, print, random};
+use crate::backoff::Backoff;
 use crate::error::{Error, ErrorKind};
+use crate::secret::Secret;
 
-use super::Globals;
+/// How long a minted token lives; a new one is minted at each connection.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// What `relay tail` is told.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   relay tail chat_messages
+  relay tail chat_messages --role authenticated --sub 8c5f2f0a-0000-4000-8000-000000000001
   relay tail public.chat_messages --event INSERT --filter session_id=eq.7
-  relay tail chat_messages --url ws://relay.example:4000 --token \"$TOKEN\"")]
+  relay tail chat_messages --url ws://relay.example:4000 --token \"$TOKEN\"
+
+Without a configuration it connects to a running `relay demo`.")]
 pub(crate) struct Args {
     /// The table, with its schema unless that is `public`; `*` is every table
     pub(crate) table: String,
+    /// The schema of the table, if it is not part of the name
+    #[arg(long, value_name = "SCHEMA")]
+    pub(crate) schema: Option<String>,
     /// Which changes: INSERT, UPDATE, DELETE or *
     #[arg(long, default_value = "*", value_name = "EVENT")]
     pub(crate) event: String,
     /// Only rows that match, e.g. `status=in.(waiting,active)`
     #[arg(long, value_name = "FILTER")]
     pub(crate) filter: Option<String>,
-    /// The relay to join
-    #[arg(long, default_value = "ws://127.0.0.1:4000", value_name = "URL")]
-    pub(crate) url: String,
+    /// The relay to join [default: the configured one, a running demo, or ws://127.0.0.1:4000]
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
     /// The token to join with [default: one minted with the configured secret]
     #[arg(long, env = "RELAY_TOKEN", hide_env_values = true, value_name = "JWT")]
     pub(crate) token: Option<String>,
     /// The role of the minted token
     #[arg(long, default_value = "service_role", value_name = "ROLE")]
     pub(crate) role: String,
+    /// The user (`sub`) of the minted token
+    #[arg(long, value_name = "USER")]
+    pub(crate) sub: Option<String>,
+    /// Print each change as the relay sent it, one JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Whose rights to join with.
+enum Credential {
+    Given(String),
+    Minted { secret: Secret<String> },
 }
 
 /// Does it.
 ///
 /// # Errors
-/// Whatever ended it.
-#[allow(clippy::unused_async, reason = "every verb is called alike")]
-pub(crate) async fn run(_args: Args, _globals: &Globals) -> Result<(), Error> {
-    Err(Error::new(ErrorKind::Bug, "`relay tail` is not part of this build"))
+/// `Misconfigured` when there is no token to join with or the wish cannot be meant; `SourceRejected` when the relay
+/// refuses the token. A relay that cannot be reached is tried again.
+pub(crate) async fn run(args: Args, globals: &Globals) -> Result<(), Error> {
+    tokio::select! {
+        ended = follow(&args, globals) => ended,
+        _ = tokio::signal::ctrl_c() => Ok(()),
+    }
+}
+
+async fn follow(args: &Args, globals: &Globals) -> Result<(), Error> {
+    let (address, credential) = whereto(args, globals)?;
+    let wish = wish(args);
+    let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
+    loop {
+        let token = match &credential {
+            Credential::Given(token) => token.clone(),
+            Credential::Minted { secret } => {
+                mint(secret, &args.role, args.sub.as_deref(), TOKEN_LIFETIME)?
+            }
+        };
+        match watch(args, &address, &token, &wish, &mut backoff).await {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::PeerUnreachable => {
+                let wait = backoff.wait(random::number());
+                eprintln!("{error}; joining again in {:.1} s", wait.as_secs_f32());
+                tokio::time::sleep(wait).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Joins once and prints until the socket ends; `Ok` when nobody reads the output any more.
+async fn watch(
+    args: &Args,
+    address: &Address,
+    token: &str,
+    wish: &Value,
+    backoff: &mut Backoff,
+) -> Result<(), Error> {
+    let mut client = Client::connect(address, token).await?;
+    client.join("relay-tail", std::slice::from_ref(wish)).await?;
+    backoff.reset();
+    eprintln!("joined {address}; watching {}", described(wish));
+    let stdout = std::io::stdout();
+    let is_coloured = stdout.is_terminal() && environment("NO_COLOR").is_none();
+    loop {
+        let heard = client.hear().await?;
+        match heard.event.as_str() {
+            "postgres_changes" => {
+                let Some(data) = heard.payload.get("data") else { continue };
+                let text =
+                    if args.json { data.to_string() } else { line::render(data, is_coloured) };
+                if !print::offer(&text)? {
+                    return Ok(());
+                }
+            }
+            "system" => report(&heard.payload)?,
+            "phx_close" => {
+                let context = "the relay closed the channel";
+                return Err(Error::new(ErrorKind::PeerUnreachable, context));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Prints a `system` message. A wish that the relay cannot fulfil ends the watching.
+fn report(payload: &Value) -> Result<(), Error> {
+    let text = |key: &str| payload.get(key).and_then(Value::as_str).unwrap_or_default();
+    if text("status") == "error" && text("extension") == "postgres_changes" {
+        return Err(Error::new(ErrorKind::Misconfigured, text("message")));
+    }
+    eprintln!("{}: {}", text("extension"), text("message"));
+    Ok(())
+}
+
+fn wish(args: &Args) -> Value {
+    let (schema, table) = match (&args.schema, args.table.split_once('.')) {
+        (Some(schema), _) => (schema.as_str(), args.table.as_str()),
+        (None, Some((schema, table))) => (schema, table),
+        (None, None) => ("public", args.table.as_str()),
+    };
+    let mut wish = json!({ "event": args.event, "schema": schema, "table": table });
+    if let (Some(filter), Some(map)) = (&args.filter, wish.as_object_mut()) {
+        map.insert("filter".to_owned(), filter.as_str().into());
+    }
+    wish
+}
+
+fn described(wish: &Value) -> String {
+    let text = |key: &str| wish.get(key).and_then(Value::as_str).unwrap_or_default();
+    let filter = if text("filter").is_empty() { "" } else { " where " };
+    format!("{}.{} {}{filter}{}", text("schema"), text("table"), text("event"), text("filter"))
+}
+
+/// The relay to join and the rights to join with: what was asked for, else the configuration, else a running demo.
+fn whereto(args: &Args, globals: &Globals) -> Result<(Address, Credential), Error> {
+    let given = args.url.as_deref().map(Address::parse).transpose()?;
+    let secret = globals.effective()?.auth().ok().and_then(|auth| auth.jwt_secret);
+    let demo = if secret.is_none() { Demo::find() } else { None };
+    let address = match (given, &demo) {
+        (Some(address), _) => address,
+        (None, Some(demo)) => Address::parse(&demo.address)?,
+        // Watching needs no Postgres, so a configuration without one will do.
+        (None, None) => match globals.load() {
+            Ok(config) => Address::parse(&format!("ws://{}", reachable(config.http.listen)))?,
+            Err(_) => Address::parse("ws://127.0.0.1:4000")?,
+        },
+    };
+    let minted = |secret| Credential::Minted { secret };
+    let credential = match &args.token {
+        Some(token) => Some(Credential::Given(token.clone())),
+        None => secret.or(demo.map(|demo| Secret::new(demo.jwt_secret))).map(minted),
+    };
+    let credential = credential.ok_or_else(|| {
+        let context = "there is no token to join with: no running `relay demo`, no auth.jwt_secret to mint one with; \
+                       pass --token";
+        Error::new(ErrorKind::Misconfigured, context)
+    })?;
+    Ok((address, credential))
+}
+
+/// Where to reach a listener: the loopback address when it listens on all.
+pub(crate) fn reachable(listen: std::net::SocketAddr) -> std::net::SocketAddr {
+    let mut address = listen;
+    if listen.ip().is_unspecified() {
+        address.set_ip(match listen {
+            std::net::SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            std::net::SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
 }

@@ -3,11 +3,23 @@
 //! `written` is `relay.toml` as written; this is what it means. The step between them is the only place that says
 //! no, and it says the dotted key.
 
+mod check;
+mod env;
+mod file;
+mod keys;
+mod origin;
+mod units;
+mod written;
+
+use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::secret::Secret;
+use written::Written;
+
+pub use origin::{Origin, Origins};
 
 /// Everything the relay was told.
 #[derive(Clone, Debug)]
@@ -122,31 +134,139 @@ pub struct Limits {
 /// A setting that cannot be meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nonsense {
-    /// The dotted key, e.g. `http.listen`; empty for the file as a whole.
+    /// The dotted key (`http.listen`), the variable, or the file and line.
     pub key: String,
     /// What is wrong, and what to write instead.
     pub reason: String,
 }
 
-impl std::fmt::Display for Nonsense {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Nonsense {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.key, self.reason)
     }
 }
 
-/// Where each value came from.
-#[derive(Clone, Debug, Default)]
-pub struct Origins {}
+/// One setting as `config show` prints it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// The dotted key.
+    pub key: &'static str,
+    /// The value in force; a secret is a word; `None` when there is none.
+    pub value: Option<String>,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+/// What the file and the environment said together, not yet checked.
+#[derive(Debug)]
+pub struct Effective {
+    written: Written,
+    origins: Origins,
+    directory: PathBuf,
+}
 
 impl Config {
-    /// Reads the file, then the environment, then says what it means.
+    /// Reads the file, then the environment, then says what it means. Relative paths in the file start where the
+    /// file is.
     ///
     /// # Errors
     /// Every setting that cannot be meant.
     pub fn load(
-        _path: Option<&std::path::Path>,
-        _env: &impl Fn(&str) -> Option<String>,
+        path: Option<&Path>,
+        env: &impl Fn(&str) -> Option<String>,
     ) -> Result<(Self, Origins), Vec<Nonsense>> {
-        todo!()
+        let effective = Effective::read(path, env)?;
+        let config = effective.check()?;
+        Ok((config, effective.origins))
     }
+}
+
+impl Effective {
+    /// Reads the file, then the environment.
+    ///
+    /// # Errors
+    /// A file that cannot be read or parsed, or variables that cannot.
+    pub fn read(
+        path: Option<&Path>,
+        env: &impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, Vec<Nonsense>> {
+        let (mut written, mut origins) = (Written::default(), Origins::default());
+        if let Some(path) = path {
+            let parsed = file::read(path).map_err(|fault| vec![fault])?;
+            written = parsed.written;
+            for key in keys::KEYS.iter().filter(|key| parsed.given.iter().any(|k| k == key.dotted))
+            {
+                origins.set(key.dotted, Origin::File);
+            }
+        }
+        let faults = env::overlay(&mut written, &mut origins, env);
+        let directory = path.and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
+        if faults.is_empty() { Ok(Self { written, origins, directory }) } else { Err(faults) }
+    }
+
+    /// What it all means.
+    ///
+    /// # Errors
+    /// Every setting that cannot be meant.
+    pub fn check(&self) -> Result<Config, Vec<Nonsense>> {
+        self.checked(|check| check.config(&self.written))
+    }
+
+    /// What `[auth]` alone means, for those who need no Postgres.
+    ///
+    /// # Errors
+    /// Every setting of `[auth]` that cannot be meant.
+    pub fn auth(&self) -> Result<Auth, Vec<Nonsense>> {
+        self.checked(|check| check.auth(&self.written.auth))
+    }
+
+    /// Every setting, in the order of `relay.toml`.
+    pub fn settings(&self) -> Vec<Setting> {
+        let settings = keys::KEYS.iter().map(|key| Setting {
+            key: key.dotted,
+            value: (key.show)(&self.written),
+            origin: self.origins.of(key.dotted).clone(),
+        });
+        settings.collect()
+    }
+
+    fn checked<T>(
+        &self,
+        read: impl FnOnce(&mut check::Check<'_>) -> T,
+    ) -> Result<T, Vec<Nonsense>> {
+        let base = |key: &str| match self.origins.of(key) {
+            Origin::File => self.directory.clone(),
+            Origin::Default | Origin::Environment(_) => PathBuf::new(),
+        };
+        let mut check = check::Check { faults: Vec::new(), base: &base };
+        let value = read(&mut check);
+        let mut faults = check.faults;
+        if faults.is_empty() {
+            return Ok(value);
+        }
+        for fault in &mut faults {
+            if let Origin::Environment(variable) = self.origins.of(&fault.key) {
+                fault.key = format!("{} ({variable})", fault.key);
+            }
+        }
+        Err(faults)
+    }
+}
+
+/// Variables that look like settings and are none, so that a misspelt one does not go unnoticed.
+pub fn strangers(names: impl Iterator<Item = String>) -> Vec<Nonsense> {
+    env::strangers(names)
+}
+
+/// The shipped `relay.toml`: the manual of all settings, at their defaults.
+pub const MANUAL: &str = include_str!("../../relay.toml");
+
+/// Reads a time as the configuration writes it: `250ms`, `10s`, `5m`, `1h`.
+///
+/// # Errors
+/// What was expected.
+pub fn parse_time(text: &str) -> Result<Duration, &'static str> {
+    <units::Time as units::Written>::parse(text)
+        .map(|time| time.0)
+        .ok_or(<units::Time as units::Written>::EXPECTED)
 }

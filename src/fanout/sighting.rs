@@ -198,3 +198,79 @@ impl Sighting {
         &self.layout.table
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::model::table::{Access, Columns, Rows, TableColumn};
+    use crate::model::{Kind, SqlType};
+
+    /// `t(id primary key, body)`, readable in full by `anon` under `rows`.
+    pub(in crate::fanout) fn table(rows: Rows, identity: ReplicaIdentity) -> Arc<Table> {
+        let column = |name: &str, is_primary_key| TableColumn {
+            name: name.into(),
+            sql_type: SqlType { oid: 25, name: "text".into(), kind: Kind::Text },
+            is_primary_key,
+            generated: None,
+        };
+        Arc::new(Table {
+            oid: 1,
+            schema: "public".into(),
+            name: "t".into(),
+            is_published: true,
+            has_row_security: rows != Rows::All,
+            identity,
+            columns: [column("id", true), column("body", false)].into(),
+            ancestors: [].into(),
+            access: [("anon".into(), Access { columns: Columns::All, rows })].into(),
+        })
+    }
+
+    pub(in crate::fanout) fn relation(identity: ReplicaIdentity) -> Arc<Relation> {
+        let column =
+            |name: &str, is_key| Column { name: name.into(), type_oid: 25, typmod: -1, is_key };
+        let is_full = identity == ReplicaIdentity::Full;
+        Arc::new(Relation {
+            oid: 1,
+            generation: 1,
+            schema: "public".into(),
+            name: "t".into(),
+            identity,
+            columns: [column("id", true), column("body", is_full)].into(),
+        })
+    }
+
+    pub(in crate::fanout) fn row<const N: usize>(cells: [&'static str; N]) -> Row {
+        Row { cells: cells.into_iter().map(|text| Cell::Text(text.into())).collect() }
+    }
+
+    #[test]
+    fn the_columns_a_key_only_row_lacks_are_absent_not_null() {
+        let key = Row { cells: [Cell::Text("1".into()), Cell::Null].into() };
+        let kind = ChangeKind::Delete { old: OldRow::Key(key) };
+        let change = Change { relation: relation(ReplicaIdentity::Default), kind };
+        let Some((Event::Delete, None, OldRow::Key(row))) = resolve(&change) else {
+            panic!("not a delete")
+        };
+        assert_eq!(*row.cells, [Cell::Text("1".into()), Cell::Unchanged]);
+    }
+
+    #[test]
+    fn an_unchanged_cell_takes_the_whole_old_rows_value() {
+        let new = Row { cells: [Cell::Text("1".into()), Cell::Unchanged].into() };
+        let kind = ChangeKind::Update { old: OldRow::Full(row(["1", "long"])), new };
+        let change = Change { relation: relation(ReplicaIdentity::Full), kind };
+        let Some((_, Some(new), _)) = resolve(&change) else { panic!("no new row") };
+        assert_eq!(new, row(["1", "long"]));
+    }
+
+    #[test]
+    fn a_mask_keeps_the_key_and_the_chosen_columns_the_role_may_read() {
+        let identity = ReplicaIdentity::Default;
+        let layout = Layout::new(&relation(identity), table(Rows::All, identity));
+        let none: Select = Some([].into());
+        assert_eq!(*layout.mask("anon", &None), [true, true]);
+        assert_eq!(*layout.mask("anon", &none), [true, false]);
+        assert_eq!(*layout.mask("stranger", &None), [false, false]);
+    }
+}

@@ -285,3 +285,74 @@ fn answer(answers: &Answers, (question, row): Place) -> Result<bool, Trouble> {
     let answer = answers.get(question).and_then(|rows| rows.get(row));
     answer.cloned().unwrap_or(Err(Trouble::Unavailable))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fanout::sighting::Layout;
+    use crate::fanout::sighting::tests::{relation, row, table};
+    use crate::model::{Epoch, Lsn, Position, ReplicaIdentity};
+
+    fn deletion(rows: Rows, old: OldRow) -> Sighting {
+        let identity =
+            if old.full().is_some() { ReplicaIdentity::Full } else { ReplicaIdentity::Default };
+        Sighting {
+            id: Position { epoch: Epoch::new(1), commit_lsn: Lsn::new(1), index: 0 },
+            xid: 1,
+            committed_at: Default::default(),
+            event: Event::Delete,
+            new: None,
+            old,
+            layout: Arc::new(Layout::new(&relation(identity), table(rows, identity))),
+            rendered: Default::default(),
+        }
+    }
+
+    fn policy() -> Arc<Policy> {
+        Arc::new(Policy { expression: "true".into(), needs_stored_row: false })
+    }
+
+    #[test]
+    fn deletes_under_row_security_follow_the_configuration() {
+        use Deletes::{Authorised, Strict, Supabase};
+        let full = || OldRow::Full(row(["1", "x"]));
+        let key = || OldRow::Key(row(["1", ""]));
+        let judged = |otherwise| Need::JudgeOld(policy(), otherwise);
+        let cases = [
+            (Rows::All, full(), Strict, Need::Show(OldShown::Whole)),
+            (Rows::Policy(policy()), full(), Authorised, judged(Some(OldShown::Key))),
+            (Rows::Policy(policy()), full(), Strict, judged(None)),
+            (Rows::Policy(policy()), full(), Supabase, Need::Show(OldShown::Key)),
+            (Rows::Policy(policy()), key(), Authorised, Need::Show(OldShown::Key)),
+            (Rows::Policy(policy()), key(), Strict, Need::Hide),
+            (Rows::None, full(), Authorised, Need::Show(OldShown::Key)),
+            (Rows::None, full(), Strict, Need::Hide),
+        ];
+        for (rows, old, deletes, expected) in cases {
+            let sighting = deletion(rows, old);
+            assert_eq!(
+                need(&sighting, "anon", deletes),
+                expected,
+                "{sighting:?} under {deletes:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_role_the_catalog_does_not_know_sees_nothing() {
+        let sighting = deletion(Rows::All, OldRow::Full(row(["1", "x"])));
+        assert_eq!(need(&sighting, "stranger", Deletes::Authorised), Need::Hide);
+    }
+
+    #[test]
+    fn an_answer_that_is_missing_is_never_a_yes() {
+        let plan = Plan {
+            need: Need::JudgeNew(policy()),
+            new: Some((0, 5)),
+            old: None,
+            conditions: Vec::new(),
+        };
+        assert_eq!(plan.verdict(0, &[vec![Ok(true)]]), Verdict::Withhold(Trouble::Unavailable));
+        assert_eq!(plan.verdict(0, &[]), Verdict::Withhold(Trouble::Unavailable));
+    }
+}

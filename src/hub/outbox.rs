@@ -6,9 +6,9 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use axum::extract::ws::Utf8Bytes;
 use bytes::Bytes;
 use tokio::sync::Notify;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 /// Bytes as they go on a client's wire. Cloning copies a pointer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +109,11 @@ impl Outbox {
     pub fn close(&self, reason: Closed) {
         self.lock().closed.get_or_insert(reason);
         self.ready.notify_one();
+    }
+
+    /// Whether it closed because the client reads too slowly.
+    pub fn is_slow(&self) -> bool {
+        self.lock().closed == Some(Closed::Slow)
     }
 
     /// Waits for frames and moves all of them into `frames`. `Err` when it closed and nothing is left.

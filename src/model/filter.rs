@@ -1,6 +1,17 @@
 //! `column=op.value`: the conditions of a subscription.
+//!
+//! [`parse`] reads what a client wrote; binding (the catalog's room) turns it into [`Condition`]s with the help of
+//! Postgres. What a condition *means* is said once, in SQL, by [`Condition::sql`]; the router's evaluation in Rust
+//! is held to it by test. Deliberately not here: evaluation, and any knowledge of which columns exist.
+
+pub mod inspect;
+mod parse;
+mod sql;
 
 use std::sync::Arc;
+
+pub use parse::{FilterError, parse};
+pub use sql::Parameter;
 
 use super::SqlType;
 
@@ -16,6 +27,19 @@ pub struct Condition {
     pub sql_type: SqlType,
     /// How text of this column sorts and compares.
     pub collation: Collation,
+    /// How SQL names the column's type, operators and collation.
+    pub spelling: Spelling,
+}
+
+/// The SQL names a condition is written with, quoted and qualified where need be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Spelling {
+    /// The type, domains looked through, without modifier: `integer`, `bpchar`, `extensions.citext`.
+    pub type_name: Box<str>,
+    /// The schema whose operators compare the type, when it is not `pg_catalog`.
+    pub operators: Option<Box<str>>,
+    /// The column's own collation, when it is not the database's default.
+    pub collation: Option<Box<str>>,
 }
 
 /// One condition as written: `column=[not.]op.value`.
@@ -27,7 +51,7 @@ pub struct Predicate {
     pub negated: bool,
     /// The operator.
     pub operator: Operator,
-    /// What the column is compared with.
+    /// What the column is compared with: [`Operand::Text`] as parsed, whatever suits the operator once bound.
     pub operand: Operand,
 }
 
@@ -62,6 +86,67 @@ pub enum Operator {
     IsDistinct,
 }
 
+impl Operator {
+    /// All of them, in the order of the protocol's documentation.
+    pub const ALL: [Self; 13] = [
+        Self::Eq,
+        Self::Neq,
+        Self::Lt,
+        Self::Lte,
+        Self::Gt,
+        Self::Gte,
+        Self::In,
+        Self::Like,
+        Self::Ilike,
+        Self::Is,
+        Self::Match,
+        Self::Imatch,
+        Self::IsDistinct,
+    ];
+
+    /// The word clients write.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Eq => "eq",
+            Self::Neq => "neq",
+            Self::Lt => "lt",
+            Self::Lte => "lte",
+            Self::Gt => "gt",
+            Self::Gte => "gte",
+            Self::In => "in",
+            Self::Like => "like",
+            Self::Ilike => "ilike",
+            Self::Is => "is",
+            Self::Match => "match",
+            Self::Imatch => "imatch",
+            Self::IsDistinct => "isdistinct",
+        }
+    }
+
+    /// The operator a word means; words are lower-case and exact.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|operator| operator.word() == word)
+    }
+}
+
+impl Keyword {
+    /// The word clients write, which is SQL's.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::True => "true",
+            Self::False => "false",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// The keyword a word means; words are lower-case and exact.
+    pub fn from_word(word: &str) -> Option<Self> {
+        let all = [Self::Null, Self::True, Self::False, Self::Unknown];
+        all.into_iter().find(|keyword| keyword.word() == word)
+    }
+}
+
 /// What a column is compared with.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Operand {
@@ -91,8 +176,10 @@ pub enum Keyword {
 pub enum Collation {
     /// Byte order (`C`, `POSIX`), or the type has no collation.
     Bytes,
-    /// Equality is byte equality, order and case belong to a locale.
+    /// Equality is byte equality, order belongs to a locale; ASCII letters change case as everywhere.
     Locale,
+    /// Like [`Collation::Locale`], but `i` and `I` are different letters (Turkish, Azeri and kin).
+    DottedLocale,
     /// Even equality belongs to the collation (ICU, nondeterministic).
     Nondeterministic,
 }

@@ -1,1 +1,24 @@
 //! Supabase Realtime's protocol: Phoenix channels, serializers 1.0.0 and 2.0.0.
+//!
+//! `session` is the protocol as a pure function from inputs to effects; `socket` is the connection that obeys it.
+//! Broadcast, presence and private channels are not here yet.
+
+mod budget;
+mod channel;
+mod desk;
+pub mod dialect;
+pub mod effect;
+pub mod frame;
+pub mod payload;
+mod progress;
+pub mod session;
+#[cfg(test)]
+mod session_tests;
+mod socket;
+mod upgrade;
+mod wire;
+mod work;
+
+pub use desk::Desk;
+pub use dialect::{PHOENIX_V1, PHOENIX_V2};
+pub use upgrade::{PATHS, routes};

@@ -1,0 +1,5 @@
+-- Makes a user an agent.
+-- $1 text: the user
+-- $2 text: the name shown to visitors
+insert into public.support_agents (user_id, display_name)
+values ($1::text::uuid, $2::text)

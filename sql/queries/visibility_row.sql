@@ -1,0 +1,9 @@
+-- Whether one row, given as its image, passes a policy.
+-- $1 bigint[]   transactions that must be visible
+-- $2 json       the image
+-- {gate}        visibility_gate.sql
+-- {expression}  the policy, over the table's columns under the table's own name
+-- {row}         the row made of the image $2
+-- {alias}       the table's own name
+select ({gate}) as is_visible, array[({expression}) is true] as verdicts
+from {row} as {alias}

@@ -1,0 +1,10 @@
+-- Which of several rows, given as their images, pass a policy. Asked inside an aggregate, because a bare set of
+-- records is planned as a hundred rows, and subqueries of the policy would then read their whole tables.
+-- $1 bigint[]   transactions that must be visible
+-- $2 json       the images, as one array
+-- {gate}        visibility_gate.sql
+-- {expression}  the policy, over the table's columns under the table's own name
+-- {table}       the table
+-- {alias}       the table's own name
+select ({gate}) as is_visible, array_agg(({expression}) is true) as verdicts
+from json_populate_recordset(null::{table}, $2::json) as {alias}

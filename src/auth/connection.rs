@@ -1,0 +1,263 @@
+//! One connection that acts as one API role, and asks one question at a time.
+//!
+//! Each question is one transaction sent without waiting in between: begin, claims, the check, commit. When the claims
+//! cannot be set, the check fails with them. A connection is exclusive to whoever asks; after anything unexpected it
+//! is dropped, not reused.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use futures_util::future::join4;
+use serde_json::Value;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Error, Statement};
+
+use super::check::{Check, Parameter};
+use super::quote::{fill, identifier};
+use super::trouble::failed;
+use super::visibility::Trouble;
+use crate::model::Principal;
+use crate::postgres::{Sql, Target, connect};
+use crate::shutdown::Stage;
+
+/// Statements kept prepared on one connection; the longest unused goes first.
+const STATEMENTS: usize = 256;
+/// Types whose names are kept on one connection; all are forgotten together.
+const TYPES: usize = 1024;
+
+const BEGIN: &str = "begin isolation level read committed read only";
+/// For policies whose plan may hold what it computed for one principal.
+const BEGIN_REPLANNING: &str =
+    "begin isolation level read committed read only; set local plan_cache_mode = force_custom_plan";
+
+/// A connection that acts as a role.
+#[derive(Debug)]
+pub(super) struct Connection {
+    sql: Sql,
+    claims: Statement,
+    prepared: HashMap<String, Prepared>,
+    types: HashMap<u32, String>,
+    uses: u64,
+}
+
+#[derive(Debug)]
+struct Prepared {
+    statement: Statement,
+    begin: &'static str,
+    used: u64,
+}
+
+/// What Postgres said to a check.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// Whether the transactions could be seen. If not, the verdicts mean nothing.
+    pub(super) is_visible: bool,
+    /// One verdict per row or value.
+    pub(super) verdicts: Vec<bool>,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(super) enum Unopened {
+    /// The relay may not act as the role.
+    Refused(Trouble),
+    /// Postgres cannot be reached, or not now.
+    Unreachable(String),
+}
+
+impl Connection {
+    /// Connects and becomes `role`.
+    pub(super) async fn open(
+        target: &Target,
+        role: &str,
+        check_timeout: Duration,
+        stage: &Stage,
+    ) -> Result<Self, Unopened> {
+        let limit = check_timeout.as_millis().max(1).to_string();
+        // Names in a policy are qualified, so the search path stays as the database sets it: it belongs to the functions
+        // that policies call. Plans are generic, because a row image tells a planner nothing.
+        let settings = [
+            ("statement_timeout", &*limit),
+            ("lock_timeout", &*limit),
+            ("idle_in_transaction_session_timeout", "60000"),
+            ("default_transaction_read_only", "on"),
+            ("row_security", "on"),
+            ("plan_cache_mode", "force_generic_plan"),
+            ("jit", "off"),
+        ];
+        let sql = connect(target, "relay-check", &settings, stage)
+            .await
+            .map_err(|error| Unopened::Unreachable(error.to_string()))?;
+        become_role(&sql.client, role).await?;
+        let text = fill(include_str!("../../sql/queries/visibility_claims.sql"), &[]);
+        let claims = sql.client.prepare(&text).await.map_err(unreachable)?;
+        Ok(Self { sql, claims, prepared: HashMap::new(), types: HashMap::new(), uses: 0 })
+    }
+
+    /// Whether the server hung up.
+    pub(super) fn is_closed(&self) -> bool {
+        self.sql.client.is_closed()
+    }
+
+    /// Asks on behalf of `principal`, gated by `xids`.
+    pub(super) async fn ask(
+        &mut self,
+        principal: &Principal,
+        check: &Check,
+        xids: &[i64],
+    ) -> Result<Answer, Error> {
+        let (statement, begin) = self.prepare(check).await?;
+        let sub = subject(principal.claims());
+        let (claims, role) = (principal.claims(), principal.role());
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&xids];
+        parameters.extend(check.parameters.iter().map(Parameter::as_sql));
+        let client = &self.sql.client;
+        let claim: [&(dyn ToSql + Sync); 3] = [&claims, &sub, &role];
+        // Polled in this order, so sent in this order.
+        let (begun, claimed, answered, committed) = join4(
+            client.batch_execute(begin),
+            client.query(&self.claims, &claim),
+            client.query_one(&statement, &parameters),
+            client.batch_execute("commit"),
+        )
+        .await;
+        begun?;
+        claimed?;
+        let row = answered?;
+        committed?;
+        Ok(Answer { is_visible: row.try_get(0)?, verdicts: row.try_get(1)? })
+    }
+
+    /// Whether all of `xids` are visible now.
+    pub(super) async fn sees(&mut self, xids: &[i64]) -> Result<bool, Error> {
+        let text = fill(include_str!("../../sql/queries/visibility_gate.sql"), &[]);
+        let (statement, _) = self.prepare_text(&text, &[Type::INT8_ARRAY], None).await?;
+        self.sql.client.query_one(&statement, &[&xids]).await?.try_get(0)
+    }
+
+    /// Rows of texts for a JSON parameter.
+    pub(super) async fn compute(
+        &mut self,
+        sql: &str,
+        json: String,
+    ) -> Result<Vec<Vec<Option<String>>>, Error> {
+        let (statement, _) = self.prepare_text(sql, &[Type::JSON], None).await?;
+        let rows = self.sql.client.query(&statement, &[&Parameter::Json(json)]).await?;
+        rows.iter().map(|row| row.try_get(0)).collect()
+    }
+
+    /// How SQL names this type.
+    pub(super) async fn type_name(&mut self, oid: u32) -> Result<String, Error> {
+        if let Some(name) = self.types.get(&oid) {
+            return Ok(name.clone());
+        }
+        let text = fill(include_str!("../../sql/queries/visibility_type.sql"), &[]);
+        let (statement, _) = self.prepare_text(&text, &[Type::OID], None).await?;
+        let name: String = self.sql.client.query_one(&statement, &[&oid]).await?.try_get(0)?;
+        if TYPES <= self.types.len() {
+            self.types.clear();
+        }
+        self.types.insert(oid, name.clone());
+        Ok(name)
+    }
+
+    async fn prepare(&mut self, check: &Check) -> Result<(Statement, &'static str), Error> {
+        let mut types = vec![Type::INT8_ARRAY];
+        types.extend(check.parameters.iter().map(|parameter| match parameter {
+            Parameter::Json(_) => Type::JSON,
+            Parameter::Text(_) => Type::TEXT,
+            Parameter::Texts(_) => Type::TEXT_ARRAY,
+        }));
+        self.prepare_text(&check.sql, &types, check.table).await
+    }
+
+    async fn prepare_text(
+        &mut self,
+        sql: &str,
+        types: &[Type],
+        table: Option<u32>,
+    ) -> Result<(Statement, &'static str), Error> {
+        self.uses += 1;
+        if let Some(prepared) = self.prepared.get_mut(sql) {
+            prepared.used = self.uses;
+            return Ok((prepared.statement.clone(), prepared.begin));
+        }
+        let client = &self.sql.client;
+        let statement = client.prepare_typed(sql, types).await?;
+        let is_folded = match table {
+            None => false,
+            Some(oid) => {
+                let text = fill(include_str!("../../sql/queries/visibility_folded.sql"), &[]);
+                client.query_one(&text, &[&oid]).await?.try_get(0)?
+            }
+        };
+        let begin = if is_folded { BEGIN_REPLANNING } else { BEGIN };
+        if STATEMENTS <= self.prepared.len() {
+            let longest = self.prepared.iter().min_by_key(|(_, prepared)| prepared.used);
+            if let Some(sql) = longest.map(|(sql, _)| sql.clone()) {
+                self.prepared.remove(&sql);
+            }
+        }
+        let prepared = Prepared { statement: statement.clone(), begin, used: self.uses };
+        self.prepared.insert(sql.to_owned(), prepared);
+        Ok((statement, begin))
+    }
+}
+
+async fn become_role(client: &Client, role: &str) -> Result<(), Unopened> {
+    let became = client.query_one("select set_config('role', $1, false)", &[&role]).await;
+    let Err(error) = became else {
+        // `none` is a word to Postgres, not a role.
+        let row = client.query_one("select current_user::text", &[]).await.map_err(unreachable)?;
+        let current: String = row.try_get(0).map_err(unreachable)?;
+        return if current == role { Ok(()) } else { Err(missing(role)) };
+    };
+    match error.as_db_error() {
+        Some(refused) if refused.code().code() == "42501" => {
+            let row = client.query_one("select session_user::text", &[]).await;
+            let login: String = row.and_then(|row| row.try_get(0)).map_err(unreachable)?;
+            Err(Unopened::Refused(Trouble::Failed {
+                code: refused.code().code().to_owned(),
+                message: format!(
+                    "the relay may not act as role \"{role}\"; run: grant {} to {}",
+                    identifier(role),
+                    identifier(&login),
+                ),
+            }))
+        }
+        Some(refused) if refused.code().code() == "22023" => Err(missing(role)),
+        Some(refused) => Err(Unopened::Refused(failed(refused))),
+        None => Err(unreachable(error)),
+    }
+}
+
+fn missing(role: &str) -> Unopened {
+    Unopened::Refused(Trouble::Failed {
+        code: "22023".to_owned(),
+        message: format!("role \"{role}\" does not exist"),
+    })
+}
+
+fn unreachable(error: Error) -> Unopened {
+    Unopened::Unreachable(
+        crate::error::Error::new(
+            crate::error::ErrorKind::SourceUnreachable,
+            "could not prepare a connection for row checks",
+        )
+        .because(error)
+        .to_string(),
+    )
+}
+
+/// The claim `sub`, empty when there is none.
+fn subject(claims: &str) -> String {
+    match serde_json::from_str::<Value>(claims)
+        .ok()
+        .as_mut()
+        .and_then(|claims| claims.get_mut("sub"))
+    {
+        Some(Value::String(sub)) => std::mem::take(sub),
+        None | Some(Value::Null) => String::new(),
+        Some(other) => other.to_string(),
+    }
+}

@@ -1,0 +1,335 @@
+//! Asking until there is an answer: gate, retries, and what is final.
+//!
+//! Promises: an answer counts only when every transaction asked about was visible to it; a lost connection is never an
+//! answer; one question's error is that question's alone.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::check::{self, Check};
+use super::connection::Unopened;
+use super::gate::{self, Gate};
+use super::pool::{Lent, Pool};
+use super::trouble::Setback;
+use super::visibility::{Asked, Question, Trouble};
+use crate::backoff::Backoff;
+use crate::metrics::Metrics;
+use crate::model::{Principal, Table};
+use crate::shutdown::Stage;
+
+/// How often a question is asked again after lost connections and passing errors, and how long is waited in between.
+const TRIES: u32 = 5;
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// After waiting this long for a commit to become visible, the log says so.
+const LONG_GATE: Duration = Duration::from_secs(10);
+
+/// What asking needs.
+#[derive(Debug)]
+pub(super) struct Judge<'a> {
+    /// Connections of the principal's role.
+    pub(super) pool: &'a Pool,
+    /// Transactions known to be visible.
+    pub(super) gate: &'a Gate,
+    /// Counts.
+    pub(super) metrics: &'a Metrics,
+    /// Ends the waiting.
+    pub(super) stage: &'a Stage,
+    /// `statement_timeout` of the connections.
+    pub(super) limit: Duration,
+}
+
+impl Judge<'_> {
+    /// One verdict per row or value of `question`.
+    pub(super) async fn answer(
+        &self,
+        principal: &Principal,
+        xids: &[u32],
+        question: &Question,
+    ) -> Result<Vec<bool>, Trouble> {
+        match question {
+            Question::Readable { table, policy, rows } => {
+                let stored = |row: &Asked| row.is_partial || policy.needs_stored_row;
+                let mut verdicts = vec![false; rows.len()];
+                let from_image: Vec<&Asked> = rows.iter().filter(|row| !stored(row)).collect();
+                let mut places = (0..).zip(rows).filter(|(_, row)| !stored(row)).map(|(at, _)| at);
+                for piece in check::pieces(&from_image) {
+                    let check = check::of_images(table, &policy.expression, &piece);
+                    put(&mut verdicts, &mut places, self.ask(principal, xids, &check).await?);
+                }
+                let by_key: Vec<&Asked> = rows.iter().filter(|row| stored(row)).collect();
+                let mut places = (0..).zip(rows).filter(|(_, row)| stored(row)).map(|(at, _)| at);
+                for piece in check::pieces(&by_key) {
+                    let check =
+                        check::of_stored(table, principal, &piece).ok_or_else(|| keyless(table))?;
+                    put(&mut verdicts, &mut places, self.ask(principal, xids, &check).await?);
+                }
+                Ok(verdicts)
+            }
+            Question::Passes { condition, type_oid, values } => {
+                if values.is_empty() {
+                    return Ok(Vec::new());
+                }
+                let bound = &condition.sql_type;
+                let type_name = if [0, bound.oid, bound.base().oid].contains(type_oid) {
+                    condition.spelling.type_name.to_string()
+                } else {
+                    self.type_name(principal, *type_oid).await?
+                };
+                self.ask(principal, xids, &check::of_values(condition, &type_name, values)).await
+            }
+        }
+    }
+
+    /// Texts computed by `sql` from images.
+    pub(super) async fn compute(
+        &self,
+        sql: &str,
+        images: &[String],
+    ) -> Result<Vec<Vec<Option<String>>>, Trouble> {
+        let json = check::array(images);
+        let mut patience = Patience::new();
+        loop {
+            let mut lent = self.lend("", &mut patience).await?;
+            let asked_at = Instant::now();
+            let answer =
+                tokio::time::timeout(self.limit * 2, lent.connection.compute(sql, json.clone()));
+            match self.settle(lent_result(answer.await), asked_at) {
+                Ok(rows) => {
+                    lent.give_back();
+                    return Ok(rows);
+                }
+                Err(setback) => patience.bear(setback, lent, self.stage).await?,
+            }
+        }
+    }
+
+    async fn type_name(&self, principal: &Principal, oid: u32) -> Result<String, Trouble> {
+        let mut patience = Patience::new();
+        loop {
+            let mut lent = self.lend(principal.claims(), &mut patience).await?;
+            let asked_at = Instant::now();
+            let answer = tokio::time::timeout(self.limit * 2, lent.connection.type_name(oid));
+            match self.settle(lent_result(answer.await), asked_at) {
+                Ok(name) => {
+                    lent.give_back();
+                    return Ok(name);
+                }
+                Err(setback) => patience.bear(setback, lent, self.stage).await?,
+            }
+        }
+    }
+
+    async fn ask(
+        &self,
+        principal: &Principal,
+        xids: &[u32],
+        check: &Check,
+    ) -> Result<Vec<bool>, Trouble> {
+        let mut patience = Patience::new();
+        let mut may_be_early = true;
+        loop {
+            let unknown = self.gate.unknown(xids);
+            let mut lent = self.lend(principal.claims(), &mut patience).await?;
+            self.metrics.checks.inc();
+            let asked_at = Instant::now();
+            let answer = tokio::time::timeout(
+                self.limit * 2,
+                lent.connection.ask(principal, check, &unknown),
+            );
+            match self.settle(lent_result(answer.await), asked_at) {
+                Ok(answer) if answer.is_visible => {
+                    lent.give_back();
+                    self.gate.learn(xids);
+                    if answer.verdicts.len() == check.count {
+                        return Ok(answer.verdicts);
+                    }
+                    warn!(
+                        "a row check answered for another number of rows than it was asked about"
+                    );
+                    return Err(Trouble::Unavailable);
+                }
+                Ok(_) => {
+                    lent.give_back();
+                    self.wait_until_visible(principal, xids).await?;
+                }
+                // A policy that cannot see the transaction yet may fail because of that.
+                Err(Setback::Final(Trouble::Failed { .. }))
+                    if may_be_early && !unknown.is_empty() =>
+                {
+                    may_be_early = false;
+                    lent.give_back();
+                    self.wait_until_visible(principal, xids).await?;
+                }
+                Err(setback) => {
+                    if setback == Setback::Final(Trouble::TimedOut) {
+                        self.pool.mark_slow(principal.claims());
+                    }
+                    patience.bear(setback, lent, self.stage).await?;
+                }
+            }
+        }
+    }
+
+    /// Waits until all of `xids` are visible. One caller asks, the others wait for it.
+    async fn wait_until_visible(&self, principal: &Principal, xids: &[u32]) -> Result<(), Trouble> {
+        let turn = tokio::select! {
+            () = self.stage.stopping() => return Err(Trouble::Unavailable),
+            turn = self.gate.turn() => turn,
+        };
+        let started = Instant::now();
+        let mut patience = Patience::new();
+        let mut has_warned = false;
+        for count in 0.. {
+            let unknown = self.gate.unknown(xids);
+            if unknown.is_empty() {
+                break;
+            }
+            let mut lent = self.lend(principal.claims(), &mut patience).await?;
+            let asked_at = Instant::now();
+            let answer = tokio::time::timeout(self.limit * 2, lent.connection.sees(&unknown));
+            match self.settle(lent_result(answer.await), asked_at) {
+                Ok(true) => {
+                    lent.give_back();
+                    self.gate.learn(xids);
+                    break;
+                }
+                Ok(false) => {
+                    lent.give_back();
+                    patience = Patience::new();
+                }
+                Err(setback) => patience.bear(setback, lent, self.stage).await?,
+            }
+            self.metrics.check_waits.inc();
+            if !has_warned && LONG_GATE < started.elapsed() {
+                has_warned = true;
+                warn!(
+                    "a committed transaction is still not visible to queries; is a synchronous standby missing?"
+                );
+            }
+            pause(gate::wait(count), self.stage).await?;
+        }
+        drop(turn);
+        Ok(())
+    }
+
+    async fn lend<'p>(
+        &'p self,
+        claims: &str,
+        patience: &mut Patience,
+    ) -> Result<Lent<'p>, Trouble> {
+        loop {
+            let lent = tokio::select! {
+                () = self.stage.stopping() => return Err(Trouble::Unavailable),
+                lent = self.pool.lend(claims) => lent,
+            };
+            match lent {
+                Ok(lent) => return Ok(lent),
+                Err(Unopened::Refused(trouble)) => return Err(trouble),
+                Err(Unopened::Unreachable(reason)) => {
+                    if patience.is_spent() {
+                        warn!(%reason, "rows cannot be checked");
+                    }
+                    patience.rest(Trouble::Unavailable, self.stage).await?;
+                }
+            }
+        }
+    }
+
+    fn settle<T>(
+        &self,
+        answer: Result<T, Option<tokio_postgres::Error>>,
+        asked_at: Instant,
+    ) -> Result<T, Setback> {
+        answer.map_err(|error| match error {
+            Some(error) => Setback::of(&error, asked_at.elapsed(), self.limit),
+            // Postgres did not even say that time was up.
+            None => Setback::Final(Trouble::TimedOut),
+        })
+    }
+}
+
+/// `None`: our own clock ran out.
+fn lent_result<T>(
+    answer: Result<Result<T, tokio_postgres::Error>, tokio::time::error::Elapsed>,
+) -> Result<T, Option<tokio_postgres::Error>> {
+    answer.map_err(|_| None)?.map_err(Some)
+}
+
+/// How often a question may still be asked again.
+#[derive(Debug)]
+struct Patience {
+    left: u32,
+    backoff: Backoff,
+}
+
+impl Patience {
+    const fn new() -> Self {
+        Self { left: TRIES, backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE) }
+    }
+
+    const fn is_spent(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Keeps or drops the connection as the setback demands. Errs when the setback is the answer.
+    async fn bear(
+        &mut self,
+        setback: Setback,
+        lent: Lent<'_>,
+        stage: &Stage,
+    ) -> Result<(), Trouble> {
+        match setback {
+            // After our own clock ran out the connection is busy, and is dropped.
+            Setback::Final(trouble) => {
+                if trouble != Trouble::TimedOut {
+                    lent.give_back();
+                }
+                Err(trouble)
+            }
+            Setback::Broken => {
+                drop(lent);
+                self.rest(Trouble::Unavailable, stage).await
+            }
+            Setback::Passing(trouble) => {
+                lent.give_back();
+                self.rest(trouble, stage).await
+            }
+        }
+    }
+
+    async fn rest(&mut self, otherwise: Trouble, stage: &Stage) -> Result<(), Trouble> {
+        if self.is_spent() {
+            return Err(otherwise);
+        }
+        self.left -= 1;
+        pause(self.backoff.wait(u64::from(self.left)), stage).await
+    }
+}
+
+async fn pause(length: Duration, stage: &Stage) -> Result<(), Trouble> {
+    tokio::select! {
+        () = stage.stopping() => Err(Trouble::Unavailable),
+        () = tokio::time::sleep(length) => Ok(()),
+    }
+}
+
+fn put(verdicts: &mut [bool], places: &mut impl Iterator<Item = usize>, answers: Vec<bool>) {
+    for (answer, place) in answers.into_iter().zip(places) {
+        if let Some(verdict) = verdicts.get_mut(place) {
+            *verdict = answer;
+        }
+    }
+}
+
+fn keyless(table: &Table) -> Trouble {
+    Trouble::Failed {
+        code: "0A000".to_owned(),
+        message: format!(
+            "\"{}\" has no primary key by which to read the row its policies need",
+            table.name
+        ),
+    }
+}

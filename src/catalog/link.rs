@@ -1,0 +1,95 @@
+//! A connection the catalog is read through: opened when needed, opened again when it broke.
+//!
+//! Questions are asked one after the other. A question that takes too long costs the connection, never the caller's
+//! patience.
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::Mutex;
+use tokio_postgres::Client;
+
+use crate::error::{Error, ErrorKind};
+use crate::postgres::{Sql, Target, connect};
+use crate::shutdown::Stage;
+
+/// How long one round of questions may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Settings of the connection: nothing but `pg_catalog` is found without its schema, so that every expression Postgres
+/// prints has its names qualified.
+const SETTINGS: &[(&str, &str)] = &[
+    ("search_path", "pg_catalog"),
+    ("default_transaction_read_only", "on"),
+    ("lock_timeout", "2000"),
+    ("jit", "off"),
+];
+
+/// A connection that comes back.
+#[derive(Debug)]
+pub(super) struct Link {
+    target: Target,
+    /// What it is called in `pg_stat_activity`.
+    application: &'static str,
+    statement_timeout_ms: &'static str,
+    stage: Stage,
+    open: Mutex<Option<Sql>>,
+}
+
+impl Link {
+    /// Nothing is opened yet.
+    pub(super) fn new(
+        target: Target,
+        application: &'static str,
+        statement_timeout_ms: &'static str,
+        stage: Stage,
+    ) -> Self {
+        Self { target, application, statement_timeout_ms, stage, open: Mutex::new(None) }
+    }
+
+    /// Asks, on a fresh connection once more when the connection broke.
+    ///
+    /// # Errors
+    /// Postgres could not be reached, or refused the question.
+    pub(super) async fn ask<T>(
+        &self,
+        question: impl for<'a> Fn(&'a Client) -> BoxFuture<'a, Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, Error> {
+        let mut open = self.open.lock().await;
+        let mut was_open = open.is_some();
+        loop {
+            // Taken out while in use, so that a caller that goes away leaves no half-read connection behind.
+            let sql = match open.take().filter(|sql| !sql.client.is_closed()) {
+                Some(sql) => sql,
+                None => self.connect().await?,
+            };
+            match tokio::time::timeout(PATIENCE, question(&sql.client)).await {
+                Ok(Ok(answer)) => {
+                    *open = Some(sql);
+                    return Ok(answer);
+                }
+                Ok(Err(error)) if error.as_db_error().is_none() || sql.client.is_closed() => {
+                    if !was_open {
+                        return Err(unreadable(ErrorKind::SourceUnreachable).because(error));
+                    }
+                    was_open = false;
+                }
+                Ok(Err(error)) => return Err(unreadable(ErrorKind::SourceRejected).because(error)),
+                Err(_) => {
+                    return Err(unreadable(ErrorKind::SourceUnreachable)
+                        .because(format!("no answer within {} s", PATIENCE.as_secs())));
+                }
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Sql, Error> {
+        let timeout = [("statement_timeout", self.statement_timeout_ms)];
+        let settings = [SETTINGS, &timeout].concat();
+        connect(&self.target, self.application, &settings, &self.stage).await
+    }
+}
+
+fn unreadable(kind: ErrorKind) -> Error {
+    Error::new(kind, "could not read the catalog")
+}

@@ -1,0 +1,189 @@
+//! What is asked of Postgres' catalogs, and how the answers are read.
+//!
+//! All questions about a set of tables are asked in one read-only transaction with one snapshot, sent without
+//! waiting in between. Caching is not done here.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use tokio_postgres::{Client, Row};
+
+use super::types::Types;
+use crate::model::table::{Access, Columns, Policy, Rows, TableColumn};
+use crate::model::{ReplicaIdentity, Table};
+
+/// Whose access is looked up, and in which publication.
+#[derive(Clone, Debug)]
+pub(super) struct Scope {
+    /// The relay's publication.
+    pub(super) publication: Box<str>,
+    /// The allow-list of roles.
+    pub(super) roles: Box<[String]>,
+}
+
+/// The tables among `oids` that exist now.
+pub(super) async fn tables(
+    client: &Client,
+    scope: &Scope,
+    oids: &[u32],
+) -> Result<Vec<Table>, tokio_postgres::Error> {
+    let publication = &*scope.publication;
+    let roles = &*scope.roles;
+    client.batch_execute("begin isolation level repeatable read read only").await?;
+    let described = async {
+        let shapes = client
+            .query(include_str!("../../sql/queries/catalog_tables.sql"), &[&oids, &publication])
+            .await?;
+        let access = client
+            .query(
+                include_str!("../../sql/queries/catalog_access.sql"),
+                &[&oids, &publication, &roles],
+            )
+            .await?;
+        let mut wanted = HashSet::new();
+        for shape in &shapes {
+            wanted.extend(shape.try_get::<_, Vec<u32>>("types")?);
+        }
+        let wanted: Vec<u32> = wanted.into_iter().collect();
+        let types = Types::fetch(client, &wanted).await?;
+        assemble(&shapes, &access, &types)
+    }
+    .await;
+    // Also after an error: the connection is used again.
+    client.batch_execute("commit").await?;
+    described
+}
+
+/// The oid of the table with this exact name.
+pub(super) async fn find(
+    client: &Client,
+    schema: &str,
+    name: &str,
+) -> Result<Option<u32>, tokio_postgres::Error> {
+    let row = client
+        .query_opt(include_str!("../../sql/queries/catalog_find.sql"), &[&schema, &name])
+        .await?;
+    row.map(|row| row.try_get("oid")).transpose()
+}
+
+/// Whether the publication has a table in `schema`, or at all.
+pub(super) async fn publishes(
+    client: &Client,
+    scope: &Scope,
+    schema: Option<&str>,
+) -> Result<bool, tokio_postgres::Error> {
+    client
+        .query_one(
+            include_str!("../../sql/queries/catalog_publishes.sql"),
+            &[&&*scope.publication, &schema],
+        )
+        .await?
+        .try_get("publishes")
+}
+
+fn assemble(
+    shapes: &[Row],
+    access: &[Row],
+    types: &Types,
+) -> Result<Vec<Table>, tokio_postgres::Error> {
+    let mut by_table: HashMap<u32, HashMap<Box<str>, Access>> = HashMap::new();
+    for row in access {
+        let role: String = row.try_get("role")?;
+        by_table.entry(row.try_get("oid")?).or_default().insert(role.into(), read_access(row)?);
+    }
+    let table = |row: &Row| {
+        let oid = row.try_get("oid")?;
+        Ok(Table {
+            oid,
+            schema: row.try_get::<_, String>("schema")?.into(),
+            name: row.try_get::<_, String>("name")?.into(),
+            is_published: row.try_get("is_published")?,
+            has_row_security: row.try_get("has_row_security")?,
+            identity: identity(&row.try_get::<_, String>("identity")?),
+            columns: read_columns(row, types)?,
+            ancestors: row.try_get::<_, Vec<u32>>("ancestors")?.into(),
+            access: by_table.remove(&oid).unwrap_or_default(),
+        })
+    };
+    shapes.iter().map(table).collect()
+}
+
+fn read_columns(row: &Row, types: &Types) -> Result<Box<[TableColumn]>, tokio_postgres::Error> {
+    let names: Vec<String> = row.try_get("names")?;
+    let oids: Vec<u32> = row.try_get("types")?;
+    let keys: Vec<bool> = row.try_get("keys")?;
+    let generated: Vec<Option<String>> = row.try_get("generated")?;
+    let columns = names.into_iter().zip(oids).zip(keys).zip(generated);
+    Ok(columns
+        .map(|(((name, oid), is_primary_key), generated)| TableColumn {
+            name: name.into(),
+            sql_type: types.resolve(oid),
+            is_primary_key,
+            generated: generated.map(Into::into),
+        })
+        .collect())
+}
+
+fn read_access(row: &Row) -> Result<Access, tokio_postgres::Error> {
+    let columns = if !row.try_get::<_, bool>("has_usage")? {
+        // A table in a schema the role cannot use cannot be named by it, so it can read none of it.
+        Columns::Only(Box::new([]))
+    } else if row.try_get("has_table")? {
+        Columns::All
+    } else {
+        let names: Vec<String> = row.try_get("columns")?;
+        Columns::Only(names.into_iter().map(Into::into).collect())
+    };
+    let rows = if row.try_get("is_bound")? {
+        let permissive: Vec<String> = row.try_get("permissive")?;
+        let restrictive: Vec<String> = row.try_get("restrictive")?;
+        expression(&permissive, &restrictive).map_or(Ok(Rows::None), |expression| {
+            let needs_stored_row = row.try_get("needs_stored_row")?;
+            Ok(Rows::Policy(Arc::new(Policy { expression, needs_stored_row })))
+        })?
+    } else {
+        Rows::All
+    };
+    Ok(Access { columns, rows })
+}
+
+/// Every restrictive policy and at least one permissive one; `None` when there is no permissive one.
+///
+/// Restrictive ones come first, as they do in Postgres, so that an error in a permissive one is raised for the same
+/// rows.
+fn expression(permissive: &[String], restrictive: &[String]) -> Option<Box<str>> {
+    if permissive.is_empty() {
+        return None;
+    }
+    let mut sql = String::new();
+    for condition in restrictive {
+        sql.push_str(&format!("({condition}) and "));
+    }
+    let any: Vec<String> = permissive.iter().map(|condition| format!("({condition})")).collect();
+    sql.push_str(&format!("({})", any.join(" or ")));
+    Some(sql.into())
+}
+
+fn identity(letter: &str) -> ReplicaIdentity {
+    match letter {
+        "f" => ReplicaIdentity::Full,
+        "i" => ReplicaIdentity::Index,
+        "n" => ReplicaIdentity::Nothing,
+        _ => ReplicaIdentity::Default,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_restrictive_and_one_permissive_policy_must_hold() {
+        let some = |texts: &[&str]| texts.iter().map(|&text| text.into()).collect::<Vec<String>>();
+        assert_eq!(
+            expression(&some(&["a", "b"]), &some(&["c"])).as_deref(),
+            Some("(c) and ((a) or (b))")
+        );
+        assert_eq!(expression(&[], &some(&["c"])), None);
+    }
+}

@@ -1,0 +1,135 @@
+//! Facts about roles: the one the relay logs in as, and those a token may name.
+
+use serde::Deserialize;
+
+use super::fact::Facts;
+use crate::error::{Error, ErrorKind};
+use crate::postgres::Sql;
+
+/// The role whose tokens are meant to read everything.
+const SERVICE: &str = "service_role";
+
+/// The login role and the API roles.
+#[derive(Debug)]
+pub(super) struct Roles {
+    login: Login,
+    api: Vec<Role>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Login {
+    name: String,
+    is_super: bool,
+    may_replicate: bool,
+    bypasses: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct Role {
+    name: String,
+    exists: bool,
+    is_super: bool,
+    bypasses: bool,
+    may_be_set: bool,
+}
+
+impl Roles {
+    /// Asks for the login role and for `wanted`.
+    ///
+    /// # Errors
+    /// `SourceRejected`: what Postgres said.
+    pub(super) async fn read(sql: &Sql, wanted: &[String]) -> Result<Self, Error> {
+        let failed = || Error::new(ErrorKind::SourceRejected, "could not read the roles");
+        let text = include_str!("../../../sql/queries/check_roles.sql");
+        let row = sql
+            .client
+            .query_one(text, &[&wanted])
+            .await
+            .map_err(|error| failed().because(error))?;
+        let read = |name: &str| row.get::<_, serde_json::Value>(name);
+        Ok(Self {
+            login: serde_json::from_value(read("login")).map_err(|e| failed().because(e))?,
+            api: serde_json::from_value(read("roles")).map_err(|e| failed().because(e))?,
+        })
+    }
+
+    /// The facts.
+    pub(super) fn judge(&self, facts: &mut Facts) {
+        let login = &self.login;
+        let about = format!("login {}", login.name);
+        if !login.may_replicate {
+            facts
+                .bad(about, "may not replicate, so it cannot read the slot")
+                .sql(format!("alter role {} replication;", quoted(&login.name)))
+                .also("on Amazon RDS: grant rds_replication to it");
+        } else if login.is_super || login.bypasses {
+            let what = if login.is_super { "a superuser" } else { "past row level security" };
+            facts
+                .odd(about, format!("may replicate, but is {what}; the relay needs less"))
+                .also("create the role of sql/RELAY_ROLE.sql and name it in postgres.url");
+        } else {
+            facts
+                .good(about, "may replicate, and is neither superuser nor past row level security");
+        }
+        for role in &self.api {
+            role.judge(login, facts);
+        }
+    }
+}
+
+impl Role {
+    fn judge(&self, login: &Login, facts: &mut Facts) {
+        let about = format!("role {}", self.name);
+        let name = quoted(&self.name);
+        if !self.exists {
+            let bypass = if self.name == SERVICE { " bypassrls" } else { "" };
+            facts
+                .bad(about, "is in auth.roles and does not exist")
+                .sql(format!("create role {name} nologin{bypass};"))
+                .sql(format!("grant {name} to {};", quoted(&login.name)))
+                .also("or run sql/SUPABASE_COMPAT.sql, or take it out of auth.roles");
+        } else if self.is_super {
+            facts
+                .bad(about, "is a superuser: a token that names it may do anything")
+                .sql(format!("alter role {name} nosuperuser;"))
+                .also("or take it out of auth.roles");
+        } else if !self.may_be_set {
+            facts
+                .bad(
+                    about,
+                    format!("{} may not set it, so nothing can be checked for it", login.name),
+                )
+                .sql(format!("grant {name} to {};", quoted(&login.name)));
+        } else if self.bypasses && self.name == SERVICE {
+            facts.good(
+                about,
+                "may be set; bypasses row level security, so its tokens read every row",
+            );
+        } else if self.bypasses {
+            facts
+                .odd(about, "may be set; bypasses row level security: its tokens read every row")
+                .sql(format!("alter role {name} nobypassrls;"));
+        } else {
+            facts.good(about, "may be set");
+        }
+    }
+}
+
+/// A name as an SQL identifier.
+pub(super) fn quoted(name: &str) -> String {
+    let is_plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if is_plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_what_needs_it() {
+        assert_eq!(quoted("service_role"), "service_role");
+        assert_eq!(quoted("Ann"), "\"Ann\"");
+        assert_eq!(quoted("a\"b"), "\"a\"\"b\"");
+    }
+}

@@ -1,0 +1,124 @@
+//! The complaints people come with, and which facts explain them.
+
+use serde_json::{Value, json};
+
+use super::fact::{Fact, Facts, Verdict};
+
+/// A complaint.
+struct Symptom {
+    /// In the words of the one who complains.
+    name: &'static str,
+    /// Beginnings of what the facts that explain it are about.
+    causes: &'static [&'static str],
+    /// What to do when none of them is wrong.
+    otherwise: &'static str,
+}
+
+/// Without these nothing else could be looked at, so they explain everything.
+const ROOTS: [&str; 2] = ["config", "postgres.reachable"];
+
+const SYMPTOMS: [Symptom; 4] = [
+    Symptom {
+        name: "messages do not appear",
+        causes: &[
+            "config",
+            "postgres",
+            "login",
+            "publication",
+            "table",
+            "slot",
+            "role",
+            "relay",
+            "auth",
+        ],
+        otherwise: "watch the table with `relay tail <table>`; if rows show there, compare with \
+                    `relay tail <table> --role authenticated --sub <user>`: policies decide the difference, \
+                    and the filter of the subscription the rest",
+    },
+    Symptom {
+        name: "agent sees no chats",
+        causes: &["agents", "role", "table", "auth", "publication"],
+        otherwise: "see what the agent is shown: `relay tail live_chat_sessions --role authenticated --sub <agent's \
+                    user>`; and that the dashboard joins with the agent's token (`relay token verify`), not the anon key",
+    },
+    Symptom {
+        name: "delayed 2-3 s",
+        causes: &["slot", "postgres.delay", "postgres.version", "relay", "table"],
+        otherwise: "the relay pushes at commit and does not poll; compare the time `relay tail` prints with the \
+                    browser's, and look for a client that still connects to a polling server or re-reads on a timer",
+    },
+    Symptom {
+        name: "connection lost stays",
+        causes: &["relay", "auth"],
+        otherwise: "check that the proxy in front passes WebSocket upgrades and idles longer than 60 s, that tokens \
+                    are renewed before they expire, and that the browser can reach http.listen (`curl <address>/healthz`)",
+    },
+];
+
+/// The answers as lines of text.
+pub(super) fn lines(facts: &Facts) -> Vec<String> {
+    let answer = |symptom: &Symptom| {
+        let causes: Vec<_> =
+            explaining(symptom, facts).iter().map(|fact| fact.about.clone()).collect();
+        let why = if causes.is_empty() {
+            format!("nothing above explains it; {}", symptom.otherwise)
+        } else {
+            format!("see {}", causes.join(", "))
+        };
+        format!("  “{}”: {why}", symptom.name)
+    };
+    SYMPTOMS.iter().map(answer).collect()
+}
+
+/// The answers as JSON.
+pub(super) fn to_json(facts: &Facts) -> Value {
+    let answer = |symptom: &Symptom| {
+        let causes: Vec<_> =
+            explaining(symptom, facts).iter().map(|fact| fact.about.as_str()).collect();
+        json!({ "symptom": symptom.name, "causes": causes, "otherwise": symptom.otherwise })
+    };
+    SYMPTOMS.iter().map(answer).collect()
+}
+
+/// The facts that explain a symptom: its faults, or if there are none, what is merely odd.
+fn explaining<'a>(symptom: &Symptom, facts: &'a Facts) -> Vec<&'a Fact> {
+    let of = |verdict: Verdict| -> Vec<&'a Fact> {
+        let fits = |fact: &&Fact| {
+            fact.verdict == verdict
+                && ROOTS.iter().chain(symptom.causes).any(|cause| fact.about.starts_with(cause))
+        };
+        let mut found: Vec<_> = facts.iter().filter(fits).collect();
+        found.dedup_by(|one, other| one.about == other.about);
+        found
+    };
+    let faults = of(Verdict::Bad);
+    if faults.is_empty() { of(Verdict::Odd) } else { faults }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_symptom_is_answered_by_name() {
+        let text = lines(&Facts::default()).join("\n");
+        for name in [
+            "messages do not appear",
+            "agent sees no chats",
+            "delayed 2-3 s",
+            "connection lost stays",
+        ] {
+            assert!(text.contains(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_fault_is_named_before_what_is_odd() {
+        let mut facts = Facts::default();
+        facts.odd("table public.a", "odd");
+        facts.bad("publication p", "bad");
+        let text = lines(&facts).join("\n");
+        assert!(text.contains("“messages do not appear”: see publication p"), "{text}");
+        assert!(text.contains("“delayed 2-3 s”: see table public.a"), "{text}");
+    }
+}

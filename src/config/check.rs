@@ -1,0 +1,296 @@
+//! What was written, made to mean something, or refused with the dotted key and a fix.
+//!
+//! All faults are found in one go, so that a configuration is mended in one go. Nothing here looks at the network
+//! or at Postgres; that is `relay check`.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::keys::nearest;
+use super::units::{Size, Time};
+use super::written::{self, Written};
+use super::{Auth, Config, Deletes, Http, JwksSource, Limits, Nonsense, Postgres, Realtime};
+use crate::secret::Secret;
+
+/// A secret shorter than the hash it keys weakens every token.
+const SHORTEST_SECRET: usize = 32;
+/// A file larger than this is no secret.
+const LARGEST_SECRET_FILE: u64 = 64 * 1024;
+/// Postgres cuts longer names.
+const LONGEST_NAME: usize = 63;
+
+/// Faults found so far, and the directory that relative paths of the file start from.
+pub(super) struct Check<'a> {
+    pub(super) faults: Vec<Nonsense>,
+    /// Where a relative path given under a key starts.
+    pub(super) base: &'a dyn Fn(&str) -> PathBuf,
+}
+
+impl Check<'_> {
+    /// Everything. Meaningless when faults were found.
+    pub(super) fn config(&mut self, written: &Written) -> Config {
+        Config {
+            http: self.http(&written.http),
+            postgres: self.postgres(&written.postgres),
+            auth: self.auth(&written.auth),
+            realtime: Realtime { deletes: self.deletes(&written.realtime.deletes) },
+            limits: self.limits(&written.limits),
+        }
+    }
+
+    fn http(&mut self, written: &written::Http) -> Http {
+        let listen = written.listen.parse().unwrap_or_else(|_| {
+            let reason = format!(
+                "{:?} is no address and port; write \"127.0.0.1:4000\", or \"0.0.0.0:4000\" to be \
+                 reached from other machines",
+                written.listen
+            );
+            self.say("http.listen", reason);
+            SocketAddr::from(([127, 0, 0, 1], 4000))
+        });
+        let drain = self.time("http.drain", written.drain, 0, 3_600_000);
+        Http { listen, drain }
+    }
+
+    fn postgres(&mut self, written: &written::Postgres) -> Postgres {
+        let url = self.secret(
+            ("postgres.url", written.url.as_ref()),
+            ("postgres.url_file", written.url_file.as_deref()),
+        );
+        if written.url.is_none() && written.url_file.is_none() {
+            let fix = "nothing to read from; set postgres.url, postgres.url_file, \
+                       RELAY_POSTGRES__URL or DATABASE_URL to \"postgres://relay:…@host/database\"";
+            self.say("postgres.url", fix);
+        }
+        self.name("postgres.publication", &written.publication);
+        self.name("postgres.slot", &written.slot);
+        if !written.slot.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '_')) {
+            let reason = format!(
+                "{:?} is no slot name; use lower-case letters, digits and underscores",
+                written.slot
+            );
+            self.say("postgres.slot", reason);
+        }
+        Postgres {
+            url: url.unwrap_or_default(),
+            publication: written.publication.clone(),
+            slot: written.slot.clone(),
+            pool: self.count("postgres.pool", written.pool, 1, 1_000),
+            check_timeout: self.time("postgres.check_timeout", written.check_timeout, 10, 600_000),
+            // Below two seconds an ordinary pause of the network cuts the stream.
+            wal_sender_timeout: self.time(
+                "postgres.wal_sender_timeout",
+                written.wal_sender_timeout,
+                2_000,
+                3_600_000,
+            ),
+            max_transaction: self.size(
+                "postgres.max_transaction",
+                written.max_transaction,
+                1 << 20,
+            ),
+            max_backlog: self.size("postgres.max_backlog", written.max_backlog, 1 << 20),
+        }
+    }
+
+    /// `[auth]` alone, for the verbs that need nothing else.
+    pub(super) fn auth(&mut self, written: &written::Auth) -> Auth {
+        let jwt_secret = self.secret(
+            ("auth.jwt_secret", written.jwt_secret.as_ref()),
+            ("auth.jwt_secret_file", written.jwt_secret_file.as_deref()),
+        );
+        if let Some(secret) = &jwt_secret {
+            let bytes = secret.reveal().len();
+            if bytes < SHORTEST_SECRET {
+                let reason = format!(
+                    "{bytes} bytes can be guessed; use at least {SHORTEST_SECRET}, \
+                     e.g. from `openssl rand -base64 48`"
+                );
+                self.say("auth.jwt_secret", reason);
+            }
+        }
+        let jwks = written.jwks.as_ref().and_then(|text| self.jwks(text.reveal()));
+        let is_keyless = written.jwt_secret.is_none()
+            && written.jwt_secret_file.is_none()
+            && written.jwks.is_none();
+        if is_keyless {
+            let fix = "no token could be verified; set auth.jwt_secret, auth.jwt_secret_file or \
+                       auth.jwks";
+            self.say("auth.jwt_secret", fix);
+        }
+        self.roles(&written.roles);
+        Auth {
+            jwt_secret,
+            jwks,
+            roles: written.roles.clone(),
+            issuer: self.not_empty("auth.issuer", written.issuer.as_ref()),
+            audience: self.not_empty("auth.audience", written.audience.as_ref()),
+        }
+    }
+
+    /// A JSON text, an address or a path.
+    fn jwks(&mut self, text: &str) -> Option<JwksSource> {
+        let text = text.trim();
+        if text.starts_with('{') {
+            return Some(JwksSource::Inline(text.to_owned()));
+        }
+        if text.starts_with('[') {
+            self.say("auth.jwks", "a bare list of keys; write {\"keys\": […]}");
+            return None;
+        }
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return Some(JwksSource::File((self.base)("auth.jwks").join(text)));
+        };
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let reason = match scheme {
+            _ if authority.contains('@') => "the address holds a user name or password; remove it",
+            "https" if authority.is_empty() => "the address has no host",
+            "https" => return Some(JwksSource::Url(text.to_owned())),
+            "http" if is_loopback(authority) => return Some(JwksSource::Url(text.to_owned())),
+            "http" => {
+                "anybody between here and there could replace the keys; use https:// \
+                 (http:// is for 127.0.0.1, [::1] and localhost)"
+            }
+            _ => "write a path, an https:// address, or the key set itself as JSON",
+        };
+        self.say("auth.jwks", reason);
+        None
+    }
+
+    fn roles(&mut self, roles: &[String]) {
+        if roles.is_empty() {
+            let fix = "no token could be accepted; name the Postgres roles that tokens may carry, \
+                       e.g. [\"anon\", \"authenticated\"]";
+            self.say("auth.roles", fix);
+        }
+        for role in roles {
+            self.name("auth.roles", role);
+            // `set role 'none'` is back to the relay's own role, whatever its quotes.
+            if ["none", "public"].contains(&role.as_str()) {
+                self.say("auth.roles", format!("{role:?} is a word of SQL, not a role; remove it"));
+            }
+        }
+    }
+
+    fn deletes(&mut self, word: &str) -> Deletes {
+        const CHOICES: [&str; 3] = ["authorised", "strict", "supabase"];
+        match word {
+            "authorised" => Deletes::Authorised,
+            "strict" => Deletes::Strict,
+            "supabase" => Deletes::Supabase,
+            _ => {
+                let near = nearest(word, CHOICES.into_iter())
+                    .map_or_else(String::new, |near| format!("; did you mean \"{near}\"?"));
+                let choices = CHOICES.map(|choice| format!("\"{choice}\"")).join(", ");
+                self.say("realtime.deletes", format!("{word:?} is not one of {choices}{near}"));
+                Deletes::Authorised
+            }
+        }
+    }
+
+    fn limits(&mut self, written: &written::Limits) -> Limits {
+        if written.joins_per_second == 0 {
+            self.say("limits.joins_per_second", "nobody could join; use at least 1");
+        }
+        Limits {
+            connections: self.count("limits.connections", written.connections, 1, 10_000_000),
+            channels: self.count("limits.channels", written.channels, 1, 1_000_000),
+            joins_per_second: written.joins_per_second,
+            frame: self.size("limits.frame", written.frame, 16 << 10),
+            outbox: self.size("limits.outbox", written.outbox, 16 << 10),
+            write_stall: self.time("limits.write_stall", written.write_stall, 100, 3_600_000),
+            idle: self.time("limits.idle", written.idle, 1_000, 86_400_000),
+            record: self.size("limits.record", written.record, 1 << 10),
+        }
+    }
+
+    /// A secret given directly or in a file, never both.
+    fn secret(
+        &mut self,
+        (key, direct): (&'static str, Option<&Secret<String>>),
+        (file_key, file): (&'static str, Option<&Path>),
+    ) -> Option<Secret<String>> {
+        let (place, secret) = match (direct, file) {
+            (None, None) => return None,
+            (Some(_), Some(_)) => {
+                self.say(key, format!("both {key} and {file_key} are set; remove one"));
+                return None;
+            }
+            (Some(secret), None) => (key, secret.clone()),
+            (None, Some(path)) => match secret_file(&(self.base)(file_key).join(path)) {
+                Ok(secret) => (file_key, secret),
+                Err(reason) => {
+                    self.say(file_key, reason);
+                    return None;
+                }
+            },
+        };
+        if secret.reveal().is_empty() {
+            self.say(place, "it is empty; remove it or fill it");
+            return None;
+        }
+        Some(secret)
+    }
+
+    fn name(&mut self, key: &'static str, name: &str) {
+        if name.is_empty() || LONGEST_NAME < name.len() || name.contains(char::is_control) {
+            let reason = format!("{name:?} is no Postgres name; use 1 to {LONGEST_NAME} bytes");
+            self.say(key, reason);
+        }
+    }
+
+    fn not_empty(&mut self, key: &'static str, text: Option<&String>) -> Option<String> {
+        if text.is_some_and(String::is_empty) {
+            self.say(key, "no token could carry an empty one; remove it");
+        }
+        text.cloned()
+    }
+
+    fn count(&mut self, key: &'static str, value: usize, least: usize, most: usize) -> usize {
+        if value < least || most < value {
+            self.say(key, format!("{value} is out of range; use {least} to {most}"));
+        }
+        value
+    }
+
+    fn time(&mut self, key: &'static str, time: Time, least_ms: u64, most_ms: u64) -> Duration {
+        let (least, most) = (Duration::from_millis(least_ms), Duration::from_millis(most_ms));
+        if time.0 < least || most < time.0 {
+            let range = format!("{} to {}", Time(least), Time(most));
+            self.say(key, format!("{time} is out of range; use {range}"));
+        }
+        time.0
+    }
+
+    fn size(&mut self, key: &'static str, size: Size, least: usize) -> usize {
+        if size.0 < least {
+            self.say(key, format!("{size} is too small; use at least {}", Size(least)));
+        }
+        size.0
+    }
+
+    fn say(&mut self, key: &'static str, reason: impl Into<String>) {
+        self.faults.push(Nonsense { key: key.to_owned(), reason: reason.into() });
+    }
+}
+
+/// Whether `host:port` never leaves the machine.
+fn is_loopback(authority: &str) -> bool {
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// The file's text without the line end an editor leaves.
+fn secret_file(path: &Path) -> Result<Secret<String>, String> {
+    let name = path.display();
+    let size = std::fs::metadata(path).map_err(|error| format!("{name}: {error}"))?.len();
+    if LARGEST_SECRET_FILE < size {
+        return Err(format!("{name} holds {size} bytes; a secret has a few dozen"));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
+    Ok(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned()))
+}

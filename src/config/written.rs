@@ -1,0 +1,189 @@
+//! `relay.toml` as written: its sections, its keys, and the default of each.
+//!
+//! What a value means, and whether it can be meant, is decided in `check`. The shipped `relay.toml` is this file in
+//! words; a test holds the two together.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+
+use super::units::{Size, Time};
+use crate::secret::Secret;
+
+/// The whole file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Written {
+    pub(crate) http: Http,
+    pub(crate) postgres: Postgres,
+    pub(crate) auth: Auth,
+    pub(crate) realtime: Realtime,
+    pub(crate) limits: Limits,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Http {
+    pub(crate) listen: String,
+    pub(crate) drain: Time,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Postgres {
+    #[serde(deserialize_with = "hidden")]
+    pub(crate) url: Option<Secret<String>>,
+    pub(crate) url_file: Option<PathBuf>,
+    pub(crate) publication: String,
+    pub(crate) slot: String,
+    pub(crate) pool: usize,
+    pub(crate) check_timeout: Time,
+    pub(crate) wal_sender_timeout: Time,
+    pub(crate) max_transaction: Size,
+    pub(crate) max_backlog: Size,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Auth {
+    #[serde(deserialize_with = "hidden")]
+    pub(crate) jwt_secret: Option<Secret<String>>,
+    pub(crate) jwt_secret_file: Option<PathBuf>,
+    #[serde(deserialize_with = "hidden")]
+    pub(crate) jwks: Option<Secret<String>>,
+    pub(crate) roles: Vec<String>,
+    pub(crate) issuer: Option<String>,
+    pub(crate) audience: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Realtime {
+    pub(crate) deletes: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Limits {
+    pub(crate) connections: usize,
+    pub(crate) channels: usize,
+    pub(crate) joins_per_second: u32,
+    pub(crate) frame: Size,
+    pub(crate) outbox: Size,
+    pub(crate) write_stall: Time,
+    pub(crate) idle: Time,
+    pub(crate) record: Size,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:4000".to_owned(), drain: seconds(10) }
+    }
+}
+
+impl Default for Postgres {
+    fn default() -> Self {
+        Self {
+            url: None,
+            url_file: None,
+            publication: "supabase_realtime".to_owned(),
+            slot: "relay".to_owned(),
+            pool: 4,
+            check_timeout: seconds(5),
+            wal_sender_timeout: seconds(10),
+            max_transaction: Size(64 << 20),
+            max_backlog: Size(64 << 20),
+        }
+    }
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self {
+            jwt_secret: None,
+            jwt_secret_file: None,
+            jwks: None,
+            roles: ["anon", "authenticated", "service_role"].map(str::to_owned).to_vec(),
+            issuer: None,
+            audience: None,
+        }
+    }
+}
+
+impl Default for Realtime {
+    fn default() -> Self {
+        Self { deletes: "authorised".to_owned() }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 20_000,
+            channels: 100,
+            joins_per_second: 1_000,
+            frame: Size(5_000_000),
+            outbox: Size(1 << 20),
+            write_stall: seconds(10),
+            idle: seconds(60),
+            record: Size(1 << 20),
+        }
+    }
+}
+
+const fn seconds(seconds: u64) -> Time {
+    Time(Duration::from_secs(seconds))
+}
+
+/// A secret, whose type error never repeats what was written instead of a string.
+fn hidden<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Secret<String>>, D::Error> {
+    match toml::Value::deserialize(from)? {
+        toml::Value::String(text) => Ok(Some(Secret::new(text))),
+        _ => Err(serde::de::Error::custom("expected a string in quotes")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::MANUAL;
+    use crate::config::keys::KEYS;
+
+    #[test]
+    fn the_manual_tells_the_defaults() {
+        assert_eq!(toml::from_str::<Written>(MANUAL).unwrap(), Written::default());
+    }
+
+    #[test]
+    fn the_manual_has_every_key_once_and_explains_it() {
+        let (mut section, mut told, mut before) = ("", Vec::new(), "");
+        for line in MANUAL.lines() {
+            if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+                section = name;
+            }
+            let plain = line.strip_prefix("# ").unwrap_or(line);
+            let key = plain.split_once(" = ").map(|(key, _)| key).unwrap_or_default();
+            if !key.is_empty() && key.chars().all(|c| c.is_ascii_lowercase() || c == '_') {
+                assert!(before.starts_with('#'), "{section}.{key} is not explained");
+                told.push(format!("{section}.{key}"));
+            }
+            before = line;
+        }
+        let known: Vec<&str> = KEYS.iter().map(|key| key.dotted).collect();
+        assert_eq!(told, known);
+    }
+
+    #[test]
+    fn what_is_commented_out_can_be_uncommented() {
+        let is_example = |line: &&str| line.starts_with("# ") && line.contains(" = \"");
+        let examples: Vec<&str> = MANUAL.lines().filter(is_example).collect();
+        assert_eq!(examples.len(), 7);
+        let uncomment = |line: &str| {
+            if examples.contains(&line) { line.replacen("# ", "", 1) } else { line.to_owned() }
+        };
+        let text: Vec<String> = MANUAL.lines().map(uncomment).collect();
+        let written: Written = toml::from_str(&text.join("\n")).unwrap();
+        assert!(KEYS.iter().all(|key| (key.show)(&written).is_some()));
+    }
+}

@@ -1,0 +1,92 @@
+//! What every socket needs, in one place.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::budget::Budget;
+use super::effect::Now;
+use crate::auth::token::Tokens;
+use crate::catalog::Catalog;
+use crate::config::Limits;
+use crate::hub::Hub;
+use crate::metrics::{Metrics, reason};
+use crate::shutdown::Stage;
+
+/// The services behind the sockets.
+#[derive(Debug)]
+pub struct Desk {
+    /// Believes tokens or not.
+    pub tokens: Arc<Tokens>,
+    /// Knows the tables.
+    pub catalog: Arc<Catalog>,
+    /// Knows who is subscribed to what.
+    pub hub: Arc<Hub>,
+    /// What one client may use.
+    pub limits: Limits,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Unix seconds.
+    pub clock: fn() -> i64,
+    /// Where sockets run; they say goodbye when it is asked to stop.
+    pub stage: Stage,
+    joins: Budget,
+}
+
+/// One of the sockets that may be open at once; given back when dropped.
+#[derive(Debug)]
+pub struct Seat(Metrics);
+
+impl Desk {
+    /// Opens the desk.
+    pub fn new(
+        tokens: Arc<Tokens>,
+        catalog: Arc<Catalog>,
+        hub: Arc<Hub>,
+        limits: Limits,
+        metrics: Metrics,
+        clock: fn() -> i64,
+        stage: Stage,
+    ) -> Self {
+        let joins = Budget::new(limits.joins_per_second, Instant::now());
+        Self { tokens, catalog, hub, limits, metrics, clock, stage, joins }
+    }
+
+    /// This moment.
+    pub fn now(&self) -> Now {
+        Now { at: Instant::now(), unix: (self.clock)() }
+    }
+
+    /// Takes one of the joins of this second; false when there is none left.
+    pub fn take_join(&self) -> bool {
+        self.joins.take(Instant::now())
+    }
+
+    /// Whether no join is left this second.
+    pub fn has_no_joins(&self) -> bool {
+        self.joins.is_spent(Instant::now())
+    }
+
+    /// A seat for one more socket, unless all are taken.
+    pub fn seat(&self) -> Option<Seat> {
+        let before = self.metrics.connections.inc();
+        let seat = Seat(self.metrics.clone());
+        let most = i64::try_from(self.limits.connections).unwrap_or(i64::MAX);
+        (before < most).then_some(seat)
+    }
+
+    /// Counts a refusal.
+    pub fn refused(&self, code: &'static str) {
+        self.metrics.refused.get_or_create(&reason(code)).inc();
+    }
+
+    /// Counts a socket that was closed from this side.
+    pub fn closed(&self, why: &'static str) {
+        self.metrics.closed.get_or_create(&reason(why)).inc();
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.connections.dec();
+    }
+}

@@ -1,0 +1,106 @@
+//! What goes into a session and what comes out: plain values, so that a protocol corner is a script.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::auth::token::{TokenRefusal, Verified};
+use crate::catalog::bind::{Unbound, Wish};
+use crate::hub::{Frame, Member};
+use crate::model::{Principal, Subscription};
+
+/// The moment something happens, on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// For waiting.
+    pub at: Instant,
+    /// Unix seconds, which tokens are written in.
+    pub unix: i64,
+}
+
+/// What happens to a session.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A text frame.
+    Text(&'a str),
+    /// A binary frame.
+    Binary(&'a [u8]),
+    /// The session's deadline may have passed.
+    Tick,
+    /// Work is done.
+    Done(Done),
+    /// The server is going away.
+    Drain,
+    /// The client is gone.
+    Gone,
+}
+
+/// What a session wants done, in this order.
+#[derive(Debug)]
+pub enum Effect {
+    /// Queue a frame for the client.
+    Send(Frame),
+    /// Start work; its end comes back as [`Input::Done`].
+    Start(u64, Work),
+    /// Nobody waits for this work any more.
+    Cancel(u64),
+    /// From now on the member acts for the principal and has exactly these subscriptions, each with the id it has
+    /// in the client's eyes.
+    Subscribe {
+        /// The member.
+        member: Arc<Member>,
+        /// Whom it acts for.
+        principal: Arc<Principal>,
+        /// What it asks for.
+        subscriptions: Vec<(u64, Arc<Subscription>)>,
+    },
+    /// The member is gone.
+    Unsubscribe(Arc<Member>),
+    /// A join was refused; the code is for the metrics.
+    Refused(&'static str),
+    /// Close the socket once everything queued is written.
+    Close(u16, &'static str),
+}
+
+/// Work that waits for others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Verify the token of a join, if the relay may take another join now.
+    Admit {
+        /// The token.
+        token: Arc<str>,
+    },
+    /// Verify a token that replaces another.
+    Verify {
+        /// The token.
+        token: Arc<str>,
+    },
+    /// Look up what a channel asks for.
+    Bind {
+        /// On whose behalf.
+        principal: Arc<Principal>,
+        /// What is asked for.
+        wishes: Arc<[Wish]>,
+    },
+}
+
+/// The end of some work.
+#[derive(Debug)]
+pub struct Done {
+    /// The number it was started with.
+    pub work: u64,
+    /// A number for the member this may make.
+    pub member_id: u64,
+    /// What came out.
+    pub finding: Finding,
+}
+
+/// What came out of some work.
+#[derive(Clone, Debug)]
+pub enum Finding {
+    /// The relay takes no more joins this second.
+    TooManyJoins,
+    /// A token was verified, or not believed.
+    Verified(Result<Verified, TokenRefusal>),
+    /// The wishes were looked up, or not granted.
+    Bound(Result<Vec<Subscription>, Unbound>),
+}

@@ -1,0 +1,324 @@
+//! One message, from and to both serializers.
+//!
+//! `vsn` 1.0.0 writes objects, 2.0.0 writes arrays; both become one [`ClientMessage`], and both are written by
+//! [`Vsn::encode`]. References are opaque: they are kept as the JSON text the client wrote and echoed byte for
+//! byte. Whatever does not parse is [`Malformed`], which callers drop: a bad frame never costs a connection.
+//!
+//! ```text
+//! 1.0.0   {"topic":T,"event":E,"payload":P,"ref":R,"join_ref":J}      join_ref is never written
+//! 2.0.0   [J,R,T,E,P]
+//! 2.0.0   03 |J| |R| |T| |E| |meta| encoding  J R T E meta payload    a broadcast, read only
+//! ```
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use crate::hub::Frame;
+use crate::rowjson::push_string;
+
+/// Which serializer a socket speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vsn {
+    /// `vsn=1.0.0`, objects.
+    V1,
+    /// `vsn=2.0.0`, arrays.
+    V2,
+}
+
+/// A frame that is not a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed;
+
+/// One message from a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientMessage<'a> {
+    /// The join it belongs to, as JSON text; `null` when absent.
+    pub join_ref: Cow<'a, str>,
+    /// What a reply must name, as JSON text.
+    pub reference: Cow<'a, str>,
+    /// The topic, as written.
+    pub topic: Cow<'a, str>,
+    /// The event.
+    pub event: Cow<'a, str>,
+    /// The payload, as JSON text.
+    pub payload: &'a str,
+}
+
+/// The JSON text of nothing.
+pub const NULL: &str = "null";
+
+/// References longer than this are nobody's; they are kept for the life of a channel.
+const MAX_REFERENCE: usize = 256;
+
+/// The binary kind of a client's broadcast.
+const KIND_BROADCAST: u8 = 3;
+
+impl Vsn {
+    /// Parses a text frame.
+    ///
+    /// # Errors
+    /// The frame is no message of this serializer.
+    pub fn parse(self, text: &str) -> Result<ClientMessage<'_>, Malformed> {
+        let message = match self {
+            // Serde would take an array for a struct, too.
+            Self::V1 if !text.trim_start().starts_with('{') => return Err(Malformed),
+            Self::V1 => serde_json::from_str::<Object<'_>>(text).map(ClientMessage::from),
+            Self::V2 => serde_json::from_str::<Array<'_>>(text).map(|array| array.0),
+        };
+        let message = message.map_err(|_| Malformed)?;
+        let longest = message.join_ref.len().max(message.reference.len());
+        if longest > MAX_REFERENCE { Err(Malformed) } else { Ok(message) }
+    }
+
+    /// Parses a binary frame: a broadcast, whose contents are left out.
+    ///
+    /// # Errors
+    /// The frame is no broadcast, or not of this serializer.
+    pub fn parse_binary(self, bytes: &[u8]) -> Result<ClientMessage<'_>, Malformed> {
+        let Some(([KIND_BROADCAST, join_ref, reference, topic, event, meta, _], rest)) =
+            bytes.split_first_chunk::<7>().filter(|_| self == Self::V2)
+        else {
+            return Err(Malformed);
+        };
+        let mut rest = rest;
+        let mut take = |len: &u8| -> Result<&str, Malformed> {
+            let (field, tail) = rest.split_at_checked(usize::from(*len)).ok_or(Malformed)?;
+            rest = tail;
+            std::str::from_utf8(field).map_err(|_| Malformed)
+        };
+        let join_ref = quoted(take(join_ref)?);
+        let reference = quoted(take(reference)?);
+        let topic = Cow::Borrowed(take(topic)?);
+        take(event)?;
+        take(meta)?;
+        let event = Cow::Borrowed("broadcast");
+        Ok(ClientMessage { join_ref, reference, topic, event, payload: NULL })
+    }
+
+    /// Writes one message. References and payload are JSON text.
+    pub fn encode(
+        self,
+        (join_ref, reference): (&str, &str),
+        topic: &str,
+        event: &str,
+        payload: &str,
+    ) -> Frame {
+        let room = join_ref.len() + reference.len() + topic.len() + event.len() + payload.len();
+        let mut text = String::with_capacity(room + 64);
+        match self {
+            Self::V1 => {
+                text.push_str(r#"{"topic":"#);
+                push_string(&mut text, topic);
+                text.push_str(r#","event":"#);
+                push_string(&mut text, event);
+                text.push_str(r#","payload":"#);
+                text.push_str(payload);
+                text.push_str(r#","ref":"#);
+                text.push_str(reference);
+                text.push('}');
+            }
+            Self::V2 => {
+                text.push('[');
+                text.push_str(join_ref);
+                text.push(',');
+                text.push_str(reference);
+                text.push(',');
+                push_string(&mut text, topic);
+                text.push(',');
+                push_string(&mut text, event);
+                text.push(',');
+                text.push_str(payload);
+                text.push(']');
+            }
+        }
+        Frame::Text(Utf8Bytes::from(text))
+    }
+
+    /// Writes a `phx_reply`; `response` is JSON text and an object.
+    pub fn reply(self, refs: (&str, &str), topic: &str, is_ok: bool, response: &str) -> Frame {
+        let status = if is_ok { "ok" } else { "error" };
+        let payload = format!(r#"{{"status":"{status}","response":{response}}}"#);
+        self.encode(refs, topic, "phx_reply", &payload)
+    }
+
+    /// Writes an error `phx_reply` whose response is `{"reason":…}`.
+    pub fn refusal(self, refs: (&str, &str), topic: &str, reason: &str) -> Frame {
+        let mut response = String::from(r#"{"reason":"#);
+        push_string(&mut response, reason);
+        response.push('}');
+        self.reply(refs, topic, false, &response)
+    }
+}
+
+/// A reference of a binary frame as JSON text; none is null.
+fn quoted(text: &str) -> Cow<'static, str> {
+    if text.is_empty() {
+        return Cow::Borrowed(NULL);
+    }
+    let mut json = String::with_capacity(text.len() + 2);
+    push_string(&mut json, text);
+    Cow::Owned(json)
+}
+
+/// A string that is borrowed when it has no escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[derive(Deserialize)]
+struct Object<'a> {
+    #[serde(borrow)]
+    topic: Cow<'a, str>,
+    #[serde(borrow)]
+    event: Cow<'a, str>,
+    #[serde(borrow)]
+    payload: &'a RawValue,
+    #[serde(borrow, rename = "ref")]
+    reference: &'a RawValue,
+    #[serde(borrow, default)]
+    join_ref: Option<&'a RawValue>,
+}
+
+impl<'a> From<Object<'a>> for ClientMessage<'a> {
+    fn from(object: Object<'a>) -> Self {
+        Self {
+            join_ref: Cow::Borrowed(object.join_ref.map_or(NULL, RawValue::get)),
+            reference: Cow::Borrowed(object.reference.get()),
+            topic: object.topic,
+            event: object.event,
+            payload: object.payload.get(),
+        }
+    }
+}
+
+struct Array<'a>(ClientMessage<'a>);
+
+impl<'de> Deserialize<'de> for Array<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(FiveElements)
+    }
+}
+
+/// Reads `[join_ref, ref, topic, event, payload]` and skips what follows.
+struct FiveElements;
+
+impl<'de> Visitor<'de> for FiveElements {
+    type Value = Array<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of five elements")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        fn next<'de, T: Deserialize<'de>, A: SeqAccess<'de>>(seq: &mut A) -> Result<T, A::Error> {
+            seq.next_element()?.ok_or_else(|| serde::de::Error::custom("fewer than five elements"))
+        }
+        let join_ref = Cow::Borrowed(next::<&RawValue, A>(&mut seq)?.get());
+        let reference = Cow::Borrowed(next::<&RawValue, A>(&mut seq)?.get());
+        let topic = next::<Text<'de>, A>(&mut seq)?.0;
+        let event = next::<Text<'de>, A>(&mut seq)?.0;
+        let payload = next::<&RawValue, A>(&mut seq)?.get();
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Array(ClientMessage { join_ref, reference, topic, event, payload }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_parse(vsn: Vsn, text: &str, expected: Option<[&str; 5]>) {
+        let parsed = vsn.parse(text).ok();
+        let fields =
+            parsed.as_ref().map(|m| [&*m.join_ref, &*m.reference, &*m.topic, &*m.event, m.payload]);
+        assert_eq!(fields, expected, "{text}");
+    }
+
+    #[test]
+    fn reads_arrays_and_keeps_references_as_they_are() {
+        let fields = [r#""6""#, r#""7""#, "realtime:a", "phx_leave", "{}"];
+        check_parse(Vsn::V2, r#"["6","7","realtime:a","phx_leave",{}]"#, Some(fields));
+        check_parse(Vsn::V2, r#" ["6" ,"7","realtime:a","phx_leave",{} , 1,[2]] "#, Some(fields));
+        let fields = ["null", r#"{ "a": 1}"#, "é\n", "e", "null"];
+        check_parse(Vsn::V2, r#"[null,{ "a": 1},"\u00e9\n","e",null]"#, Some(fields));
+    }
+
+    #[test]
+    fn reads_objects_with_or_without_a_join_ref() {
+        let text = r#"{"topic":"phoenix","event":"heartbeat","payload":{},"ref":null}"#;
+        check_parse(Vsn::V1, text, Some(["null", "null", "phoenix", "heartbeat", "{}"]));
+        let text =
+            r#"{"event":"e","payload":{"a":[1]},"topic":"t","ref":12,"join_ref":"1","new":{}}"#;
+        check_parse(Vsn::V1, text, Some([r#""1""#, "12", "t", "e", r#"{"a":[1]}"#]));
+    }
+
+    #[test]
+    fn refuses_whatever_is_not_a_message() {
+        let long = "9".repeat(MAX_REFERENCE + 1);
+        for text in [
+            "",
+            "[]",
+            "nonsense",
+            "{}",
+            r#"["1","2","t","e"]"#,
+            r#"[1,2,3,4,5]"#,
+            r#"["1","2","t",null,{}]"#,
+            r#"["1","2","t","e",{}"#,
+            r#"["1","2","t","e",{}] trailing"#,
+            &format!(r#"["1",{long},"t","e",{{}}]"#),
+        ] {
+            check_parse(Vsn::V2, text, None);
+        }
+        for text in [
+            r#"{"topic":"t","event":"e","payload":{}}"#,
+            r#"{"topic":null,"event":"e","payload":{},"ref":"1"}"#,
+            r#"["1","2","t","e",{}]"#,
+        ] {
+            check_parse(Vsn::V1, text, None);
+        }
+    }
+
+    #[test]
+    fn reads_who_sent_a_binary_broadcast_and_no_prefix_of_its_head() {
+        let frame = b"\x03\x01\x01\x0f\x04\x00\x0167realtime:room:1ev\xc3\xa9{\"a\":1}";
+        let message = Vsn::V2.parse_binary(frame).unwrap();
+        assert_eq!(
+            (&*message.join_ref, &*message.reference, &*message.topic, &*message.event),
+            (r#""6""#, r#""7""#, "realtime:room:1", "broadcast")
+        );
+        let head = frame.len() - br#"{"a":1}"#.len();
+        for cut in 0..head {
+            assert_eq!(Vsn::V2.parse_binary(&frame[..cut]), Err(Malformed), "{cut}");
+        }
+        assert_eq!(Vsn::V2.parse_binary(&[4; 64]), Err(Malformed));
+        assert_eq!(Vsn::V1.parse_binary(frame), Err(Malformed));
+    }
+
+    fn text(frame: Frame) -> String {
+        match frame {
+            Frame::Text(text) => text.as_str().to_owned(),
+            Frame::Binary(_) => panic!("a binary frame"),
+        }
+    }
+
+    #[test]
+    fn writes_replies_as_each_serializer_does() {
+        let refs = (r#""6""#, r#""7""#);
+        assert_eq!(
+            text(Vsn::V2.reply(refs, "realtime:\"", true, "{}")),
+            r#"["6","7","realtime:\"","phx_reply",{"status":"ok","response":{}}]"#
+        );
+        assert_eq!(
+            text(Vsn::V1.reply(refs, "realtime:a", true, "{}")),
+            r#"{"topic":"realtime:a","event":"phx_reply","payload":{"status":"ok","response":{}},"ref":"7"}"#
+        );
+        assert_eq!(
+            text(Vsn::V2.refusal((NULL, "8"), "x", "unmatched topic")),
+            r#"[null,8,"x","phx_reply",{"status":"error","response":{"reason":"unmatched topic"}}]"#
+        );
+    }
+}

@@ -1,0 +1,216 @@
+//! How channels get on: work that ends, deadlines that pass.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::channel::{Joined, Phase, check_at, close};
+use super::effect::{Done, Effect, Finding, Now, Work};
+use super::session::Session;
+use crate::auth::token::{TokenRefusal, Verified};
+use crate::catalog::bind::Unbound;
+use crate::hub::{Dialect, Member, Notice};
+use crate::model::{Principal, Subscription};
+
+/// The answer to a join that Postgres keeps waiting.
+const NO_DATABASE: &str =
+    "UnableToConnectToProject: Realtime was unable to connect to the project database";
+
+/// The shortest wait before wishes are looked up again, and what randomness adds.
+const RETRY_MS: (u64, u64) = (5_000, 5_000);
+
+/// Close code: going away.
+const GOING_AWAY: u16 = 1001;
+
+impl Session {
+    /// Looks at every channel whose deadline has passed.
+    pub(super) fn on_tick(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let mut place = 0;
+        while let Some(channel) = self.channels.get_mut(place) {
+            if channel.deadline() > now.at {
+                place += 1;
+                continue;
+            }
+            let Phase::Joined(joined) = &mut channel.phase else {
+                self.refuse_joining(place, NO_DATABASE, effects);
+                continue;
+            };
+            if now.unix >= joined.expires_at {
+                let seconds_ago = now.unix - joined.expires_at;
+                self.disbelieve(place, &TokenRefusal::Expired { seconds_ago }, effects);
+                continue;
+            }
+            joined.check_at =
+                check_at(now, joined.expires_at).max(now.at + Duration::from_millis(1));
+            if joined.retry_at.is_some_and(|retry| retry <= now.at) {
+                joined.retry_at = None;
+                let principal = joined.member.principal();
+                self.bind(place, principal, effects);
+            }
+            place += 1;
+        }
+    }
+
+    /// Takes the end of some work to the channel that waits for it, if one still does.
+    pub(super) fn on_done(&mut self, now: Now, done: Done, effects: &mut Vec<Effect>) {
+        let waits = |work: Option<u64>| work == Some(done.work);
+        let Some(place) = self.channels.iter().position(|channel| waits(channel.work)) else {
+            return;
+        };
+        let Some(channel) = self.channels.get_mut(place) else { return };
+        channel.work = None;
+        let is_joining = matches!(channel.phase, Phase::Joining(_));
+        match done.finding {
+            Finding::TooManyJoins => {
+                let reason = "ClientJoinRateLimitReached: Too many joins per second";
+                self.refuse_joining(place, reason, effects);
+                effects.push(Effect::Close(GOING_AWAY, "too many joins per second"));
+            }
+            Finding::Verified(Ok(verified)) if is_joining => {
+                self.admitted(now, place, verified, done.member_id, effects);
+            }
+            Finding::Verified(Ok(verified)) => self.renewed(now, place, verified, effects),
+            Finding::Verified(Err(refusal)) if is_joining => {
+                self.refuse_joining(place, &refusal.on_join(), effects);
+            }
+            Finding::Verified(Err(refusal)) => self.disbelieve(place, &refusal, effects),
+            Finding::Bound(bound) if is_joining => {
+                self.joined_with(now, place, Some(bound), done.member_id, effects);
+            }
+            Finding::Bound(bound) => self.bound(now, place, bound, effects),
+        }
+    }
+
+    /// The token of a join was believed.
+    fn admitted(
+        &mut self,
+        now: Now,
+        place: usize,
+        verified: Verified,
+        member_id: u64,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(channel) = self.channels.get_mut(place) else { return };
+        let Phase::Joining(joining) = &mut channel.phase else { return };
+        let principal = Arc::clone(&verified.principal);
+        joining.verified = Some(verified);
+        if channel.wishes.is_empty() {
+            self.joined_with(now, place, None, member_id, effects);
+        } else {
+            self.bind(place, principal, effects);
+        }
+    }
+
+    /// Answers a join with ok and, in the same turn, subscribes what was granted.
+    fn joined_with(
+        &mut self,
+        now: Now,
+        place: usize,
+        bound: Option<Result<Vec<Subscription>, Unbound>>,
+        member_id: u64,
+        effects: &mut Vec<Effect>,
+    ) {
+        let (dialect, outbox) = (self.dialect, Arc::clone(&self.outbox));
+        let Some(channel) = self.channels.get_mut(place) else { return };
+        let Phase::Joining(joining) = &mut channel.phase else { return };
+        let Some(verified) = joining.verified.take() else { return };
+        let refs = (&*channel.join_ref, &*joining.reference);
+        let response = format!(r#"{{"postgres_changes":{}}}"#, joining.echo);
+        effects.push(Effect::Send(dialect.vsn.reply(refs, &channel.topic, true, &response)));
+        for join_ref in &joining.replaced {
+            effects.push(Effect::Send(close(dialect.vsn, join_ref, &channel.topic)));
+        }
+        let newer_token = joining.newer_token.take();
+        let member = Arc::new(Member::new(
+            member_id,
+            Arc::clone(&channel.topic),
+            channel.join_ref.clone(),
+            dialect,
+            outbox,
+            verified.principal,
+        ));
+        let is_legacy = channel.is_legacy;
+        let expires_at = verified.expires_at;
+        channel.phase = Phase::Joined(Joined {
+            member: Arc::clone(&member),
+            expires_at,
+            check_at: check_at(now, expires_at),
+            retry_at: None,
+        });
+        if is_legacy {
+            let text = "Joining without a `config` is not supported: update the client library, or send {\"config\":{\"postgres_changes\":[…]}}";
+            effects.push(postgres_notice(&member, false, text.to_owned()));
+        }
+        if let Some(bound) = bound {
+            self.bound(now, place, bound, effects);
+        }
+        if let Some(token) = newer_token {
+            self.on_token(place, token, effects);
+        }
+    }
+
+    /// The wishes of a joined channel were looked up.
+    fn bound(
+        &mut self,
+        now: Now,
+        place: usize,
+        bound: Result<Vec<Subscription>, Unbound>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let jitter = std::hash::BuildHasher::hash_one(&self.hasher, now.at) % RETRY_MS.1;
+        let Some(channel) = self.channels.get_mut(place) else { return };
+        let Phase::Joined(joined) = &mut channel.phase else { return };
+        let member = Arc::clone(&joined.member);
+        let (subscriptions, notice) = match bound {
+            Ok(granted) => {
+                let granted = granted.into_iter().map(Arc::new);
+                let subscriptions = channel.ids.iter().copied().zip(granted).collect();
+                let text = "Subscribed to PostgreSQL".to_owned();
+                (subscriptions, postgres_notice(&member, true, text))
+            }
+            Err(Unbound::Refused(text)) => (Vec::new(), postgres_notice(&member, false, text)),
+            Err(Unbound::Unavailable(text)) => {
+                joined.retry_at = Some(now.at + Duration::from_millis(RETRY_MS.0 + jitter));
+                return effects.push(postgres_notice(&member, false, text));
+            }
+        };
+        let principal = member.principal();
+        effects.push(Effect::Subscribe { member, principal, subscriptions });
+        effects.push(notice);
+    }
+
+    /// A newer token was believed: it counts from now on, and the wishes are looked up on its behalf.
+    fn renewed(&mut self, now: Now, place: usize, verified: Verified, effects: &mut Vec<Effect>) {
+        let Some(channel) = self.channels.get_mut(place) else { return };
+        let Phase::Joined(joined) = &mut channel.phase else { return };
+        joined.use_token(now, verified.expires_at);
+        joined.member.set_principal(Arc::clone(&verified.principal));
+        joined.retry_at = None;
+        if !channel.wishes.is_empty() {
+            self.bind(place, verified.principal, effects);
+        }
+    }
+
+    /// Closes a channel whose token is not believed any more.
+    fn disbelieve(&mut self, place: usize, refusal: &TokenRefusal, effects: &mut Vec<Effect>) {
+        let Some(channel) = self.channels.get(place) else { return };
+        let notice = Notice { extension: "system", is_ok: false, message: refusal.on_channel() };
+        let frame = self.dialect.notice(&channel.topic, &channel.join_ref, &notice);
+        effects.push(Effect::Refused(refusal.code()));
+        self.shut(place, frame, effects);
+    }
+
+    fn bind(&mut self, place: usize, principal: Arc<Principal>, effects: &mut Vec<Effect>) {
+        let Some(channel) = self.channels.get(place) else { return };
+        let wishes = Arc::clone(&channel.wishes);
+        let work = self.start(Work::Bind { principal, wishes }, effects);
+        if let Some(channel) = self.channels.get_mut(place) {
+            channel.work = Some(work);
+        }
+    }
+}
+
+/// A `system` message about row changes.
+fn postgres_notice(member: &Member, is_ok: bool, message: String) -> Effect {
+    let notice = Notice { extension: "postgres_changes", is_ok, message };
+    Effect::Send(member.dialect.notice(&member.topic, &member.join_ref, &notice))
+}

@@ -1,0 +1,325 @@
+//! One client's protocol, without I/O: what happens goes in, what to do comes out.
+//!
+//! It promises:
+//!
+//! - A heartbeat is answered in the turn it arrives, whatever the channels wait for.
+//! - Each join is answered exactly once, within ten seconds, and before anything else that carries its reference.
+//! - A join that is answered with ok is subscribed in the same turn: what commits after the client saw the answer
+//!   arrives. What stands in the way of that is told in a `system` message; the channel stays open.
+//! - Channels do not touch each other: each waits, fails, expires and closes alone.
+//! - A message that cannot be understood is dropped; it never costs the connection.
+//!
+//! The life of a channel:
+//!
+//! ```text
+//! phx_join ─▶ Joining ── Admit ──▶ token verified ── Bind ──▶ reply ok, subscribe, "Subscribed to PostgreSQL"
+//!                │ refused, or nine seconds                      │ access_token: Verify, Bind again
+//!                ▼                                               │ bind failed for now: again in 5-10 s
+//!            reply error                                         ▼ phx_leave, expiry, bad token, second phx_join
+//!                                                            phx_close
+//! ```
+//!
+//! Broadcast, presence and private channels are not here yet: they are refused where a client waits for an answer.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::channel::{Channel, Joining, Phase, close};
+use super::dialect::{Phoenix, TOPIC_PREFIX};
+use super::effect::{Effect, Input, Now, Work};
+use super::frame::{ClientMessage, NULL};
+use super::payload::{parse_access_token, parse_join};
+use crate::hub::{Frame, Outbox};
+
+/// Longer topics are refused: they are kept for the life of a channel.
+const MAX_TOPIC: usize = 1024;
+
+/// The answer to what a later version will do.
+const NOT_YET: &str = "not supported yet";
+
+/// One client's protocol state.
+#[derive(Debug)]
+pub struct Session {
+    pub(super) dialect: &'static Phoenix,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) channels: Vec<Channel>,
+    pub(super) hasher: foldhash::fast::RandomState,
+    credential: Arc<str>,
+    max_channels: usize,
+    next_work: u64,
+    is_draining: bool,
+}
+
+impl Session {
+    /// A session with no channels. `credential` is the token the socket was opened with.
+    pub fn new(
+        dialect: &'static Phoenix,
+        outbox: Arc<Outbox>,
+        credential: &str,
+        max_channels: usize,
+    ) -> Self {
+        Self {
+            dialect,
+            outbox,
+            channels: Vec::new(),
+            hasher: foldhash::fast::RandomState::default(),
+            credential: credential.into(),
+            max_channels,
+            next_work: 0,
+            is_draining: false,
+        }
+    }
+
+    /// Takes one input and adds to `effects` what is to be done about it.
+    pub fn handle(&mut self, now: Now, input: Input<'_>, effects: &mut Vec<Effect>) {
+        match input {
+            Input::Text(text) => {
+                if let Ok(message) = self.dialect.vsn.parse(text) {
+                    self.on_message(now, &message, effects);
+                }
+            }
+            Input::Binary(bytes) => {
+                if let Ok(message) = self.dialect.vsn.parse_binary(bytes) {
+                    self.on_message(now, &message, effects);
+                }
+            }
+            Input::Tick => self.on_tick(now, effects),
+            Input::Done(done) => self.on_done(now, done, effects),
+            Input::Drain => self.on_drain(effects),
+            Input::Gone => {
+                while let Some(channel) = self.channels.pop() {
+                    leave(channel, effects);
+                }
+            }
+        }
+    }
+
+    /// When [`Input::Tick`] is due.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.channels.iter().map(Channel::deadline).min()
+    }
+
+    /// Channels whose join was answered with ok.
+    pub fn joined(&self) -> usize {
+        self.channels.iter().filter(|channel| matches!(channel.phase, Phase::Joined(_))).count()
+    }
+
+    fn on_message(&mut self, now: Now, message: &ClientMessage<'_>, effects: &mut Vec<Effect>) {
+        let vsn = self.dialect.vsn;
+        let (topic, reference) = (&*message.topic, &*message.reference);
+        let place = self.channels.iter().position(|channel| *channel.topic == *topic);
+        let frame = match (&*message.event, place) {
+            ("heartbeat", None) if topic == "phoenix" => {
+                vsn.reply((NULL, reference), topic, true, "{}")
+            }
+            ("phx_join", place) => return self.on_join(now, message, place, effects),
+            (_, Some(place)) => return self.on_push(message, place, effects),
+            ("phx_leave", None) => vsn.reply((&message.join_ref, reference), topic, true, "{}"),
+            (_, None) => vsn.refusal((NULL, reference), topic, "unmatched topic"),
+        };
+        effects.push(Effect::Send(frame));
+    }
+
+    fn on_join(
+        &mut self,
+        now: Now,
+        message: &ClientMessage<'_>,
+        place: Option<usize>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let (topic, refs) = (&*message.topic, (&*message.join_ref, &*message.reference));
+        let mut replaced = Vec::new();
+        if let Some(place) = place {
+            let mut old = self.channels.swap_remove(place);
+            if let Phase::Joining(joining) = &mut old.phase {
+                replaced.append(&mut joining.replaced);
+            }
+            replaced.push(old.join_ref.clone());
+            leave(old, effects);
+        }
+        let join = match self.may_join(topic) {
+            Ok(()) => parse_join(message.payload),
+            Err(reason) if reason == UNMATCHED => {
+                let frame = self.dialect.vsn.refusal((NULL, refs.1), topic, UNMATCHED);
+                return effects.push(Effect::Send(frame));
+            }
+            Err(reason) => Err(reason.to_owned()),
+        };
+        let join = join.and_then(|join| match join.is_private {
+            true => Err("Unauthorized: Private channels are not supported yet".to_owned()),
+            false => Ok(join),
+        });
+        let mut join = match join {
+            Ok(join) => join,
+            Err(reason) => return self.refuse(refs, topic, &reason, replaced, effects),
+        };
+        let token = join.token.take().map_or_else(|| Arc::clone(&self.credential), Arc::from);
+        let known = self.hasher.hash_one(&*token);
+        let mut channel = Channel::join(now, topic, refs, known, join, replaced);
+        channel.work = Some(self.start(Work::Admit { token }, effects));
+        self.channels.push(channel);
+    }
+
+    /// Whether a join on this topic may be looked at.
+    fn may_join(&self, topic: &str) -> Result<(), &'static str> {
+        match topic.strip_prefix(TOPIC_PREFIX) {
+            None => Err(UNMATCHED),
+            Some("") => Err("TopicNameRequired: You must provide a topic name"),
+            Some(_) if topic.len() > MAX_TOPIC => {
+                Err("TopicNameTooLong: A topic name may have 1024 bytes")
+            }
+            Some(_) if self.is_draining => {
+                Err("RealtimeRestarting: Realtime is restarting, please standby")
+            }
+            Some(_) if self.channels.len() >= self.max_channels => {
+                Err("ChannelRateLimitReached: Too many channels")
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Answers a join with an error and closes what it took the place of.
+    pub(super) fn refuse(
+        &self,
+        refs: (&str, &str),
+        topic: &str,
+        reason: &str,
+        replaced: Vec<Box<str>>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let vsn = self.dialect.vsn;
+        effects.push(Effect::Refused(code_of(reason)));
+        effects.push(Effect::Send(vsn.refusal(refs, topic, reason)));
+        for join_ref in replaced {
+            effects.push(Effect::Send(close(vsn, &join_ref, topic)));
+        }
+    }
+
+    /// A message on a channel that is joined or joining.
+    fn on_push(&mut self, message: &ClientMessage<'_>, place: usize, effects: &mut Vec<Effect>) {
+        let vsn = self.dialect.vsn;
+        match &*message.event {
+            "phx_leave" => {
+                let is_own = self.channels.get(place).is_some_and(|channel| {
+                    *channel.join_ref == *message.join_ref || &*channel.join_ref == NULL
+                });
+                if is_own {
+                    let channel = self.channels.swap_remove(place);
+                    let refs = channel.refs(&message.reference);
+                    let replies = [
+                        Effect::Send(vsn.reply(refs, &channel.topic, true, "{}")),
+                        Effect::Send(close(vsn, &channel.join_ref, &channel.topic)),
+                    ];
+                    leave(channel, effects);
+                    effects.extend(replies);
+                }
+            }
+            "access_token" => {
+                if let Some(token) = parse_access_token(message.payload) {
+                    self.on_token(place, token.into(), effects);
+                }
+            }
+            event @ ("broadcast" | "presence") => {
+                let Some(channel) = self.channels.get(place) else { return };
+                let is_joined = matches!(channel.phase, Phase::Joined(_));
+                if is_joined && (event == "presence" || channel.wants_ack) {
+                    let refs = channel.refs(&message.reference);
+                    let frame = vsn.refusal(refs, &channel.topic, NOT_YET);
+                    effects.push(Effect::Send(frame));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes the token of an `access_token` message, unless it is the one in use.
+    pub(super) fn on_token(&mut self, place: usize, token: Arc<str>, effects: &mut Vec<Effect>) {
+        let known = self.hasher.hash_one(&*token);
+        let Some(channel) = self.channels.get_mut(place) else { return };
+        if channel.token == known {
+            return;
+        }
+        if let Phase::Joining(joining) = &mut channel.phase {
+            joining.newer_token = Some(token);
+            return;
+        }
+        channel.token = known;
+        let stale = channel.work.take();
+        let work = self.start(Work::Verify { token }, effects);
+        effects.extend(stale.map(Effect::Cancel));
+        if let Some(channel) = self.channels.get_mut(place) {
+            channel.work = Some(work);
+        }
+    }
+
+    fn on_drain(&mut self, effects: &mut Vec<Effect>) {
+        self.is_draining = true;
+        for channel in &self.channels {
+            if matches!(channel.phase, Phase::Joined(_)) {
+                effects.push(Effect::Send(self.dialect.farewell(&channel.topic)));
+            }
+        }
+        effects.push(Effect::Close(RESTART, "the server is going away"));
+    }
+
+    /// Numbers some work and starts it.
+    pub(super) fn start(&mut self, work: Work, effects: &mut Vec<Effect>) -> u64 {
+        self.next_work += 1;
+        effects.push(Effect::Start(self.next_work, work));
+        self.next_work
+    }
+
+    /// Closes a channel from this side, after the `system` message that says why.
+    pub(super) fn shut(&mut self, place: usize, reason: Frame, effects: &mut Vec<Effect>) {
+        let channel = self.channels.swap_remove(place);
+        let closing = close(self.dialect.vsn, &channel.join_ref, &channel.topic);
+        leave(channel, effects);
+        effects.extend([Effect::Send(reason), Effect::Send(closing)]);
+    }
+
+    /// Answers a join that is not answered yet with an error, and forgets it.
+    pub(super) fn refuse_joining(&mut self, place: usize, reason: &str, effects: &mut Vec<Effect>) {
+        let channel = self.channels.swap_remove(place);
+        effects.extend(channel.work.map(Effect::Cancel));
+        if let Phase::Joining(joining) = channel.phase {
+            let Joining { reference, replaced, .. } = *joining;
+            let refs = (&*channel.join_ref, &*reference);
+            self.refuse(refs, &channel.topic, reason, replaced, effects);
+        }
+    }
+}
+
+/// A topic that is no channel's.
+const UNMATCHED: &str = "unmatched topic";
+
+/// Close code: the server restarts, come back.
+const RESTART: u16 = 1012;
+
+/// Ends a channel without a word to the client.
+fn leave(channel: Channel, effects: &mut Vec<Effect>) {
+    effects.extend(channel.work.map(Effect::Cancel));
+    if let Phase::Joined(joined) = channel.phase {
+        effects.push(Effect::Unsubscribe(joined.member));
+    }
+}
+
+/// The fixed part of a refusal's text, for the metrics.
+fn code_of(reason: &str) -> &'static str {
+    const CODES: [&str; 12] = [
+        "TopicNameRequired",
+        "TopicNameTooLong",
+        "RealtimeRestarting",
+        "ChannelRateLimitReached",
+        "ClientJoinRateLimitReached",
+        "InvalidJoinPayload",
+        "UnableToReplayMessages",
+        "Unauthorized",
+        "InvalidJWTToken",
+        "MalformedJWT",
+        "JwtSignatureError",
+        "JwtSignerError",
+    ];
+    let code = reason.split(':').next().unwrap_or_default();
+    CODES.into_iter().find(|known| *known == code).unwrap_or("UnableToConnectToProject")
+}

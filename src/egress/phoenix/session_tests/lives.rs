@@ -1,0 +1,165 @@
+//! What happens to a channel afterwards: tokens, expiry, leaving, the end of the server.
+
+use super::*;
+
+#[test]
+fn leaves_with_a_reply_and_a_close() {
+    let leave = r#"["6","20","realtime:a","phx_leave",{}]"#;
+    let left = r#"["6","20","realtime:a","phx_reply",{"status":"ok","response":{}}]"#;
+    check_session(and(
+        joined(),
+        vec![
+            (Says(r#"["5","19","realtime:a","phx_leave",{}]"#), &[]),
+            (Says(r#"[null,"19","realtime:a","phx_leave",{}]"#), &[]),
+            (Says(leave), &[r#"unsubscribe "6""#, left, CLOSED]),
+            (Says(leave), &[left]),
+        ],
+    ));
+    check_session([
+        (Says(JOIN), &["admit connection"][..]),
+        (Says(leave), &["cancel 1", left, CLOSED]),
+        (Believed(EXP), &[]),
+    ]);
+}
+
+#[test]
+fn takes_a_newer_token_without_a_reply_and_subscribes_again() {
+    let token = |token: &str| format!(r#"["6","8","realtime:a","access_token",{token}]"#);
+    check_session(and(
+        joined(),
+        vec![
+            (Says(&token(r#"{"access_token":"connection"}"#)), &[]),
+            (Says(&token(r#"{"access_token":null}"#)), &[]),
+            (Says(&token(r#"{"access_token":"sb_publishable_x"}"#)), &[]),
+            (Says(&token("{}")), &[]),
+            (Says(&token(r#"{"access_token":"new"}"#)), &["verify new"]),
+            (Says(&token(r#"{"access_token":"new"}"#)), &[]),
+            (Believed(EXP + 10), &["bind 1 for 10010"]),
+            (Says(&token(r#"{"access_token":"newest"}"#)), &["verify newest", "cancel 4"]),
+            (Believed(EXP + 20), &["bind 1 for 10020"]),
+            (Granted, &[r#"subscribe "6" x1"#, SUBSCRIBED]),
+        ],
+    ));
+}
+
+#[test]
+fn looks_at_a_token_that_came_while_it_joined() {
+    check_session([
+        (Says(PLAIN), &["admit connection"][..]),
+        (Says(r#"["1","2","realtime:b","access_token",{"access_token":"new"}]"#), &[]),
+        (Believed(EXP), &[PLAIN_JOINED, "verify new"]),
+        (Believed(EXP), &[]),
+    ]);
+}
+
+#[test]
+fn closes_one_channel_over_a_bad_token_and_keeps_the_others() {
+    let told = r#"["6",null,"realtime:a","system",{"extension":"system","status":"error","message":"The token provided is not a valid JWT","channel":"a"}]"#;
+    check_session(and(
+        joined(),
+        vec![
+            (Says(PLAIN), &["admit connection"]),
+            (Believed(EXP), &[PLAIN_JOINED]),
+            (Says(r#"["6","8","realtime:a","access_token",{"access_token":""}]"#), &["verify "]),
+            (
+                Disbelieved(TokenRefusal::Malformed),
+                &["refused MalformedJWT", r#"unsubscribe "6""#, told, CLOSED],
+            ),
+            (
+                Says(r#"["1","9","realtime:b","presence",{}]"#),
+                &[
+                    r#"["1","9","realtime:b","phx_reply",{"status":"error","response":{"reason":"not supported yet"}}]"#,
+                ],
+            ),
+        ],
+    ));
+}
+
+#[test]
+fn closes_a_channel_within_a_second_of_its_expiry_unless_refreshed() {
+    let join = r#"["1","1","realtime:b","phx_join",{"config":{},"access_token":"short"}]"#;
+    let told = r#"["1",null,"realtime:b","system",{"extension":"system","status":"error","message":"Token has expired 0 seconds ago","channel":"b"}]"#;
+    let refresh = r#"["1","2","realtime:b","access_token",{"access_token":"longer"}]"#;
+    check_session([
+        (Says(join), &["admit short"][..]),
+        (Believed(1_010), &[PLAIN_JOINED]),
+        (Waits(9_000), &[]),
+        (Says(refresh), &["verify longer"]),
+        (Believed(1_020), &[]),
+        (Waits(1_000), &[]),
+        (Waits(9_999), &[]),
+        (
+            Waits(1),
+            &[
+                "refused InvalidJWTToken",
+                r#"unsubscribe "1""#,
+                told,
+                r#"["1","1","realtime:b","phx_close",{}]"#,
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn names_the_deadline_that_comes_first() {
+    let mut script = Script::new(&PHOENIX_V2);
+    assert_eq!(script.session.deadline(), None);
+    script.step(Says(PLAIN));
+    let after = |script: &Script| script.session.deadline().unwrap() - script.start;
+    assert_eq!(after(&script), Duration::from_secs(9));
+    script.step(Believed(1_030));
+    assert_eq!(after(&script), Duration::from_secs(30));
+    script.step(Says(r#"["1","2","realtime:b","access_token",{"access_token":"x"}]"#));
+    script.step(Believed(i64::MAX));
+    assert_eq!(after(&script), Duration::from_secs(300));
+}
+
+#[test]
+fn says_that_broadcast_is_not_here_yet_to_those_who_wait() {
+    let join = r#"["6","6","realtime:a","phx_join",{"config":{"broadcast":{"ack":"true"}}}]"#;
+    let reply =
+        r#"["6","6","realtime:a","phx_reply",{"status":"ok","response":{"postgres_changes":[]}}]"#;
+    let not_yet = |reference: &str| {
+        format!(
+            r#"["6","{reference}","realtime:a","phx_reply",{{"status":"error","response":{{"reason":"not supported yet"}}}}]"#
+        )
+    };
+    check_session([
+        (Says(join), &["admit connection"][..]),
+        (Says(r#"["6","7","realtime:a","broadcast",{}]"#), &[]),
+        (Believed(EXP), &[reply]),
+        (Says(r#"["stale","7","realtime:a","broadcast",{}]"#), &[&not_yet("7")]),
+        (SaysBytes(b"\x03\x01\x01\x0a\x01\x00\x0168realtime:ae{}"), &[&not_yet("8")]),
+        (Says(r#"["6","9","realtime:a","something",{}]"#), &[]),
+        (Says(PLAIN), &["admit connection"]),
+        (Believed(EXP), &[PLAIN_JOINED]),
+        (Says(r#"["1","10","realtime:b","broadcast",{}]"#), &[]),
+    ]);
+}
+
+#[test]
+fn drops_what_is_no_message() {
+    check_session([
+        (Says(""), &[][..]),
+        (Says("{}"), &[]),
+        (Says(r#"["6","6","realtime:a"]"#), &[]),
+        (SaysBytes(b""), &[]),
+        (SaysBytes(b"\x07nonsense"), &[]),
+        (Says(JOIN), &["admit connection"]),
+    ]);
+}
+
+#[test]
+fn says_goodbye_to_each_channel_when_the_server_goes_away() {
+    let farewell = r#"[null,null,"realtime:a","system",{"extension":"system","status":"ok","message":"Server requested disconnect"}]"#;
+    let restarting =
+        refusal("1", "realtime:b", "RealtimeRestarting: Realtime is restarting, please standby");
+    check_session(and(
+        joined(),
+        vec![
+            (Drains, &[farewell, "close 1012"]),
+            (Says(PLAIN), &["refused RealtimeRestarting", &restarting]),
+            (Gone, &[r#"unsubscribe "6""#]),
+        ],
+    ));
+}

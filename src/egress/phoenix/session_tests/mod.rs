@@ -1,0 +1,184 @@
+//! The protocol's corners as scripts: what the client sends and what happens, and what the session says to that.
+
+mod joins;
+mod lives;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::dialect::{PHOENIX_V1, PHOENIX_V2, Phoenix};
+use super::effect::{Done, Effect, Finding, Input, Now, Work};
+use super::session::Session;
+use crate::auth::token::{TokenRefusal, Verified};
+use crate::catalog::bind::Unbound;
+use crate::hub::{Frame, Outbox};
+use crate::model::filter::Filter;
+use crate::model::{Principal, Subscription, Target};
+
+/// `exp` of every token of these scripts, unless they say otherwise.
+const EXP: i64 = 10_000;
+
+/// One step of a script.
+enum Step<'a> {
+    /// The client sends this text.
+    Says(&'a str),
+    /// The client sends these bytes.
+    SaysBytes(&'a [u8]),
+    /// So many milliseconds pass, and the deadline is looked at.
+    Waits(u64),
+    /// The token of the newest work is believed until then.
+    Believed(i64),
+    /// It is not.
+    Disbelieved(TokenRefusal),
+    /// No more joins this second.
+    TooMany,
+    /// The wishes of the newest work are granted.
+    Granted,
+    /// They are not.
+    Unbound(Unbound),
+    /// The end of the n-th work arrives: a believed token.
+    BelievedWork(u64),
+    /// The server is going away.
+    Drains,
+    /// The client is gone.
+    Gone,
+}
+
+use self::Step::{Believed, Disbelieved, Drains, Gone, Granted, Says, SaysBytes, TooMany, Waits};
+
+/// A session and its clocks.
+struct Script {
+    session: Session,
+    start: Instant,
+    passed_ms: u64,
+    newest: u64,
+    wishes: usize,
+}
+
+impl Script {
+    fn new(dialect: &'static Phoenix) -> Self {
+        let outbox = Arc::new(Outbox::new(1 << 20));
+        let session = Session::new(dialect, outbox, "connection", 3);
+        Self { session, start: Instant::now(), passed_ms: 0, newest: 0, wishes: 0 }
+    }
+
+    /// Takes one step; the effects as lines.
+    fn step(&mut self, step: Step<'_>) -> Vec<String> {
+        let newest = self.newest;
+        let done = |work, finding| Input::Done(Done { work, member_id: work, finding });
+        let verified = |expires_at| {
+            let principal = Arc::new(Principal::new("authenticated", format!("{expires_at}")));
+            Finding::Verified(Ok(Verified { principal, expires_at }))
+        };
+        let wish = Subscription {
+            target: Target::All,
+            event: None,
+            filter: Filter::default(),
+            select: None,
+        };
+        let input = match step {
+            Says(text) => Input::Text(text),
+            SaysBytes(bytes) => Input::Binary(bytes),
+            Waits(ms) => {
+                self.passed_ms += ms;
+                Input::Tick
+            }
+            Believed(expires_at) => done(newest, verified(expires_at)),
+            Step::BelievedWork(work) => done(work, verified(EXP)),
+            Disbelieved(refusal) => done(newest, Finding::Verified(Err(refusal))),
+            TooMany => done(newest, Finding::TooManyJoins),
+            Granted => done(newest, Finding::Bound(Ok(vec![wish; self.wishes]))),
+            Step::Unbound(unbound) => done(newest, Finding::Bound(Err(unbound))),
+            Drains => Input::Drain,
+            Gone => Input::Gone,
+        };
+        let unix = 1_000 + i64::try_from(self.passed_ms / 1000).unwrap();
+        let now = Now { at: self.start + Duration::from_millis(self.passed_ms), unix };
+        let mut effects = Vec::new();
+        self.session.handle(now, input, &mut effects);
+        effects.into_iter().map(|effect| self.line(effect)).collect()
+    }
+
+    fn line(&mut self, effect: Effect) -> String {
+        match effect {
+            Effect::Send(Frame::Text(text)) => without_ids(text.as_str()),
+            Effect::Send(Frame::Binary(_)) => panic!("a binary frame"),
+            Effect::Start(number, work) => {
+                self.newest = number;
+                match work {
+                    Work::Admit { token } => format!("admit {token}"),
+                    Work::Verify { token } => format!("verify {token}"),
+                    Work::Bind { principal, wishes } => {
+                        self.wishes = wishes.len();
+                        format!("bind {} for {}", wishes.len(), principal.claims())
+                    }
+                }
+            }
+            Effect::Cancel(number) => format!("cancel {number}"),
+            Effect::Subscribe { member, principal, subscriptions } => {
+                assert_eq!(member.principal(), principal);
+                format!("subscribe {} x{}", member.join_ref, subscriptions.len())
+            }
+            Effect::Unsubscribe(member) => format!("unsubscribe {}", member.join_ref),
+            Effect::Refused(code) => format!("refused {code}"),
+            Effect::Close(code, _) => format!("close {code}"),
+        }
+    }
+}
+
+/// Replaces the ids of wishes, which are hashes, by `N`.
+fn without_ids(text: &str) -> String {
+    let mut parts = text.split(r#""id":"#);
+    let mut replaced = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        replaced.push_str(r#""id":N"#);
+        replaced.push_str(part.trim_start_matches(|letter: char| letter.is_ascii_digit()));
+    }
+    replaced
+}
+
+/// The one doorway: plays a script on vsn 2.0.0 and compares every effect of every step.
+fn check_session<'a>(script: impl IntoIterator<Item = (Step<'a>, &'a [&'a str])>) {
+    check_dialect(&PHOENIX_V2, script);
+}
+
+fn check_dialect<'a>(
+    dialect: &'static Phoenix,
+    script: impl IntoIterator<Item = (Step<'a>, &'a [&'a str])>,
+) {
+    let mut played = Script::new(dialect);
+    for (place, (step, expected)) in script.into_iter().enumerate() {
+        assert_eq!(played.step(step), expected, "step {place}");
+    }
+}
+
+const JOIN: &str = r#"["6","6","realtime:a","phx_join",{"config":{"postgres_changes":[{"event":"*","table":"t"}]}}]"#;
+const JOINED: &str = r#"["6","6","realtime:a","phx_reply",{"status":"ok","response":{"postgres_changes":[{"event":"*","table":"t","id":N}]}}]"#;
+const SUBSCRIBED: &str = r#"["6",null,"realtime:a","system",{"extension":"postgres_changes","status":"ok","message":"Subscribed to PostgreSQL","channel":"a"}]"#;
+const CLOSED: &str = r#"["6","6","realtime:a","phx_close",{}]"#;
+const PLAIN: &str = r#"["1","1","realtime:b","phx_join",{"config":{}}]"#;
+const PLAIN_JOINED: &str =
+    r#"["1","1","realtime:b","phx_reply",{"status":"ok","response":{"postgres_changes":[]}}]"#;
+
+/// A channel `realtime:a` with one wish.
+fn joined<'a>() -> Vec<(Step<'a>, &'a [&'a str])> {
+    vec![
+        (Says(JOIN), &["admit connection"]),
+        (Believed(EXP), &["bind 1 for 10000"]),
+        (Granted, &[JOINED, r#"subscribe "6" x1"#, SUBSCRIBED]),
+    ]
+}
+
+fn and<'a>(
+    mut script: Vec<(Step<'a>, &'a [&'a str])>,
+    more: Vec<(Step<'a>, &'a [&'a str])>,
+) -> Vec<(Step<'a>, &'a [&'a str])> {
+    script.extend(more);
+    script
+}
+
+fn refusal(join_ref: &str, topic: &str, reason: &str) -> String {
+    format!(
+        r#"["{join_ref}","{join_ref}","{topic}","phx_reply",{{"status":"error","response":{{"reason":"{reason}"}}}}]"#
+    )
+}

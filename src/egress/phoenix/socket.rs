@@ -1,0 +1,190 @@
+//! One client's connection: reads frames, hands them to the session, and obeys it.
+//!
+//! One task and one bounded queue per client. A client that does not read is closed, and counted, when its queue
+//! is full or its writes stand still; nobody else notices.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::desk::{Desk, Seat};
+use super::dialect::Phoenix;
+use super::effect::{Done, Effect, Input};
+use super::session::Session;
+use super::wire::{Incoming, Unwritten, Wire};
+use super::work::Works;
+use crate::hub::{Closed, Frame, Outbox};
+
+/// Larger batches are given back after they were written.
+const KEPT_FRAMES: usize = 32;
+
+/// Why the socket closes: close code, reason for the client, word for the metrics.
+type Goodbye = (u16, &'static str, &'static str);
+
+const SLOW: Goodbye = (1008, "too slow: messages were not read in time", "slow");
+const IDLE: Goodbye = (1000, "idle", "idle");
+const DRAIN: Goodbye = (1012, "the server is going away", "drain");
+
+/// What a turn of the loop is about.
+enum Turn {
+    Incoming(Incoming),
+    Outgoing(Result<(), Closed>),
+    Done(Done),
+    Alarm,
+    Drain,
+}
+
+/// A session and what it commands.
+struct Socket {
+    desk: Arc<Desk>,
+    session: Session,
+    outbox: Arc<Outbox>,
+    works: Works,
+    joined: usize,
+    _seat: Seat,
+}
+
+/// Serves one client until either side closes.
+pub(super) async fn run(
+    desk: Arc<Desk>,
+    seat: Seat,
+    mut wire: Wire,
+    dialect: &'static Phoenix,
+    credential: String,
+) {
+    let outbox = Arc::new(Outbox::new(desk.limits.outbox));
+    let session = Session::new(dialect, Arc::clone(&outbox), &credential, desk.limits.channels);
+    drop(credential);
+    let works = Works::default();
+    let mut socket = Socket { desk, session, outbox, works, joined: 0, _seat: seat };
+    if let Some((code, reason, word)) = serve(&mut socket, &mut wire).await {
+        socket.desk.closed(word);
+        // Its members leave before the goodbye is waited for.
+        drop(socket);
+        wire.close(code, reason).await;
+    }
+}
+
+/// Runs until the client is gone (`None`) or must be sent away.
+async fn serve(socket: &mut Socket, wire: &mut Wire) -> Option<Goodbye> {
+    let desk = Arc::clone(&socket.desk);
+    let outbox = Arc::clone(&socket.outbox);
+    let is_slow = || outbox.is_slow();
+    let mut frames: Vec<Frame> = Vec::new();
+    let (mut heard, mut idle_at) = (0, Instant::now() + desk.limits.idle);
+    let mut alarm = pin!(sleep_until(idle_at));
+    let mut stopping = pin!(desk.stage.stopping());
+    let mut is_draining = false;
+    loop {
+        let turn = tokio::select! {
+            incoming = wire.next() => Turn::Incoming(incoming),
+            outgoing = outbox.drain(&mut frames) => Turn::Outgoing(outgoing),
+            (work, finding) = socket.works.next() => {
+                Turn::Done(Done { work, member_id: desk.hub.next_id(), finding })
+            }
+            () = &mut alarm => Turn::Alarm,
+            () = &mut stopping, if !is_draining => Turn::Drain,
+        };
+        let goodbye = match turn {
+            Turn::Incoming(incoming) => {
+                (heard, idle_at) = (wire.bytes_read(), Instant::now() + desk.limits.idle);
+                match incoming {
+                    Incoming::Text(text) => socket.handle(Input::Text(text.as_str())),
+                    Incoming::Binary(bytes) => socket.handle(Input::Binary(&bytes)),
+                    Incoming::Alive => None,
+                    Incoming::Ended => return None,
+                    Incoming::Broken(code, reason) => Some((code, reason, "broken")),
+                }
+            }
+            Turn::Outgoing(Ok(())) => {
+                let began = Instant::now();
+                let sent = wire.send(&mut frames, desk.limits.write_stall, is_slow).await;
+                if frames.capacity() > KEPT_FRAMES {
+                    frames = Vec::new();
+                }
+                // Nothing was read meanwhile: that is not the client's silence.
+                idle_at += began.elapsed();
+                match sent {
+                    Ok(()) => None,
+                    Err(Unwritten::Stalled) => Some(SLOW),
+                    Err(Unwritten::Ended) => return None,
+                }
+            }
+            Turn::Outgoing(Err(Closed::Slow)) => Some(SLOW),
+            Turn::Outgoing(Err(Closed::Drain)) => Some(DRAIN),
+            Turn::Done(done) => socket.handle(Input::Done(done)),
+            Turn::Alarm => {
+                if wire.bytes_read() != heard {
+                    // Part of a long frame is a sign of life, too.
+                    (heard, idle_at) = (wire.bytes_read(), Instant::now() + desk.limits.idle);
+                }
+                if Instant::now() >= idle_at { Some(IDLE) } else { socket.handle(Input::Tick) }
+            }
+            Turn::Drain => {
+                is_draining = true;
+                socket.handle(Input::Drain)
+            }
+        };
+        if let Some(goodbye) = goodbye {
+            // What was said before the goodbye still counts.
+            if outbox.take(&mut frames) == Some(Ok(())) {
+                let patience = desk.limits.write_stall.min(FAREWELL);
+                wire.send(&mut frames, patience, is_slow).await.ok()?;
+            }
+            return Some(goodbye);
+        }
+        let due = socket.session.deadline().map_or(idle_at, |at| idle_at.min(at.into()));
+        if alarm.is_elapsed() || due < alarm.deadline() {
+            alarm.as_mut().reset(due);
+        }
+    }
+}
+
+/// How long the last words may take.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+impl Socket {
+    /// Hands one input to the session and does what it says.
+    fn handle(&mut self, input: Input<'_>) -> Option<Goodbye> {
+        let mut effects = Vec::new();
+        self.session.handle(self.desk.now(), input, &mut effects);
+        let mut goodbye = None;
+        for effect in effects {
+            match effect {
+                // A closed outbox is noticed by whoever drains it.
+                Effect::Send(frame) => drop(self.outbox.offer(frame)),
+                Effect::Start(number, work) => self.works.start(&self.desk, number, work),
+                Effect::Cancel(number) => self.works.cancel(number),
+                Effect::Subscribe { member, principal, subscriptions } => {
+                    member.set_principal(principal);
+                    self.desk.hub.subscribe(&member, &subscriptions);
+                }
+                Effect::Unsubscribe(member) => self.desk.hub.unsubscribe(&member),
+                Effect::Refused(code) => self.desk.refused(code),
+                Effect::Close(code, reason) => goodbye = Some(goodbye_of(code, reason)),
+            }
+        }
+        let joined = self.session.joined();
+        if joined != self.joined {
+            let gauge = &self.desk.metrics.channels;
+            gauge.inc_by(
+                i64::try_from(joined).unwrap_or(0) - i64::try_from(self.joined).unwrap_or(0),
+            );
+            self.joined = joined;
+        }
+        goodbye
+    }
+}
+
+fn goodbye_of(code: u16, reason: &'static str) -> Goodbye {
+    if code == DRAIN.0 { DRAIN } else { (code, reason, "joins") }
+}
+
+/// However the task ends, its members leave the hub.
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.handle(Input::Gone);
+    }
+}

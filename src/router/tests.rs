@@ -1,0 +1,147 @@
+//! The router by value: interning, targets, events, and what a row does not tell.
+
+use super::*;
+use crate::model::filter::{Collation, Condition, Operand, Predicate, Spelling, parse};
+use crate::model::{Column, Kind, SqlType};
+
+const INT4: u32 = 23;
+const TEXT: u32 = 25;
+
+fn sql_type(oid: u32) -> SqlType {
+    let (name, kind) = match oid {
+        INT4 => ("int4", Kind::Integer),
+        _ => ("text", Kind::Text),
+    };
+    SqlType { oid, name: name.into(), kind }
+}
+
+fn condition(predicate: Predicate) -> Condition {
+    let oid = if &*predicate.column == "id" { INT4 } else { TEXT };
+    let (collation, spelling) = (Collation::Bytes, Spelling::default());
+    Condition { predicate, sql_type: sql_type(oid), collation, spelling }
+}
+
+fn wish(event: Option<Event>, filter: &str) -> Arc<Subscription> {
+    let mut conditions: Vec<_> =
+        parse(filter).expect("a good filter").into_iter().map(condition).collect();
+    for condition in &mut conditions {
+        let Operand::Text(text) = &condition.predicate.operand else { continue };
+        if let Some(list) = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
+            let elements = list.split(',').map(|element| Some(element.into()));
+            condition.predicate.operand = Operand::List(elements.collect());
+        }
+    }
+    let target = Target::Table { schema: "public".into(), table: "t".into() };
+    Arc::new(Subscription { target, event, filter: conditions.into(), select: None })
+}
+
+fn relation(identity: ReplicaIdentity) -> Relation {
+    let column =
+        |name: &str, type_oid, is_key| Column { name: name.into(), type_oid, typmod: -1, is_key };
+    let columns = Box::new([column("id", INT4, true), column("body", TEXT, false)]);
+    let (schema, name) = ("public".into(), "t".into());
+    Relation { oid: 1, generation: 1, schema, name, identity, columns }
+}
+
+fn row(id: &str, body: Cell) -> Row {
+    Row { cells: Box::new([Cell::Text(id.to_owned().into()), body]) }
+}
+
+fn text(text: &'static str) -> Cell {
+    Cell::Text(text.into())
+}
+
+#[track_caller]
+fn check(router: &Router, event: Event, row: &Row, expected: &[BindingId]) {
+    let mut found = Vec::new();
+    let relation = relation(ReplicaIdentity::Default);
+    router.candidates(("public", "t"), event, &relation, row, &mut found);
+    let mut bindings: Vec<_> = found.iter().map(|candidate| candidate.binding).collect();
+    bindings.sort_unstable();
+    assert_eq!(bindings, expected);
+    assert!(found.iter().all(|candidate| candidate.undecided.is_empty()));
+}
+
+#[test]
+fn equal_wishes_are_one_binding_until_the_last_is_removed() {
+    let mut router = Router::default();
+    let first = router.insert(&wish(None, "id=eq.1"));
+    assert_eq!(router.insert(&wish(None, "id=eq.1")), first);
+    assert_ne!(router.insert(&wish(Some(Event::Insert), "id=eq.1")), first);
+    assert!(!router.remove(first));
+    assert!(router.remove(first));
+    assert!(!router.remove(first));
+    assert!(router.subscription(first).is_none());
+    assert!(router.wants("public", "t"));
+}
+
+#[test]
+fn nothing_is_left_when_everybody_went() {
+    let mut router = Router::default();
+    let filters = ["", "id=eq.1", "id=eq.2", "id=in.(1,2)", "body=like.a%", "id=gt.1", "body=eq.x"];
+    let bindings: Vec<_> =
+        filters.iter().map(|filter| router.insert(&wish(None, filter))).collect();
+    for (place, binding) in bindings.iter().enumerate() {
+        assert!(router.wants("public", "t"));
+        assert!(router.remove(*binding));
+        check(&router, Event::Insert, &row("2", text("a")), &{
+            let matching = [0, 2, 3, 4, 5];
+            let left = matching.into_iter().filter(|index| place < *index);
+            left.map(|index| bindings[index]).collect::<Vec<_>>()
+        });
+    }
+    assert!(!router.wants("public", "t"));
+    assert!(router.tables.is_empty() && router.ids.is_empty());
+}
+
+#[test]
+fn events_targets_and_conditions_select() {
+    let mut router = Router::default();
+    let mut add = |subscription: Subscription| router.insert(&Arc::new(subscription));
+    let plain =
+        |target| Subscription { target, event: None, filter: Vec::new().into(), select: None };
+    let everything = add(plain(Target::All));
+    let schema = add(plain(Target::Schema("public".into())));
+    add(plain(Target::Schema("other".into())));
+    let updates = add((*wish(Some(Event::Update), "id=eq.7,body=like.a%")).clone());
+    let either = add((*wish(None, "id=in.(1,2)")).clone());
+    check(&router, Event::Update, &row("7", text("abc")), &[everything, schema, updates]);
+    check(&router, Event::Insert, &row("7", text("abc")), &[everything, schema]);
+    check(&router, Event::Update, &row("7", text("x")), &[everything, schema]);
+    check(&router, Event::Insert, &row("2", Cell::Null), &[everything, schema, either]);
+}
+
+#[test]
+fn what_the_row_does_not_tell_passes_nothing() {
+    let mut router = Router::default();
+    for filter in ["body=eq.a", "body=like.a", "missing=eq.1"] {
+        router.insert(&wish(None, filter));
+    }
+    let mut null = (*wish(None, "body=eq.a")).clone();
+    let mut conditions = null.filter.to_vec();
+    conditions[0].predicate.operator = crate::model::filter::Operator::Is;
+    conditions[0].predicate.operand = Operand::Keyword(crate::model::filter::Keyword::Null);
+    null.filter = conditions.into();
+    let is_null = router.insert(&Arc::new(null));
+    check(&router, Event::Update, &row("1", Cell::Unchanged), &[]);
+    check(&router, Event::Update, &row("1", Cell::Null), &[is_null]);
+    // A key-only old row says null for every other column, and means nothing by it.
+    check(&router, Event::Delete, &row("1", Cell::Null), &[]);
+}
+
+#[test]
+fn a_column_of_another_type_is_left_to_postgres() {
+    let mut router = Router::default();
+    let (keyed, scanned) =
+        (router.insert(&wish(None, "id=eq.1")), router.insert(&wish(None, "id=gt.1")));
+    let mut relation = relation(ReplicaIdentity::Full);
+    relation.columns[0].type_oid = 20;
+    let mut found = Vec::new();
+    let row = row("5", Cell::Null);
+    router.candidates(("public", "t"), Event::Insert, &relation, &row, &mut found);
+    found.sort_by_key(|candidate| candidate.binding);
+    let undecided: SmallVec<[usize; 2]> = SmallVec::from_slice(&[0]);
+    let expected =
+        [keyed, scanned].map(|binding| Candidate { binding, undecided: undecided.clone() });
+    assert_eq!(found, expected);
+}

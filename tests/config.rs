@@ -1,0 +1,235 @@
+//! A configuration that cannot be meant says which key, why, and what to write instead.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use relay::config::{Config, Deletes, JwksSource, Origin};
+
+const SECRET: &str = "a-secret-for-tests-of-at-least-thirty-two-bytes";
+const URL: &str = "postgres://relay@127.0.0.1/app";
+
+/// A file that can be meant, with a line more in a section.
+fn with(section: &str, line: &str) -> String {
+    let mut text = String::new();
+    for (name, lines) in [
+        ("http", String::new()),
+        ("postgres", format!("url = \"{URL}\"\n")),
+        ("auth", format!("jwt_secret = \"{SECRET}\"\n")),
+        ("realtime", String::new()),
+        ("limits", String::new()),
+    ] {
+        let further = if name == section { line } else { "" };
+        // A line for a key that is there replaces it.
+        let key = further.split(" = ").next().unwrap();
+        let lines = if lines.starts_with(key) && !key.is_empty() { String::new() } else { lines };
+        text.push_str(&format!("[{name}]\n{lines}{further}\n"));
+    }
+    text
+}
+
+fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("relay.toml");
+    std::fs::write(&path, text).unwrap();
+    load_file(&path, variables)
+}
+
+fn load_file(path: &Path, variables: &[(&str, &str)]) -> Result<Config, String> {
+    let env = |name: &str| {
+        variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+    };
+    match Config::load(Some(path), &env) {
+        Ok((config, _)) => Ok(config),
+        Err(faults) => {
+            let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+            Err(lines.join("\n"))
+        }
+    }
+}
+
+#[test]
+fn each_contradiction_names_its_key_and_the_fix() {
+    let inline = "jwks = '[{\"kty\":\"oct\"}]'";
+    for (section, line, key, fix) in [
+        ("http", "listen = \"4000\"", "http.listen", "127.0.0.1:4000"),
+        ("http", "listen = \"localhost:4000\"", "http.listen", "127.0.0.1:4000"),
+        ("http", "drain = \"2h\"", "http.drain", "use 0ms to 1h"),
+        ("postgres", "url = \"\"", "postgres.url", "fill it"),
+        ("postgres", "slot = \"My-Slot\"", "postgres.slot", "lower-case letters"),
+        ("postgres", "slot = \"\"", "postgres.slot", "1 to 63 bytes"),
+        ("postgres", "publication = \"\"", "postgres.publication", "1 to 63 bytes"),
+        ("postgres", "pool = 0", "postgres.pool", "use 1 to 1000"),
+        ("postgres", "check_timeout = \"1ms\"", "postgres.check_timeout", "use 10ms to 10m"),
+        ("postgres", "wal_sender_timeout = \"1s\"", "postgres.wal_sender_timeout", "use 2s"),
+        ("postgres", "max_transaction = \"1 kB\"", "postgres.max_transaction", "at least 1 MiB"),
+        ("postgres", "url_file = \"x\"", "postgres.url", "remove one"),
+        ("auth", "jwt_secret = \"short\"", "auth.jwt_secret", "openssl rand"),
+        ("auth", "jwt_secret_file = \"x\"", "auth.jwt_secret", "remove one"),
+        ("auth", "roles = []", "auth.roles", "name the Postgres roles"),
+        ("auth", "roles = [\"none\"]", "auth.roles", "a word of SQL"),
+        ("auth", "roles = [\"\"]", "auth.roles", "1 to 63 bytes"),
+        ("auth", inline, "auth.jwks", "{\"keys\": […]}"),
+        ("auth", "jwks = \"http://example.org/keys\"", "auth.jwks", "use https://"),
+        ("auth", "jwks = \"http://127.0.0.1.example.org/\"", "auth.jwks", "use https://"),
+        ("auth", "jwks = \"https://a:b@example.org/\"", "auth.jwks", "remove it"),
+        ("auth", "jwks = \"ftp://example.org/\"", "auth.jwks", "https://"),
+        ("auth", "issuer = \"\"", "auth.issuer", "remove it"),
+        ("realtime", "deletes = \"strct\"", "realtime.deletes", "did you mean \"strict\"?"),
+        (
+            "realtime",
+            "deletes = \"all\"",
+            "realtime.deletes",
+            "\"authorised\", \"strict\", \"supabase\"",
+        ),
+        ("limits", "connections = 0", "limits.connections", "use 1 to"),
+        ("limits", "joins_per_second = 0", "limits.joins_per_second", "at least 1"),
+        ("limits", "frame = \"1 B\"", "limits.frame", "at least 16 KiB"),
+        ("limits", "idle = \"1ms\"", "limits.idle", "use 1s to 1d"),
+    ] {
+        let told = load(&with(section, line), &[]).expect_err(line);
+        assert!(told.starts_with(&format!("{key}: ")), "{line}: {told}");
+        assert!(told.contains(fix), "{line}: {told}");
+        assert_eq!(told.lines().count(), 1, "{line}: {told}");
+    }
+}
+
+#[test]
+fn a_configuration_without_keys_or_postgres_says_both_at_once() {
+    let told = load("", &[]).unwrap_err();
+    assert!(told.contains("postgres.url: nothing to read from"), "{told}");
+    assert!(told.contains("auth.jwt_secret: no token could be verified"), "{told}");
+}
+
+#[test]
+fn a_faulty_variable_is_named() {
+    let told = load(&with("", ""), &[("RELAY_HTTP__DRAIN", "10")]).unwrap_err();
+    assert!(told.starts_with("RELAY_HTTP__DRAIN: expected a time"), "{told}");
+    let told = load(&with("", ""), &[("RELAY_HTTP__LISTEN", "here")]).unwrap_err();
+    assert!(told.starts_with("http.listen (RELAY_HTTP__LISTEN): \"here\""), "{told}");
+}
+
+#[test]
+fn a_missing_file_is_a_fault() {
+    let told = load_file(Path::new("/nowhere/relay.toml"), &[]).unwrap_err();
+    assert!(told.starts_with("/nowhere/relay.toml: the file cannot be read"), "{told}");
+}
+
+#[test]
+fn the_environment_stands_above_the_file_and_the_file_above_the_defaults() {
+    let text = with("postgres", "slot = \"from_file\"\npool = 9");
+    let config = load(&text, &[("RELAY_POSTGRES__SLOT", "from_env")]).unwrap();
+    assert_eq!(config.postgres.slot, "from_env");
+    assert_eq!(config.postgres.pool, 9);
+    assert_eq!(config.postgres.publication, "supabase_realtime");
+    assert_eq!(config.realtime.deletes, Deletes::Authorised);
+    assert_eq!(config.limits.frame, 5_000_000);
+}
+
+#[test]
+fn secrets_are_read_from_files_and_the_line_end_is_cut() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("relay.toml");
+    std::fs::write(directory.path().join("secret"), format!("{SECRET}\n")).unwrap();
+    std::fs::write(directory.path().join("url"), format!("{URL}\r\n")).unwrap();
+    let text =
+        "[postgres]\nurl_file = \"url\"\n[auth]\njwt_secret_file = \"secret\"\njwks = \"keys\"\n";
+    std::fs::write(&path, text).unwrap();
+    let config = load_file(&path, &[]).unwrap();
+    assert_eq!(config.postgres.url.reveal(), URL);
+    assert_eq!(config.auth.jwt_secret.unwrap().reveal(), SECRET);
+    assert_eq!(config.auth.jwks, Some(JwksSource::File(directory.path().join("keys"))));
+
+    let other = "another-secret-that-is-long-enough-for-this";
+    let config = load_file(&path, &[("RELAY_AUTH__JWT_SECRET", other)]).unwrap();
+    assert_eq!(config.auth.jwt_secret.unwrap().reveal(), other);
+    let missing = directory.path().join("missing").display().to_string();
+    let told = load_file(&path, &[("RELAY_AUTH__JWT_SECRET_FILE", &missing)]).unwrap_err();
+    let start = format!("auth.jwt_secret_file (RELAY_AUTH__JWT_SECRET_FILE): {missing}: ");
+    assert!(told.starts_with(&start), "{told}");
+}
+
+#[test]
+fn a_jwks_is_a_path_an_address_or_the_set_itself() {
+    let jwks =
+        |text: &str| load(&with("auth", &format!("jwks = '{text}'")), &[]).unwrap().auth.jwks;
+    let set = "{\"keys\": []}";
+    assert_eq!(jwks(set), Some(JwksSource::Inline(set.to_owned())));
+    for url in [
+        "https://example.org/keys",
+        "http://127.0.0.1:9/k",
+        "http://[::1]:9/",
+        "http://localhost/k",
+    ] {
+        assert_eq!(jwks(url), Some(JwksSource::Url(url.to_owned())));
+    }
+}
+
+#[test]
+fn origins_say_who_decided() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("relay.toml");
+    std::fs::write(&path, with("http", "drain = \"1s\"")).unwrap();
+    let env = |name: &str| (name == "DATABASE_URL").then(|| "ignored".to_owned());
+    let (_, origins) = Config::load(Some(&path), &env).unwrap();
+    assert_eq!(origins.of("http.drain"), &Origin::File);
+    assert_eq!(origins.of("postgres.url"), &Origin::File);
+    assert_eq!(origins.of("http.listen"), &Origin::Default);
+}
+
+fn relay(directory: &Path, args: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_relay"));
+    command.args(args).current_dir(directory).env_clear().envs(variables.iter().copied());
+    command.output().unwrap()
+}
+
+#[test]
+fn config_show_tells_value_and_origin_and_no_secret() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("relay.toml"), with("http", "drain = \"1s\"")).unwrap();
+    let variables = [("RELAY_POSTGRES__SLOT", "other")];
+    let output = relay(directory.path(), &["config", "show"], &variables);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}");
+    let line = |key: &str| {
+        text.lines()
+            .find(|line| line.starts_with(key))
+            .unwrap()
+            .split_whitespace()
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(line("http.drain"), ["http.drain", "1s", "file"]);
+    assert_eq!(line("postgres.slot"), ["postgres.slot", "other", "RELAY_POSTGRES__SLOT"]);
+    assert_eq!(line("postgres.pool"), ["postgres.pool", "4", "default"]);
+    assert_eq!(line("auth.jwt_secret "), ["auth.jwt_secret", "‹set›", "file"]);
+    assert!(!text.contains(SECRET) && !text.contains(URL), "{text}");
+}
+
+#[test]
+fn config_defaults_prints_the_manual() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = relay(directory.path(), &["config", "defaults"], &[]);
+    let manual = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("relay.toml"));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), manual.unwrap());
+}
+
+#[test]
+fn a_faulty_configuration_ends_with_code_2_and_no_secret() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("relay.toml");
+    for (text, variables, expected) in [
+        ("[auth]\njwt_secret = \"canary\"\n", &[][..], "auth.jwt_secret: 6 bytes"),
+        ("[auth]\njwt_secrte = \"canary\"\n", &[], "did you mean `jwt_secret`?"),
+        ("auth = \"canary\"\n", &[], "line 1, column 8"),
+        ("", &[("RELAY_AUTH__JWT_SECRTE", "canary")], "did you mean RELAY_AUTH__JWT_SECRET?"),
+        ("", &[("RELAY_AUTH__JWKS", "[canary]")], "auth.jwks (RELAY_AUTH__JWKS)"),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        for args in [&["config", "show"][..], &["run"], &["token", "mint", "--role", "anon"]] {
+            let output = relay(directory.path(), args, variables);
+            let told = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(2), "{args:?}: {told}");
+            assert!(told.contains(expected), "{args:?}: {told}");
+            assert!(!told.contains("canary"), "{args:?}: {told}");
+        }
+    }
+}

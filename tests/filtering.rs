@@ -1,0 +1,184 @@
+//! Filters and names, seen from outside: what they let through, and what a bad one does.
+
+use serde_json::{Value, json};
+
+use crate::support::relay::token;
+use crate::support::{Client, Cluster, Database, Relay};
+
+async fn database() -> Database {
+    let database = Cluster::shared().database().await.with_roles().await;
+    database
+        .execute(
+            "create table items (id int primary key, name varchar(40), rank numeric, code char(5), raw bytea);
+             create table whole (id int primary key, name text);
+             alter table whole replica identity full;
+             create table a_b (id int primary key);
+             create table axb (id int primary key);
+             create table unpublished (id int primary key);
+             alter publication supabase_realtime add table items, whole, a_b, axb;",
+        )
+        .await;
+    database
+}
+
+fn on(table: &str, filter: &str) -> Value {
+    json!({ "event": "*", "schema": "public", "table": table, "filter": filter })
+}
+
+async fn anon(relay: &Relay) -> Client {
+    Client::connect(relay, &token("anon", &json!({}))).await
+}
+
+#[tokio::test]
+async fn each_client_gets_what_its_own_filter_lets_through() {
+    let database = database().await;
+    let relay = Relay::start(&database).await;
+    let filters = [
+        "id=eq.2",
+        "rank=eq.1.5",
+        "name=like.b%",
+        "id=in.(1,3)",
+        "id=not.in.(1,3)",
+        "code=eq.cow",
+        "raw=eq.0102",
+    ];
+    let expected: [&[i32]; 7] = [&[2], &[1, 2], &[2], &[1, 3], &[2, 4], &[3], &[4]];
+    let mut client = anon(&relay).await;
+    for (place, filter) in filters.iter().enumerate() {
+        client.subscribe(&format!("room-{place}"), json!([on("items", filter)])).await;
+    }
+    client.subscribe("all", json!([on("items", "")])).await;
+    database
+        .execute(
+            r"insert into items values
+              (1, 'abc', 1.50, 'cat', '\x01'), (2, 'bcd', 1.5, 'dog', null), (3, null, 2, 'cow', null),
+              (4, 'xyz', null, 'c', '\x0102')",
+        )
+        .await;
+    let mut seen = vec![Vec::new(); filters.len()];
+    let mut total = 0;
+    while total < 4 {
+        let received = client.expect("postgres_changes").await;
+        let id = i32::try_from(received.payload["data"]["record"]["id"].as_i64().unwrap()).unwrap();
+        match received.topic.strip_prefix("realtime:room-") {
+            Some(place) => seen[place.parse::<usize>().unwrap()].push(id),
+            None => total += 1,
+        }
+    }
+    for received in client.flush().await {
+        let place: usize = received.topic.strip_prefix("realtime:room-").unwrap().parse().unwrap();
+        seen[place].push(
+            i32::try_from(received.payload["data"]["record"]["id"].as_i64().unwrap()).unwrap(),
+        );
+    }
+    for (place, ids) in seen.iter().enumerate() {
+        assert_eq!(ids, expected[place], "{}", filters[place]);
+    }
+}
+
+#[tokio::test]
+async fn an_update_is_told_when_it_enters_a_filter_and_not_when_it_leaves() {
+    let database = database().await;
+    let relay = Relay::start(&database).await;
+    let mut client = anon(&relay).await;
+    client.subscribe("room", json!([on("whole", "name=eq.in")])).await;
+    database.execute("insert into whole values (1, 'out')").await;
+    database.execute("update whole set name = 'in'").await;
+    database.execute("update whole set name = 'out'").await;
+    database.execute("update whole set name = 'in', id = 2").await;
+    let data = client.change().await;
+    assert_eq!((&data["type"], &data["record"]["id"]), (&json!("UPDATE"), &json!(1)));
+    assert_eq!(client.change().await["record"]["id"], 2);
+}
+
+#[tokio::test]
+async fn a_delete_is_filtered_on_what_the_old_row_tells() {
+    let database = database().await;
+    database.execute("insert into items values (1, 'x'), (2, 'y'); insert into whole values (1, 'x'), (2, 'y')").await;
+    let relay = Relay::start(&database).await;
+    let mut client = anon(&relay).await;
+    let wishes =
+        json!([on("items", "id=eq.1"), on("items", "name=is.null"), on("whole", "name=eq.y")]);
+    client.subscribe("room", wishes).await;
+    database.execute("delete from items; delete from whole").await;
+    assert_eq!(client.change().await["old_record"], json!({ "id": 1 }));
+    assert_eq!(client.change().await["old_record"], json!({ "id": 2, "name": "y" }));
+    assert!(client.flush().await.is_empty());
+}
+
+async fn refusal(client: &mut Client, wishes: Value) -> String {
+    let reply = client.join("refused", json!({ "config": { "postgres_changes": wishes } })).await;
+    assert_eq!(reply["status"], "ok", "{reply}");
+    let system = client.expect("system").await;
+    assert_eq!(system.payload["status"], "error");
+    assert_eq!(system.payload["extension"], "postgres_changes");
+    assert_eq!(system.payload["channel"], "refused");
+    system.payload["message"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_bad_wish_is_told_once_disables_its_channel_and_nothing_else() {
+    let database = database().await;
+    let relay = Relay::start(&database).await;
+    let mut client = anon(&relay).await;
+    client.subscribe("good", json!([on("items", "")])).await;
+    let cases = [
+        (on("items", "nothere=eq.1"), "invalid column for filter nothere"),
+        (on("items", "id=eq.hey"), "22P02 (invalid_text_representation)"),
+        (on("items", "id=foo.hey"), r#"Error parsing `filter` params: ["foo", "hey"]"#),
+        (on("items", "id=is.maybe"), "must be null, true, false, or unknown"),
+        (on("items", "name=match.("), "invalid regular expression"),
+        (
+            on("unpublished", ""),
+            "Please check Realtime is enabled for the given connect parameters: [event: *, schema: public, table: unpublished, filters: [], select: nil]",
+        ),
+        (on("a%", ""), "Please check Realtime is enabled"),
+        (
+            json!({ "event": "*", "schema": "public", "table": "items", "select": ["nothere"] }),
+            "invalid column for select nothere",
+        ),
+        (
+            json!({ "event": "*", "schema": "public", "table": "items", "select": "id" }),
+            "Error parsing `select` params",
+        ),
+        (json!({ "event": "*" }), "No subscription params provided"),
+    ];
+    for (wish, text) in cases {
+        let said = refusal(&mut client, json!([wish.clone(), on("items", "")])).await;
+        assert!(said.contains(text), "{wish}: {said}");
+    }
+    database.execute("insert into items values (1)").await;
+    let received = client.expect("postgres_changes").await;
+    assert_eq!(received.topic, "realtime:good");
+    // Each join replaced the one before it, which was told so.
+    assert!(client.flush().await.iter().all(|received| received.event == "phx_close"));
+}
+
+#[tokio::test]
+async fn table_names_are_exact() {
+    let database = database().await;
+    let relay = Relay::start(&database).await;
+    let mut client = anon(&relay).await;
+    client.subscribe("room", json!([on("a_b", "")])).await;
+    database.execute("insert into axb values (1); insert into a_b values (2)").await;
+    assert_eq!(client.change().await["table"], "a_b");
+    assert!(client.flush().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_filter_that_stops_applying_harms_only_itself() {
+    let database = database().await;
+    let relay = Relay::start(&database).await;
+    let mut client = anon(&relay).await;
+    client.subscribe("filtered", json!([on("whole", "name=gt.a")])).await;
+    client.subscribe("open", json!([on("whole", "")])).await;
+    database.execute("alter table whole alter name type jsonb using to_jsonb(name)").await;
+    database.execute("insert into whole values (1, '{}')").await;
+    let received = client.find("the open channel's row", |m| {
+        m.event == "postgres_changes" && m.topic == "realtime:open"
+    });
+    assert_eq!(received.await.payload["data"]["record"]["id"], 1);
+    let told = client
+        .find("word on the filter", |m| m.event == "system" && m.topic == "realtime:filtered");
+    assert_eq!(told.await.payload["status"], "error");
+}

@@ -1,0 +1,314 @@
+//! Supabase Realtime's protocol as a client sees it: connecting, joining, leaving, tokens, farewell.
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
+use crate::support::client::Received;
+use crate::support::relay::{now, sign, token, token_of};
+use crate::support::{Client, Cluster, Database, Relay};
+
+const TABLE: &str = "
+    create table notes (id int primary key, owner uuid, body text);
+    alter publication supabase_realtime add table notes;";
+
+async fn database() -> Database {
+    let database = Cluster::shared().database().await.with_roles().await;
+    database.execute(TABLE).await;
+    database
+}
+
+fn anon() -> String {
+    token("anon", &json!({}))
+}
+
+fn notes() -> Value {
+    json!([{ "event": "*", "schema": "public", "table": "notes" }])
+}
+
+fn wishes(changes: Value) -> Value {
+    json!({ "config": { "postgres_changes": changes } })
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_told_why() {
+    let relay = Relay::start(&database().await).await;
+    let error = |text: &str| json!({ "error": text }).to_string();
+    let with = |token: &str| format!("/realtime/v1/websocket?apikey={token}");
+    let expired = sign(&json!({ "role": "anon", "exp": now() - 10 }));
+    let unsigned = format!("{}x", anon());
+    let without_role = sign(&json!({ "exp": now() + 60 }));
+    for (path, status, body) in [
+        ("/realtime/v1/websocket".to_owned(), 401, error("API key is missing")),
+        (with("garbage"), 401, error("The token provided is not a valid JWT")),
+        (with(&expired), 401, error("Token has expired")),
+        (with(&without_role), 401, error("Fields `role` and `exp` are required in JWT")),
+        (with(&unsigned), 401, error("Failed to validate JWT signature")),
+        (format!("{}&vsn=3.0.0", with(&anon())), 403, String::new()),
+    ] {
+        assert_eq!(relay.get(&path), (status, body), "{path}");
+    }
+    let (status, hint) = relay.get(&with(&anon()));
+    assert_eq!(status, 426, "{hint}");
+    let log = relay.log_text();
+    assert!(!log.contains("apikey") && !log.contains(&expired), "{log}");
+}
+
+#[tokio::test]
+async fn both_paths_upgrade_and_the_header_wins_over_the_parameter() {
+    let relay = Relay::start(&database().await).await;
+    for (path, key) in [
+        (format!("/realtime/v1/websocket?apikey={}&eventsPerSecond=10", anon()), None),
+        (format!("/socket/websocket?apikey={}&log_level=warn", anon()), None),
+        ("/socket/websocket?apikey=garbage".to_owned(), Some(anon())),
+    ] {
+        let url = format!("ws://127.0.0.1:{}{path}", relay.port());
+        let mut request = url.into_client_request().unwrap();
+        if let Some(key) = key {
+            request.headers_mut().insert("x-api-key", key.parse().unwrap());
+        }
+        let (mut socket, _) = tokio_tungstenite::connect_async(request).await.unwrap();
+        // Without a vsn the serializer is 1.0.0.
+        let heartbeat = r#"{"topic":"phoenix","event":"heartbeat","payload":{},"ref":null}"#;
+        socket.send(Message::Text(heartbeat.into())).await.unwrap();
+        let reply = r#"{"topic":"phoenix","event":"phx_reply","payload":{"status":"ok","response":{}},"ref":null}"#;
+        assert_eq!(socket.next().await.unwrap().unwrap(), Message::Text(reply.into()));
+    }
+}
+
+/// The life of a channel, on each serializer.
+async fn check_life(version: &'static str) {
+    let database = database().await;
+    let relay = Relay::start(&database).await;
+    let mut client = Client::connect_as(&relay, &anon(), version).await;
+    let wish = json!({ "event": "INSERT", "schema": "public", "table": "notes", "select": ["id"], "own": [1] });
+    let other = json!({ "event": "*", "schema": "public", "table": "notes", "select": ["id"] });
+    let bindings = client.subscribe("room:1", json!([wish, null, other])).await;
+    for (place, element) in [wish, other].iter().enumerate() {
+        let mut echoed = bindings[place].clone();
+        let id = echoed.as_object_mut().unwrap().remove("id");
+        assert!(id.and_then(|id| id.as_u64()).is_some_and(|id| id > 0));
+        assert_eq!(echoed, *element);
+    }
+    assert_ne!(bindings[0]["id"], bindings[1]["id"]);
+
+    database.execute("insert into notes values (1)").await;
+    let received = client.expect("postgres_changes").await;
+    assert_eq!((received.join_ref, received.reference), (Value::Null, Value::Null));
+    assert_eq!(received.topic, "realtime:room:1");
+    let mut ids: Vec<_> = received.payload["ids"].as_array().unwrap().clone();
+    ids.sort_by_key(Value::as_u64);
+    let mut expected = vec![bindings[0]["id"].clone(), bindings[1]["id"].clone()];
+    expected.sort_by_key(Value::as_u64);
+    assert_eq!(ids, expected);
+    assert_eq!(received.payload["data"]["errors"], Value::Null);
+
+    let leave = client.push(&json!("1"), "realtime:room:1", "phx_leave", json!({})).await;
+    let left = client.reply(&leave).await;
+    assert_eq!(left.payload, json!({ "status": "ok", "response": {} }));
+    let closed = client.expect("phx_close").await;
+    assert_eq!(closed.reference, "1");
+    // Another channel shows when the change has been given out.
+    client.subscribe("witness", notes()).await;
+    database.execute("insert into notes values (2)").await;
+    assert_eq!(client.expect("postgres_changes").await.topic, "realtime:witness");
+    assert_eq!(client.flush().await.len(), 0);
+    let again = client.subscribe("room:1", notes()).await;
+    database.execute("insert into notes values (3)").await;
+    let is_own = |received: &Received| received.topic == "realtime:room:1";
+    let received = client.find("the change after the second join", is_own).await;
+    assert_eq!(received.payload["ids"], json!([again[0]["id"]]));
+    assert_eq!(received.payload["data"]["record"]["id"], 3);
+}
+
+#[tokio::test]
+async fn a_channel_lives_on_vsn_1() {
+    check_life("1.0.0").await;
+}
+
+#[tokio::test]
+async fn a_channel_lives_on_vsn_2() {
+    check_life("2.0.0").await;
+}
+
+#[tokio::test]
+async fn frames_that_mean_nothing_cost_nothing() {
+    let relay = Relay::start(&database().await).await;
+    let mut client = Client::connect(&relay, &anon()).await;
+    for text in ["", "nonsense", "{}", "[]", r#"["1","2","t","e"]"#, r#"[1,2,3,4,5]"#] {
+        client.send_text(text).await;
+    }
+    for bytes in [&b""[..], b"\x03", b"\x03\xff\xff\xff\xff\xff\xff", b"\x2a1234567"] {
+        client.send(Message::Binary(bytes.to_vec().into())).await;
+    }
+    client.send(Message::Ping("?".into())).await;
+    let long = "x".repeat(300);
+    client.push(&Value::Null, &format!("realtime:{long}"), &long, json!(null)).await;
+    let heartbeat = client.push(&Value::Null, "phoenix", "heartbeat", json!({})).await;
+    assert_eq!(client.reply(&heartbeat).await.payload["status"], "ok");
+}
+
+#[tokio::test]
+async fn a_second_join_replaces_the_first_and_delivers_once() {
+    let database = database().await;
+    let relay = Relay::start(&database).await;
+    let mut client = Client::connect(&relay, &anon()).await;
+    client.subscribe("room", notes()).await;
+    client.push(&json!("2"), "realtime:room", "phx_join", wishes(notes())).await;
+    let reply = client.reply("2").await;
+    assert_eq!(reply.payload["status"], "ok");
+    let closed = client.expect("phx_close").await;
+    assert_eq!((closed.join_ref, closed.reference), (json!("1"), json!("1")));
+    assert_eq!(client.expect("system").await.join_ref, "2");
+    database.execute("insert into notes values (1)").await;
+    client.change().await;
+    database.execute("insert into notes values (2)").await;
+    assert_eq!(client.change().await["record"]["id"], 2);
+    assert_eq!(client.flush().await.len(), 0);
+}
+
+#[tokio::test]
+async fn a_join_that_cannot_be_granted_says_so_and_touches_no_other() {
+    let database = database().await;
+    let relay = Relay::start(&database).await;
+    let mut client = Client::connect(&relay, &anon()).await;
+    client.subscribe("good", notes()).await;
+    let expired = sign(&json!({ "role": "anon", "exp": now() - 10 }));
+    let reason = |payload: &Value| payload["response"]["reason"].as_str().unwrap().to_owned();
+    for (token, expected) in [
+        ("", "MalformedJWT: The token provided is not a valid JWT"),
+        (&expired, "InvalidJWTToken: Token has expired "),
+    ] {
+        let payload = client.join("bad", json!({ "config": {}, "access_token": token })).await;
+        assert_eq!(payload["status"], "error");
+        assert!(reason(&payload).starts_with(expected), "{payload}");
+    }
+    let payload = client.join("", json!({ "config": {} })).await;
+    assert_eq!(reason(&payload), "TopicNameRequired: You must provide a topic name");
+
+    let missing = json!([{ "event": "*", "schema": "public", "table": "missing" }]);
+    let payload = client.join("missing", wishes(missing)).await;
+    assert_eq!(payload["status"], "ok");
+    let system = client.expect("system").await;
+    assert_eq!(system.payload["status"], "error");
+    assert_eq!(system.payload["channel"], "missing");
+    let message = system.payload["message"].as_str().unwrap();
+    assert!(message.starts_with("Unable to subscribe to changes"), "{message}");
+
+    database.execute("insert into notes values (1)").await;
+    assert_eq!(client.change().await["record"]["id"], 1);
+}
+
+#[tokio::test]
+async fn the_connections_token_counts_when_a_join_brings_none_of_use() {
+    let relay = Relay::start(&database().await).await;
+    let mut client = Client::connect(&relay, &anon()).await;
+    for (name, payload) in [
+        ("absent", json!({ "config": {} })),
+        ("null", json!({ "config": {}, "access_token": null })),
+        ("opaque", json!({ "config": {}, "access_token": "sb_publishable_x" })),
+        ("older", json!({ "config": {}, "access_token": "garbage", "user_token": anon() })),
+    ] {
+        assert_eq!(client.join(name, payload).await["status"], "ok", "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_refreshed_token_changes_what_is_seen() {
+    let database = database().await;
+    let (one, two) =
+        ("00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002");
+    database
+        .execute(
+            "alter table notes enable row level security;
+             create policy own on notes for select using (owner = auth.uid());",
+        )
+        .await;
+    let relay = Relay::start(&database).await;
+    let mut client = Client::connect(&relay, &token_of(one)).await;
+    let before = client.subscribe("room", notes()).await;
+    let push = |token: Value| json!({ "access_token": token });
+    client.push(&json!("1"), "realtime:room", "access_token", push(json!(null))).await;
+    client.push(&json!("1"), "realtime:room", "access_token", push(json!("sb_x"))).await;
+    assert_eq!(client.flush().await.len(), 0);
+    client.push(&json!("1"), "realtime:room", "access_token", push(json!(token_of(two)))).await;
+    let system = client.expect("system").await;
+    assert_eq!(system.payload["message"], "Subscribed to PostgreSQL");
+    database.execute(&format!("insert into notes values (1, '{one}'), (2, '{two}')")).await;
+    let received = client.expect("postgres_changes").await;
+    assert_eq!(received.payload["ids"], json!([before[0]["id"]]));
+    assert_eq!(received.payload["data"]["record"]["id"], 2);
+
+    client.subscribe("other", notes()).await;
+    client.push(&json!("1"), "realtime:room", "access_token", push(json!("garbage"))).await;
+    let system = client.expect("system").await;
+    assert_eq!(system.join_ref, "1");
+    assert_eq!(system.payload["extension"], "system");
+    assert_eq!(system.payload["message"], "The token provided is not a valid JWT");
+    assert_eq!(client.expect("phx_close").await.join_ref, "1");
+    database.execute(&format!("insert into notes values (3, '{one}')")).await;
+    let received = client.expect("postgres_changes").await;
+    assert_eq!(received.topic, "realtime:other");
+    assert_eq!(received.payload["data"]["record"]["id"], 3);
+}
+
+#[tokio::test]
+async fn a_channel_closes_when_its_token_expires_and_the_socket_stays() {
+    let relay = Relay::start(&database().await).await;
+    let mut client = Client::connect(&relay, &anon()).await;
+    let short = sign(&json!({ "role": "anon", "exp": now() + 2 }));
+    let payload = json!({ "config": {}, "access_token": short });
+    assert_eq!(client.join("room", payload).await["status"], "ok");
+    let system = client.expect("system").await;
+    let message = system.payload["message"].as_str().unwrap();
+    assert!(message.starts_with("Token has expired "), "{message}");
+    assert_eq!(client.expect("phx_close").await.reference, "1");
+    let payload = client.join("room", json!({ "config": {} })).await;
+    assert_eq!(payload["status"], "ok");
+}
+
+#[tokio::test]
+async fn heartbeats_and_joins_are_answered_while_postgres_is_away() {
+    let cluster = Cluster::start(&[]);
+    let database = cluster.database().await.with_roles().await;
+    database.execute(TABLE).await;
+    let relay = Relay::start(&database).await;
+    let mut client = Client::connect(&relay, &anon()).await;
+    cluster.stop("immediate");
+    let join = client.push(&json!("1"), "realtime:room", "phx_join", wishes(notes())).await;
+    let heartbeat = client.push(&Value::Null, "phoenix", "heartbeat", json!({})).await;
+    assert_eq!(client.reply(&heartbeat).await.payload["status"], "ok");
+    let plain = client.join("plain", json!({ "config": {} })).await;
+    assert_eq!(plain["status"], "ok");
+    client.reply(&join).await;
+}
+
+#[tokio::test]
+async fn a_relay_that_is_told_to_stop_says_goodbye_to_every_channel() {
+    let mut relay = Relay::start(&database().await).await;
+    let mut client = Client::connect(&relay, &anon()).await;
+    client.subscribe("room", notes()).await;
+    relay.signal("TERM");
+    let system = client.expect("system").await;
+    assert_eq!((system.join_ref, system.topic), (Value::Null, "realtime:room".to_owned()));
+    assert_eq!(
+        system.payload,
+        json!({ "extension": "system", "status": "ok", "message": "Server requested disconnect" })
+    );
+    assert_eq!(client.closed().await, Some(1012));
+    assert_eq!(relay.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn health_and_figures_are_plain_to_read() {
+    let relay = Relay::start(&database().await).await;
+    assert_eq!(relay.get("/healthz"), (200, "ok".to_owned()));
+    assert_eq!(relay.get("/readyz"), (200, "ok".to_owned()));
+    let (status, hint) = relay.get("/nowhere");
+    assert_eq!((status, hint.lines().count()), (404, 1));
+    assert!(hint.contains("/realtime/v1/websocket"), "{hint}");
+    let client = Client::connect(&relay, &anon()).await;
+    assert!((relay.metric("relay_connections") - 1.0).abs() < f64::EPSILON);
+    drop(client);
+}

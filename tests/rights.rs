@@ -1,0 +1,274 @@
+//! Who sees which rows, seen from outside: policies, claims, deletes, revoked rights.
+
+use serde_json::{Value, json};
+
+use crate::support::relay::{token, token_of};
+use crate::support::{Client, Cluster, Database, Relay, until};
+
+const ONE: &str = "00000000-0000-0000-0000-000000000001";
+const TWO: &str = "00000000-0000-0000-0000-000000000002";
+
+const CHAT: &str = "
+    create table notes (id int primary key, owner uuid, body text);
+    alter table notes enable row level security, replica identity full;
+    create policy own on notes for select to authenticated using (owner = (select auth.uid()));
+    create table open (id int primary key, body text);
+    alter publication supabase_realtime add table notes, open;";
+
+async fn database() -> Database {
+    let database = Cluster::shared().database().await.with_roles().await;
+    database.execute(CHAT).await;
+    database
+}
+
+async fn watch(relay: &Relay, token: &str) -> Client {
+    let mut client = Client::connect(relay, token).await;
+    client.subscribe("room", json!([{ "event": "*", "schema": "public" }])).await;
+    client
+}
+
+/// A row everybody sees: once it arrived, everything before it had its chance.
+async fn sentinel(database: &Database, clients: &mut [&mut Client]) -> Vec<Vec<Value>> {
+    let id = database.text("select (coalesce(max(id), 0) + 1)::text from open").await;
+    database.execute(&format!("insert into open values ({id})")).await;
+    let mut seen = Vec::new();
+    for client in clients {
+        let mut changes = Vec::new();
+        loop {
+            let data = client.change().await;
+            if data["table"] == "open" && data["record"]["id"].to_string() == id {
+                break;
+            }
+            changes.push(data);
+        }
+        seen.push(changes);
+    }
+    seen
+}
+
+#[tokio::test]
+async fn a_row_reaches_only_those_whose_claims_satisfy_the_policy() {
+    let database = database().await;
+    let relay = Relay::start(&database).await;
+    let mut one = watch(&relay, &token_of(ONE)).await;
+    let mut two = watch(&relay, &token_of(TWO)).await;
+    let mut anon = watch(&relay, &token("anon", &json!({}))).await;
+    let mut service = watch(&relay, &token("service_role", &json!({}))).await;
+    database
+        .execute(&format!("insert into notes values (1, '{ONE}', 'mine'), (2, '{TWO}', 'theirs')"))
+        .await;
+    let seen = sentinel(&database, &mut [&mut one, &mut two, &mut anon, &mut service]).await;
+    let ids = |changes: &[Value]| {
+        changes.iter().map(|data| data["record"]["id"].to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&seen[0]), ["1"]);
+    assert_eq!(ids(&seen[1]), ["2"]);
+    assert!(seen[2].is_empty());
+    assert_eq!(ids(&seen[3]), ["1", "2"]);
+}
+
+#[tokio::test]
+async fn a_row_that_is_gone_again_was_still_delivered() {
+    let database = database().await;
+    let relay = Relay::start(&database).await;
+    let mut one = watch(&relay, &token_of(ONE)).await;
+    for id in 1..=50 {
+        database.execute(&format!("insert into notes values ({id}, '{ONE}', 'x')")).await;
+        database.execute(&format!("delete from notes where id = {id}")).await;
+    }
+    let seen = sentinel(&database, &mut [&mut one]).await;
+    let inserts = seen[0].iter().filter(|data| data["type"] == "INSERT").count();
+    let deletes = seen[0].iter().filter(|data| data["old_record"]["body"] == "x").count();
+    assert_eq!((inserts, deletes), (50, 50));
+}
+
+#[tokio::test]
+async fn an_update_shows_the_old_row_only_to_those_who_could_read_it() {
+    let database = database().await;
+    let relay = Relay::start(&database).await;
+    let mut two = watch(&relay, &token_of(TWO)).await;
+    database.execute(&format!("insert into notes values (1, '{ONE}', 'TOP SECRET')")).await;
+    database.execute(&format!("update notes set owner = '{TWO}', body = 'shared'")).await;
+    database.execute("update notes set body = 'again'").await;
+    let seen = sentinel(&database, &mut [&mut two]).await;
+    assert_eq!(seen[0].len(), 2);
+    assert_eq!(seen[0][0]["record"]["body"], "shared");
+    assert_eq!(seen[0][0]["old_record"], json!({ "id": 1 }));
+    assert_eq!(seen[0][1]["old_record"]["body"], "shared");
+}
+
+async fn deletes_under(mode: &str) -> [Vec<Value>; 3] {
+    let database = database().await;
+    database.execute(&format!("insert into notes values (1, '{ONE}', 'x')")).await;
+    let relay = Relay::start_with(&database, &[("RELAY_REALTIME__DELETES", mode)]).await;
+    let mut one = watch(&relay, &token_of(ONE)).await;
+    let mut two = watch(&relay, &token_of(TWO)).await;
+    let mut anon = watch(&relay, &token("anon", &json!({}))).await;
+    database.execute("delete from notes").await;
+    let seen = sentinel(&database, &mut [&mut one, &mut two, &mut anon]).await;
+    let old =
+        |changes: &Vec<Value>| changes.iter().map(|data| data["old_record"].clone()).collect();
+    [old(&seen[0]), old(&seen[1]), old(&seen[2])]
+}
+
+#[tokio::test]
+async fn deletes_are_told_as_configured() {
+    let whole = json!({ "id": 1, "owner": ONE, "body": "x" });
+    let key = json!({ "id": 1 });
+    let authorised = deletes_under("authorised").await;
+    assert_eq!(authorised, [vec![whole.clone()], vec![key.clone()], vec![key.clone()]]);
+    assert_eq!(deletes_under("strict").await, [vec![whole], vec![], vec![]]);
+    assert_eq!(deletes_under("supabase").await, [vec![key.clone()], vec![key.clone()], vec![key]]);
+}
+
+#[tokio::test]
+async fn rights_given_and_taken_act_on_the_next_change() {
+    let database = database().await;
+    let relay = Relay::start(&database).await;
+    let mut anon = watch(&relay, &token("anon", &json!({}))).await;
+    database.execute("insert into notes values (1, null, 'x')").await;
+    assert!(sentinel(&database, &mut [&mut anon]).await[0].is_empty());
+    database.execute("create policy everyone on notes for select to anon using (true)").await;
+    database.execute("insert into notes values (2, null, 'x')").await;
+    assert_eq!(sentinel(&database, &mut [&mut anon]).await[0].len(), 1);
+    database.execute("drop policy everyone on notes").await;
+    database.execute("insert into notes values (3, null, 'x')").await;
+    assert!(sentinel(&database, &mut [&mut anon]).await[0].is_empty());
+    database.execute("alter table notes disable row level security").await;
+    database.execute("insert into notes values (4, null, 'x')").await;
+    assert_eq!(sentinel(&database, &mut [&mut anon]).await[0][0]["record"]["body"], "x");
+    database.execute("revoke select on notes from anon; grant select (id) on notes to anon").await;
+    database.execute("insert into notes values (5, null, 'x')").await;
+    assert_eq!(sentinel(&database, &mut [&mut anon]).await[0][0]["record"], json!({ "id": 5 }));
+}
+
+#[tokio::test]
+async fn a_refreshed_token_changes_what_is_seen_and_keeps_the_order() {
+    let database = database().await;
+    let relay = Relay::start(&database).await;
+    let mut client = watch(&relay, &token_of(ONE)).await;
+    database.execute(&format!("insert into notes values (1, '{ONE}', 'x')")).await;
+    assert_eq!(client.change().await["record"]["id"], 1);
+    let refresh = json!({ "access_token": token_of(TWO) });
+    client.push(&json!("1"), "realtime:room", "access_token", refresh).await;
+    let system = client.expect("system").await;
+    assert_eq!(system.payload["message"], "Subscribed to PostgreSQL");
+    database
+        .execute(&format!("insert into notes values (2, '{ONE}', 'x'), (3, '{TWO}', 'x')"))
+        .await;
+    let seen = sentinel(&database, &mut [&mut client]).await;
+    assert_eq!(seen[0].len(), 1);
+    assert_eq!(seen[0][0]["record"]["id"], 3);
+}
+
+#[tokio::test]
+async fn a_policy_that_fails_harms_only_its_principal() {
+    let database = database().await;
+    database
+        .execute(
+            "create policy strange on notes for select to authenticated
+             using (1 / (case when auth.jwt() ->> 'sub' = 'broken' then 0 else 1 end) = 1 and body = 'x');
+             drop policy own on notes;",
+        )
+        .await;
+    let relay = Relay::start(&database).await;
+    let mut broken = watch(&relay, &token_of("broken")).await;
+    let mut fine = watch(&relay, &token_of("fine")).await;
+    database.execute("insert into notes values (1, null, 'x'), (2, null, 'x')").await;
+    database.execute("insert into notes values (3, null, 'x')").await;
+    let seen = sentinel(&database, &mut [&mut broken, &mut fine]).await;
+    assert!(seen[0].is_empty());
+    assert_eq!(seen[1].len(), 3);
+    let told: Vec<_> =
+        broken.flush().await.into_iter().filter(|message| message.event == "system").collect();
+    assert!(
+        !told.is_empty() && told.iter().all(|message| message.payload["status"] == "error"),
+        "{told:?}"
+    );
+    let text = told[0].payload["message"].as_str().unwrap();
+    assert!(text.contains("public.notes") && text.contains("22012"), "{text}");
+    assert!(relay.metric("relay_withheld_total{reason=\"check_failed\"}") >= 3.0);
+}
+
+#[tokio::test]
+async fn a_policy_that_sleeps_delays_nobody_else() {
+    let database = database().await;
+    database
+        .execute(
+            "create policy slow on notes for select to authenticated
+             using (case when auth.jwt() ->> 'sub' = 'slow' then pg_sleep(60) is not null else true end);
+             drop policy own on notes;",
+        )
+        .await;
+    let relay = Relay::start(&database).await;
+    let mut slow = watch(&relay, &token_of("slow")).await;
+    let mut fine = watch(&relay, &token_of("fine")).await;
+    for id in 1..=5 {
+        database.execute(&format!("insert into notes values ({id}, null, 'x')")).await;
+        assert_eq!(fine.change().await["record"]["id"], id);
+    }
+    let told = slow.expect("system").await;
+    assert_eq!(told.payload["status"], "error");
+    assert!(told.payload["message"].as_str().unwrap().contains("took too long"), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_custom_role_works_when_it_is_allowed() {
+    let database = database().await;
+    database
+        .execute(
+            "do $$ begin create role custom_reader nologin; exception when duplicate_object then null; end $$;
+             grant custom_reader to relay;
+             grant usage on schema public to custom_reader;
+             grant select on notes, open to custom_reader;
+             create policy custom on notes for select to custom_reader using (body = 'custom');",
+        )
+        .await;
+    let allowed = [("RELAY_AUTH__ROLES", "custom_reader,anon")];
+    let relay = Relay::start_with(&database, &allowed).await;
+    let mut custom = watch(&relay, &token("custom_reader", &json!({}))).await;
+    database.execute("insert into notes values (1, null, 'x'), (2, null, 'custom')").await;
+    let seen = sentinel(&database, &mut [&mut custom]).await;
+    assert_eq!(seen[0].len(), 1);
+    let refused =
+        Client::try_connect(&relay, &format!("apikey={}&vsn=2.0.0", token_of(ONE)), "2.0.0").await;
+    assert!(refused.is_err());
+}
+
+#[tokio::test]
+async fn a_commit_held_back_by_synchronous_replication_is_judged_once_it_is_visible() {
+    let cluster = Cluster::start(&[]);
+    let database = cluster.database().await.with_roles().await;
+    database.execute(CHAT).await;
+    database.execute("create table members (id uuid primary key)").await;
+    database
+        .execute(
+            "drop policy own on notes;
+             create policy members on notes for select to authenticated
+             using (exists (select from members where id = (select auth.uid())));",
+        )
+        .await;
+    let relay = Relay::start(&database).await;
+    let mut one = watch(&relay, &token_of(ONE)).await;
+    database.execute("alter system set synchronous_standby_names = 'ghost'").await;
+    cluster.reload();
+    let writer = database.connect().await;
+    until("synchronous replication to be in force", || async {
+        let set = writer.query_one("show synchronous_standby_names", &[]).await.ok()?;
+        (set.get::<_, String>(0) == "ghost").then_some(())
+    })
+    .await;
+    let write = format!(
+        "begin; insert into members values ('{ONE}'); insert into notes values (1, '{ONE}', 'x'); commit"
+    );
+    let held = tokio::spawn(async move { writer.batch_execute(&write).await });
+    until("the relay to have judged and waited", || async {
+        (relay.metric("relay_check_waits_total") > 0.0).then_some(())
+    })
+    .await;
+    assert!(one.flush().await.is_empty());
+    database.execute("alter system set synchronous_standby_names = ''").await;
+    cluster.reload();
+    held.await.unwrap().unwrap();
+    assert_eq!(one.change().await["record"]["id"], 1);
+}
