@@ -1,6 +1,6 @@
 //! A WebSocket client that reads like a script: join, write, expect.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -31,6 +31,7 @@ pub struct Client {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     version: &'static str,
     next_ref: u64,
+    joins: HashMap<String, Value>,
     waiting: VecDeque<Received>,
 }
 
@@ -53,7 +54,7 @@ impl Client {
     ) -> Result<Self, tungstenite::Error> {
         let url = format!("ws://127.0.0.1:{}/realtime/v1/websocket?{query}", relay.port());
         let (socket, _) = tokio_tungstenite::connect_async(url).await?;
-        Ok(Self { socket, version, next_ref: 1, waiting: VecDeque::new() })
+        Ok(Self { socket, version, next_ref: 1, joins: HashMap::new(), waiting: VecDeque::new() })
     }
 
     /// Sends a message and returns its ref.
@@ -98,8 +99,17 @@ impl Client {
     pub async fn join(&mut self, name: &str, payload: Value) -> Value {
         let topic = format!("realtime:{name}");
         let join_ref = json!(self.next_ref.to_string());
+        self.joins.insert(name.to_owned(), join_ref.clone());
         let reference = self.push(&join_ref, &topic, "phx_join", payload).await;
         self.reply(&reference).await.payload
+    }
+
+    /// Leaves `realtime:{name}` and waits for the reply.
+    pub async fn leave(&mut self, name: &str) {
+        let join_ref = self.joins.remove(name).unwrap();
+        let reference =
+            self.push(&join_ref, &format!("realtime:{name}"), "phx_leave", json!({})).await;
+        self.reply(&reference).await;
     }
 
     /// The reply to `reference`.
@@ -160,9 +170,18 @@ impl Client {
     /// The next message; `None` at the end. Cancel-safe.
     pub async fn receive(&mut self) -> Option<Received> {
         loop {
-            match self.socket.next().await?.ok()? {
+            match self
+                .socket
+                .next()
+                .await?
+                .inspect_err(|error| eprintln!("socket: {error}"))
+                .ok()?
+            {
                 Message::Text(text) => return Some(self.parse(&text)),
-                Message::Close(_) => return None,
+                Message::Close(frame) => {
+                    eprintln!("socket closed: {frame:?}");
+                    return None;
+                }
                 Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
             }
         }

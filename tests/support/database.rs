@@ -1,5 +1,6 @@
 //! A database of the test's own, and a connection to write with.
 
+use tokio::sync::Mutex;
 use tokio_postgres::{Client, NoTls, Row};
 
 use super::cluster::SUPERUSER;
@@ -72,6 +73,9 @@ impl Database {
     /// Creates the API roles where the cluster lacks them, `auth.uid()` and friends, the publication, and a role
     /// `relay` that may do what the shipped SQL lets it. Roles belong to the cluster: safe to call side by side.
     pub async fn with_roles(self) -> Self {
+        // Roles belong to the whole cluster, and Postgres refuses two changes of one at once.
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+        let _turn = ONE_AT_A_TIME.lock().await;
         self.execute(include_str!("roles.sql")).await;
         self
     }

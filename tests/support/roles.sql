@@ -1,10 +1,10 @@
 -- The roles and helpers of a Supabase database, and the relay's login role, for tests.
-select pg_advisory_lock(4711);
-
 do $$
 declare
   wanted text;
 begin
+  -- Roles are the cluster's, and advisory locks the database's; a lock on a shared catalog is everybody's.
+  lock table pg_catalog.pg_authid in share row exclusive mode;
   foreach wanted in array array['anon', 'authenticated', 'service_role', 'relay'] loop
     if not exists (select from pg_roles where rolname = wanted) then
       execute format('create role %I nologin noinherit', wanted);
@@ -15,8 +15,6 @@ begin
   grant anon, authenticated, service_role to relay;
 end
 $$;
-
-select pg_advisory_unlock(4711);
 
 create schema if not exists auth;
 
