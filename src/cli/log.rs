@@ -4,12 +4,10 @@ use tracing_subscriber::EnvFilter;
 
 use crate::error::{Error, ErrorKind};
 
-/// How log lines are written.
+/// How log lines are written: for people, or one JSON object per line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
-    /// For people.
     Text,
-    /// One JSON object per line.
     Json,
 }
 

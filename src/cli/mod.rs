@@ -49,6 +49,7 @@ Exit codes: 0 stopped as asked, 2 configuration, 69 Postgres unusable, 70 a bug.
 
 /// What every verb is told.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Everywhere")]
 pub(crate) struct Globals {
     /// The configuration file [default: ./relay.toml, if there is one]
     #[arg(long, global = true, env = "RELAY_CONFIG", value_name = "FILE")]
