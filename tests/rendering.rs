@@ -1,14 +1,16 @@
 //! Values go through a real replication stream and are rendered; Postgres' own `to_json` is the judge.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use relay::model::{Cell, Kind, SqlType};
+use relay::catalog::Catalog;
+use relay::model::{Cell, SqlType, Table};
 use relay::pgoutput::Assembler;
+use relay::postgres::Target;
 use relay::rowjson::{push_image, push_record};
+use relay::shutdown::Stage;
 use tokio_postgres::Client;
 
-use crate::support::{Cluster, Database};
+use crate::support::{Cluster, Database, PATIENCE};
 
 /// What rendering may differ in from `to_json`.
 #[derive(Clone, Copy, Debug)]
@@ -219,60 +221,13 @@ const CASES: &[Case] = &[
     ("int2vector", &[("'1 2'", Instead("\"1 2\""))]),
 ];
 
-/// Postgres' types, as far as rendering asks.
-struct Types {
-    rows: HashMap<u32, tokio_postgres::Row>,
-}
-
-impl Types {
-    async fn fetch(client: &Client) -> Self {
-        let rows = client
-            .query(
-                "select oid, typname::text, typtype::text, typbasetype,
-                     case when typoutput = 'array_out'::regproc then typelem else 0 end,
-                     array(select attname::text from pg_attribute
-                         where attrelid = typrelid and 0 < attnum and not attisdropped order by attnum),
-                     array(select atttypid from pg_attribute
-                         where attrelid = typrelid and 0 < attnum and not attisdropped order by attnum)
-                 from pg_type",
-                &[],
-            )
-            .await
-            .unwrap();
-        Self { rows: rows.into_iter().map(|row| (row.get(0), row)).collect() }
-    }
-
-    fn resolve(&self, oid: u32) -> SqlType {
-        let row = &self.rows[&oid];
-        let (name, base, element): (String, u32, u32) = (row.get(1), row.get(3), row.get(4));
-        let kind = match (row.get::<_, &str>(2), &*name) {
-            ("d", _) => Kind::Domain(Arc::new(self.resolve(base))),
-            ("e", _) => Kind::Enum(Arc::from([])),
-            ("c", _) => {
-                let (names, oids): (Vec<String>, Vec<u32>) = (row.get(5), row.get(6));
-                let attributes = names.into_iter().zip(oids);
-                let attributes = attributes.map(|(name, oid)| (name.into(), self.resolve(oid)));
-                Kind::Composite(attributes.collect())
-            }
-            _ if element != 0 => Kind::Array(Arc::new(self.resolve(element))),
-            (_, "bool") => Kind::Bool,
-            (_, "int2" | "int4" | "int8") => Kind::Integer,
-            (_, "numeric") => Kind::Numeric,
-            (_, "float4" | "float8") => Kind::Float,
-            (_, "json") => Kind::Json,
-            (_, "jsonb") => Kind::Jsonb,
-            (_, "bytea") => Kind::Bytea,
-            (_, "date") => Kind::Date,
-            (_, "timestamp") => Kind::Timestamp,
-            (_, "timestamptz") => Kind::TimestampTz,
-            (_, "uuid") => Kind::Uuid,
-            (_, "text" | "varchar" | "name") => Kind::Text,
-            (_, "bpchar") => Kind::BlankPadded,
-            (_, "hstore") => Kind::Hstore,
-            _ => Kind::Other,
-        };
-        SqlType { oid, name: name.into(), kind }
-    }
+/// What the catalog knows of a published table.
+async fn described(database: &Database, name: &str) -> Arc<Table> {
+    let (target, stage) = (Target::parse(&database.url).unwrap(), Stage::new());
+    let catalog = Catalog::new(target, "p", &["postgres".to_owned()], stage.clone());
+    let table = catalog.find("public", name).await.unwrap().unwrap();
+    stage.stop(PATIENCE).await;
+    table
 }
 
 /// A database with the types of [`SETUP`] and a table `r` with one column for each case.
@@ -318,7 +273,7 @@ async fn stream(
             places.push((index, nth));
         }
     }
-    let types = Types::fetch(pinned).await;
+    let table = described(database, "r").await;
     let messages = pinned
         .query(
             "select data from pg_logical_slot_get_binary_changes($1, null, null,
@@ -336,8 +291,8 @@ async fn stream(
             let (index, nth) = places[seen];
             seen += 1;
             let place = index + 1;
-            let sql_type = types.resolve(change.relation.columns[place].type_oid);
-            visit(index, nth, &sql_type, change.subject().unwrap().cell(place).unwrap());
+            let sql_type = &table.columns[place].sql_type;
+            visit(index, nth, sql_type, change.subject().unwrap().cell(place).unwrap());
         }
     }
     assert_eq!(seen, places.len());
@@ -453,17 +408,15 @@ async fn null_empty_and_unchanged_stay_three_different_things() {
         .await
         .unwrap();
     client.query("select pg_drop_replication_slot($1)", &[&slot]).await.unwrap();
-    let types = Types::fetch(client).await;
+    let table = described(&database, "notes").await;
     let mut assembler = Assembler::new(usize::MAX, 0);
     let mut out = String::new();
     for message in messages {
         let message: Vec<u8> = message.get(0);
         let Some(transaction) = assembler.push(message.into()).unwrap() else { continue };
         let change = &transaction.changes[0];
-        let columns = change.relation.columns.iter();
-        let types: Vec<_> = columns.clone().map(|column| types.resolve(column.type_oid)).collect();
-        let cells = columns.zip(&types).zip(&change.subject().unwrap().cells);
-        push_record(&mut out, cells.map(|((column, of), cell)| (&*column.name, of, cell)));
+        let cells = table.columns.iter().zip(&change.subject().unwrap().cells);
+        push_record(&mut out, cells.map(|(column, cell)| (&*column.name, &column.sql_type, cell)));
     }
     assert_eq!(out, r#"{"id":2,"title":"","label":null}"#);
 }
