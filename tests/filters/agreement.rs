@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use relay::model::filter::{Condition, Operand, Operator, Parameter};
+use relay::model::filter::{Condition, Operator, Parameter};
 use relay::model::{Cell, Column as RelationColumn, Event, Relation, ReplicaIdentity, Row};
 use relay::router::{BindingId, Router};
 

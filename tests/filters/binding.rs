@@ -154,6 +154,11 @@ async fn refusals_have_their_known_texts() {
             "0A000 (feature_not_supported) nondeterministic collations are not supported for LIKE",
         ),
         objection(
+            "details=eq.nul\0",
+            r#"{"details", "eq", "nul\0", false}"#,
+            "22021 (character_not_in_repertoire) invalid byte sequence for encoding \"UTF8\": 0x00",
+        ),
+        objection(
             "raw=eq.xyz",
             r#"{"raw", "eq", "xyz", false}"#,
             r#"22023 (invalid_parameter_value) invalid hexadecimal digit: "y""#,
@@ -210,10 +215,11 @@ async fn select_is_checked_against_the_roles_columns() {
 async fn only_published_tables_can_be_asked_for() {
     let database = database().await;
     let catalog = catalog(&database);
-    for (table, shown) in [("hidden", "hidden"), ("tes_", "tes_"), ("lonely", "lonely")] {
+    let long = "x".repeat(64);
+    for table in ["hidden", "tes_", "TEST", "%", "lonely", "", "nul\0", &long] {
         let expected = format!(
             "Unable to subscribe to changes with given parameters. Please check Realtime is enabled for the given \
-             connect parameters: [event: *, schema: public, table: {shown}, filters: [], select: nil]"
+             connect parameters: [event: *, schema: public, table: {table}, filters: [], select: nil]"
         );
         assert_eq!(try_bind(&catalog, &[wish(table, "")]).await, Err(expected));
     }
