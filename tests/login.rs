@@ -7,6 +7,8 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use relay::error::ErrorKind;
 use relay::postgres::{Target, connect};
 use relay::shutdown::Stage;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use crate::source::{Wish, published};
 use crate::support::{Cluster, Database, PATIENCE, database, free_port, until};
@@ -294,6 +296,33 @@ async fn a_read_only_first_host_is_passed_over_when_asked() {
         format!("{}?target_session_attrs=read-write", read_only.url("postgres", &database.name));
     let error = connect(&Target::parse(&alone).unwrap(), "x", &[], &stage).await.err().unwrap();
     assert!(error.to_string().contains("is not read-write"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_postgres_is_not_believed() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            // A tag, and the announcement of more than a gigabyte.
+            socket.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+            tokio::spawn(async move {
+                let _ = socket.read(&mut [0; 1024]).await;
+                std::future::pending::<()>().await;
+            });
+        }
+    });
+    let database = published(Cluster::shared()).await;
+    let url = format!("postgres://u@127.0.0.1:{port}/d?sslmode=disable");
+    let mut reader = Wish { url, ..Wish::on(&database) }.read();
+    let reason = reader.outcome().await.unwrap_err();
+    assert!(reason.contains("announced a message of 1414811695 bytes"), "{reason}");
+    reader.stop().await;
+    let url = format!("postgres://u@127.0.0.1:{port}/d?sslmode=require");
+    let mut reader = Wish { url, ..Wish::on(&database) }.read();
+    let reason = reader.outcome().await.unwrap_err();
+    assert!(reason.contains("was not Postgres'"), "{reason}");
+    reader.stop().await;
 }
 
 #[tokio::test]

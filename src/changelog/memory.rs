@@ -101,3 +101,56 @@ impl ChangeLog for MemoryLog {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::model::time::PgTime;
+
+    fn transaction(commit: u64) -> Arc<Transaction> {
+        Arc::new(Transaction {
+            xid: 1,
+            commit_lsn: Lsn::new(commit),
+            end_lsn: Lsn::new(commit + 8),
+            committed_at: PgTime::default(),
+            changes: Vec::new(),
+            oversized: false,
+        })
+    }
+
+    fn is_waiting(future: impl Future) -> bool {
+        pin!(future).poll(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
+
+    #[tokio::test]
+    async fn a_repetition_is_dropped_until_a_new_history_begins() {
+        let log = MemoryLog::new(1 << 20);
+        assert!(log.append(transaction(20)).await);
+        assert_eq!(*log.durable().borrow(), Lsn::new(28));
+        assert!(!log.append(transaction(20)).await);
+        assert!(!log.append(transaction(10)).await);
+        assert_eq!(*log.durable().borrow(), Lsn::new(28));
+        log.forget();
+        assert_eq!(*log.durable().borrow(), Lsn::ZERO);
+        assert!(log.append(transaction(10)).await);
+        let commits: Vec<_> = log.next(1 << 20).await.iter().map(|t| t.commit_lsn).collect();
+        assert_eq!(commits, [Lsn::new(20), Lsn::new(10)], "what was appended stays");
+    }
+
+    #[tokio::test]
+    async fn a_full_log_waits_for_its_reader_but_takes_anything_when_empty() {
+        let log = MemoryLog::new(1);
+        assert!(is_waiting(log.next(1)));
+        assert!(log.append(transaction(10)).await);
+        let mut second = pin!(log.append(transaction(20)));
+        assert!(is_waiting(second.as_mut()));
+        assert_eq!(*log.durable().borrow(), Lsn::new(18), "what waits is not durable");
+        assert_eq!(log.next(1).await.len(), 1);
+        assert!(second.await);
+        assert_eq!(log.next(1).await.len(), 1);
+    }
+}

@@ -1,10 +1,13 @@
 //! Attaching: the slot is created, found, held by another, gone, lost; Postgres is not set up for it.
 
+use std::path::Path;
+use std::process::Command;
+
 use relay::shutdown::Stage;
 use relay::source::{Facts, Slot};
 
 use super::{Wish, published};
-use crate::support::{Cluster, until};
+use crate::support::{Cluster, Database, until};
 
 #[tokio::test]
 async fn a_missing_slot_is_created_and_found_again_after_a_restart() {
@@ -85,14 +88,7 @@ async fn a_lost_slot_blocks_until_it_is_dropped() {
     let epoch = reader.streaming().await;
     reader.stop().await;
     let slot = database.slot();
-    until("the slot to be lost", || async {
-        database
-            .execute("select pg_logical_emit_message(false, 'x', repeat('x', 1000000)) from generate_series(1, 40); checkpoint")
-            .await;
-        let found = Slot::read(database.client(), &slot).await.unwrap().unwrap();
-        found.is_lost().then_some(())
-    })
-    .await;
+    lose(&database, &slot).await;
 
     let mut reader = Wish::on(&database).read();
     let reason = reader.blocked().await;
@@ -100,6 +96,50 @@ async fn a_lost_slot_blocks_until_it_is_dropped() {
     assert!(reason.contains("relay slot drop"), "{reason}");
     Slot::drop(database.client(), &slot).await.unwrap();
     assert_eq!(reader.streaming().await, epoch, "this process had no history yet");
+    reader.stop().await;
+}
+
+#[tokio::test]
+async fn a_slot_lost_while_reading_blocks_until_it_is_dropped_and_begins_a_new_epoch() {
+    let cluster = Cluster::start(&[("max_slot_wal_keep_size", "1MB"), ("max_wal_size", "32MB")]);
+    let database = published(&cluster).await;
+    // A log with room for one: the slot stays behind.
+    let mut reader = Wish { log_bytes: 1, ..Wish::on(&database) }.read();
+    let epoch = reader.streaming().await;
+    for id in 1..=3 {
+        database.execute(&format!("insert into t values ({id})")).await;
+    }
+    let slot = database.slot();
+    lose(&database, &slot).await;
+    reader.blocked_by(&format!("slot \"{slot}\" is lost")).await;
+    Slot::drop(database.client(), &slot).await.unwrap();
+    reader.streaming_anew(epoch).await;
+    database.execute("insert into t values (4)").await;
+    assert!(reader.ids_until(4).await.values().all(|times| *times == 1));
+    reader.stop().await;
+}
+
+#[tokio::test]
+async fn a_restored_backup_begins_a_new_epoch_and_loses_nothing_after_it() {
+    let cluster = Cluster::start(&[]);
+    let database = published(&cluster).await;
+    let mut reader = Wish::on(&database).read();
+    let epoch = reader.streaming().await;
+    let (data, backup) = (cluster.data(), cluster.dir().join("backup"));
+    cluster.stop("fast");
+    copy(&data, &backup);
+    cluster.start_again();
+    let writer = database.connect().await;
+    writer.batch_execute("insert into t select generate_series(1, 1000)").await.unwrap();
+    assert_eq!(reader.ids_until(1000).await, super::each_once(1000));
+    cluster.stop("fast");
+    std::fs::remove_dir_all(&data).unwrap();
+    copy(&backup, &data);
+    cluster.start_again();
+    reader.streaming_anew(epoch).await;
+    let writer = database.connect().await;
+    writer.batch_execute("insert into t values (1)").await.unwrap();
+    assert_eq!(reader.ids_until(1).await, super::each_once(1));
     reader.stop().await;
 }
 
@@ -215,11 +255,29 @@ async fn facts_and_slots_can_be_asked_without_reading() {
 }
 
 /// Throws out the slot's reader and drops the slot before it is back.
-async fn drop_under(database: &crate::support::Database, slot: &str) {
+async fn drop_under(database: &Database, slot: &str) {
     let sql = format!(
         "select pg_terminate_backend(active_pid, 10000) from pg_replication_slots where slot_name = '{slot}';
          select pg_drop_replication_slot('{slot}')"
     );
     until("the slot to be dropped", || async { database.client().batch_execute(&sql).await.ok() })
         .await;
+}
+
+/// Writes more WAL than the slot may keep.
+async fn lose(database: &Database, slot: &str) {
+    until("the slot to be lost", || async {
+        let wal = "select pg_logical_emit_message(false, 'x', repeat('x', 1000000)) from generate_series(1, 40)";
+        database.execute(wal).await;
+        database.execute("checkpoint").await;
+        let found = Slot::read(database.client(), slot).await.unwrap().unwrap();
+        found.is_lost().then_some(())
+    })
+    .await;
+}
+
+/// Copies a data directory, owner and all.
+fn copy(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-a").args([from, to]).status().unwrap();
+    assert!(status.success());
 }
