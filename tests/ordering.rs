@@ -38,6 +38,17 @@ async fn changes_keep_their_order_within_and_between_transactions() {
 }
 
 #[tokio::test]
+async fn a_large_transaction_reaches_a_client_that_reads() {
+    let database = database(Cluster::shared()).await;
+    let relay = Relay::start(&database).await;
+    let mut client = watch(&relay).await;
+    database.execute("insert into events (step) select generate_series(0, 19999)").await;
+    for step in 0..20_000 {
+        assert_eq!(client.change().await["record"]["step"], step);
+    }
+}
+
+#[tokio::test]
 async fn an_aborted_savepoint_and_a_rolled_back_transaction_are_never_seen() {
     let database = database(Cluster::shared()).await;
     let relay = Relay::start(&database).await;

@@ -1,13 +1,17 @@
 //! The one bounded queue in front of each client.
 //!
 //! Offering never waits, so one client cannot hold up another. A queue over its byte limit closes with the word
-//! `Slow`; whoever drains it then closes the socket.
+//! `Slow` once nothing was taken from it for a moment; whoever drains it then closes the socket. So a client that
+//! reads survives a large transaction, which is offered faster than any socket writes, and one that does not read is
+//! closed near the limit. Far above the limit nobody survives.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 /// Bytes as they go on a client's wire. Cloning copies a pointer.
@@ -60,20 +64,36 @@ pub struct Outbox {
     ready: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     frames: VecDeque<Frame>,
     bytes: usize,
+    /// When something was last taken, or the queue began to fill.
+    moved_at: Instant,
     closed: Option<Closed>,
 }
 
 /// What each queued frame costs beyond its payload.
 const FRAME_OVERHEAD: usize = 32;
 
+/// How long a queue over its limit may stand still.
+const STANDSTILL: Duration = Duration::from_secs(1);
+
+/// How far above its limit a queue that moves may grow.
+const BURST: usize = 64;
+
+/// Room kept in an empty queue; more is given back after a burst.
+const KEPT_FRAMES: usize = 64;
+
+/// Bytes handed out at once: little enough that a socket which writes comes back often, and so proves that it does.
+const BATCH_BYTES: usize = 64 * 1024;
+
 impl Outbox {
     /// An empty outbox that closes as slow above `limit_bytes`.
     pub fn new(limit_bytes: usize) -> Self {
-        Self { limit_bytes, state: Mutex::default(), ready: Notify::new() }
+        let (frames, moved_at) = (VecDeque::new(), Instant::now());
+        let state = Mutex::new(State { frames, bytes: 0, moved_at, closed: None });
+        Self { limit_bytes, state, ready: Notify::new() }
     }
 
     /// Queues a frame without ever waiting. A frame larger than the limit is let through an empty queue, so a
@@ -87,7 +107,9 @@ impl Outbox {
             return Err(Undelivered::Gone);
         }
         let bytes = state.bytes + frame.len() + FRAME_OVERHEAD;
-        if bytes > self.limit_bytes && !state.frames.is_empty() {
+        if state.frames.is_empty() {
+            state.moved_at = Instant::now();
+        } else if self.limit_bytes < bytes && self.is_hopeless(&state, bytes) {
             state.closed = Some(Closed::Slow);
             state.frames = VecDeque::new();
             state.bytes = 0;
@@ -105,6 +127,11 @@ impl Outbox {
         Ok(())
     }
 
+    /// Whether a queue over its limit stands still, or is too far over it.
+    fn is_hopeless(&self, state: &State, bytes: usize) -> bool {
+        self.limit_bytes.saturating_mul(BURST) < bytes || STANDSTILL <= state.moved_at.elapsed()
+    }
+
     /// Closes the outbox; frames already queued are still handed out.
     pub fn close(&self, reason: Closed) {
         self.lock().closed.get_or_insert(reason);
@@ -116,7 +143,7 @@ impl Outbox {
         self.lock().closed == Some(Closed::Slow)
     }
 
-    /// Waits for frames and moves all of them into `frames`. `Err` when it closed and nothing is left.
+    /// Waits for frames and moves a batch of them into `frames`. `Err` when it closed and nothing is left.
     /// Cancel-safe.
     ///
     /// # Errors
@@ -134,9 +161,16 @@ impl Outbox {
     pub fn take(&self, frames: &mut Vec<Frame>) -> Option<Result<(), Closed>> {
         let mut state = self.lock();
         if !state.frames.is_empty() {
-            frames.extend(state.frames.drain(..));
-            state.bytes = 0;
-            if state.frames.capacity() > 64 {
+            let mut batch = 0;
+            while batch < BATCH_BYTES
+                && let Some(frame) = state.frames.pop_front()
+            {
+                batch += frame.len() + FRAME_OVERHEAD;
+                frames.push(frame);
+            }
+            state.bytes = state.bytes.saturating_sub(batch);
+            state.moved_at = Instant::now();
+            if state.frames.is_empty() && KEPT_FRAMES < state.frames.capacity() {
                 state.frames = VecDeque::new();
             }
             return Some(Ok(()));
@@ -158,13 +192,37 @@ mod tests {
         Frame::Binary(Bytes::from(vec![0; bytes]))
     }
 
-    #[test]
-    fn closes_as_slow_above_the_limit_and_stays_closed() {
+    #[tokio::test(start_paused = true)]
+    async fn closes_as_slow_when_it_is_full_and_stands_still() {
         let outbox = Outbox::new(1000);
         assert_eq!(outbox.offer(frame(900)), Ok(()));
+        assert_eq!(outbox.offer(frame(900)), Ok(()));
+        tokio::time::advance(STANDSTILL).await;
         assert_eq!(outbox.offer(frame(900)), Err(Undelivered::Slow));
         assert_eq!(outbox.offer(frame(1)), Err(Undelivered::Gone));
         assert_eq!(outbox.take(&mut Vec::new()), Some(Err(Closed::Slow)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn survives_a_burst_while_it_moves() {
+        let outbox = Outbox::new(BATCH_BYTES);
+        for _ in 0..BURST / 2 {
+            assert_eq!(outbox.offer(frame(BATCH_BYTES)), Ok(()));
+            tokio::time::advance(STANDSTILL / 2).await;
+            assert_eq!(outbox.offer(frame(BATCH_BYTES / 2)), Ok(()));
+            assert_eq!(outbox.take(&mut Vec::new()), Some(Ok(())));
+        }
+    }
+
+    #[test]
+    fn closes_as_slow_far_above_the_limit_whatever_moves() {
+        let outbox = Outbox::new(1000);
+        let mut offered = 0;
+        while outbox.offer(frame(900)) == Ok(()) {
+            offered += 900;
+        }
+        assert!((1000 * BURST / 2..1000 * BURST).contains(&offered), "{offered}");
+        assert!(outbox.is_slow());
     }
 
     #[test]
