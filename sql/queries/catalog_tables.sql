@@ -37,7 +37,15 @@ cross join lateral (
         coalesce(array_agg(a.attname::text order by a.attnum), '{}') as names,
         coalesce(array_agg(a.atttypid order by a.attnum), '{}') as types,
         coalesce(array_agg(k.indrelid is not null order by a.attnum), '{}') as keys,
-        coalesce(array_agg(pg_get_expr(d.adbin, d.adrelid) order by a.attnum), '{}') as generated
+        -- Printed expressions leave out the cast that assigning them to the column implies.
+        coalesce(
+            array_agg(
+                case when d.adbin is not null then
+                    format('(%s)::%s', pg_get_expr(d.adbin, d.adrelid),
+                        format_type(a.atttypid, a.atttypmod))
+                end
+                order by a.attnum),
+            '{}') as generated
     from pg_attribute as a
     left join pg_attrdef as d
         on d.adrelid = a.attrelid and d.adnum = a.attnum and a.attgenerated <> ''

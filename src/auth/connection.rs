@@ -14,7 +14,6 @@ use tokio_postgres::{Client, Error, Statement};
 
 use super::check::{Check, Parameter};
 use super::quote::{fill, identifier};
-use super::trouble::failed;
 use super::visibility::Trouble;
 use crate::model::Principal;
 use crate::postgres::{Sql, Target, connect};
@@ -226,8 +225,7 @@ async fn become_role(client: &Client, role: &str) -> Result<(), Unopened> {
             }))
         }
         Some(refused) if refused.code().code() == "22023" => Err(missing(role)),
-        Some(refused) => Err(Unopened::Refused(failed(refused))),
-        None => Err(unreachable(error)),
+        _ => Err(unreachable(error)),
     }
 }
 

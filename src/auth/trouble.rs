@@ -51,7 +51,7 @@ impl Setback {
 }
 
 /// The trouble that `error` is, told without values.
-pub(super) fn failed(error: &DbError) -> Trouble {
+fn failed(error: &DbError) -> Trouble {
     let code = error.code().code();
     let message = match code.get(..2).unwrap_or_default() {
         // Names of objects and privileges, limits, missing features: Postgres composes these without values.

@@ -1,0 +1,8 @@
+//! Who reads which row: what the relay says of a row image is what SELECT shows under the same role and claims.
+
+mod differential;
+mod faults;
+mod images;
+mod isolation;
+mod rights;
+mod scene;
