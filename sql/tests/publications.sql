@@ -62,7 +62,7 @@ select relname, relreplident from pg_class where relname ~ '^chat_messages(_.)?$
 \i sql/DISABLE_REALTIME_CHAT.sql
 select relname, relreplident from pg_class where relname ~ '^chat_messages(_.)?$' order by 1;
 
-\echo '# a stored generated column: updates must go on'
+\echo '# a stored generated column: updates must go on, with a publication that was there and with one of our own'
 drop publication supabase_realtime;
 drop table chat_messages;
 create table chat_messages (id int primary key, session_id uuid, created_at timestamptz, read_at timestamptz, body text,
@@ -73,3 +73,6 @@ create publication supabase_realtime;
 \o
 insert into chat_messages (id, body) values (1, 'a');
 update chat_messages set body = 'abc' returning size;
+drop publication supabase_realtime;
+\i sql/ENABLE_REALTIME_CHAT.sql
+update chat_messages set body = 'abcd' returning size;

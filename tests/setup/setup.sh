@@ -35,6 +35,8 @@ postgres() {
   elif ! command -v initdb >/dev/null && ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
     packages postgresql postgresql-contrib
   fi
+  # The server programs of npm's packages come without it.
+  [ -x "${PGBIN:-}/psql" ] || command -v psql >/dev/null || packages postgresql-client
 }
 
 node() {
