@@ -42,7 +42,7 @@ fn every_module_has_a_floor() {
     let homeless: Vec<String> = sources()
         .iter()
         .filter(|source| !DOORS.contains(&source.rooms[0].as_str()) && source.floor().is_none())
-        .map(|source| source.name())
+        .map(Source::name)
         .collect();
     assert!(homeless.is_empty(), "on no floor of tests/layers.rs: {}", homeless.join(", "));
 }

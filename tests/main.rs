@@ -18,6 +18,10 @@ mod harness;
 
 // A configuration that cannot be meant says which key, why, and what to write instead.
 mod config;
+// A token is believed for what its issuer signed, and for nothing else.
+mod tokens;
+// Filters: what binding refuses and in which words, and that the router never contradicts Postgres.
+mod filters;
 // Every type's text becomes the JSON that Postgres itself would make of it.
 mod rendering;
 // Who reads which row: the relay's verdict is what SELECT shows.
@@ -28,6 +32,8 @@ mod sql;
 // The floors of the house, and what its files may not hold.
 mod layers;
 
+// supabase-js and realtime-py, unmodified.
+mod clients;
 // Supabase Realtime's protocol as a client sees it: connecting, joining, leaving, tokens, farewell.
 mod protocol;
 // What one client may use, and that nobody else notices when it uses more.
@@ -41,3 +47,10 @@ mod rights;
 mod ordering;
 // Filters and names: what they let through, and what a bad one does.
 mod filtering;
+// Connecting: every sslmode and login method, several hosts, and what each refusal says.
+mod login;
+// Reading the slot: nothing lost, nothing twice, and what is wrong is said.
+mod source;
+
+// The program as its user meets it: what each verb prints, and what it leaves behind.
+mod cli;

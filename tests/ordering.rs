@@ -88,6 +88,8 @@ async fn write_while<F: Future<Output = ()>>(
                 let sql = format!("insert into events (writer, step) values ({writer}, {step})");
                 client.batch_execute(&sql).await.unwrap();
                 step += 1;
+                // A pace that an unoptimised client keeps up with: slow readers are another test's subject.
+                tokio::time::sleep(Duration::from_millis(2)).await;
             }
             step
         }));

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
+use crate::support::client::Received;
 use crate::support::relay::{now, sign, token, token_of};
 use crate::support::{Client, Cluster, Database, Relay};
 
@@ -108,13 +109,17 @@ async fn check_life(version: &'static str) {
     assert_eq!(left.payload, json!({ "status": "ok", "response": {} }));
     let closed = client.expect("phx_close").await;
     assert_eq!(closed.reference, "1");
+    // Another channel shows when the change has been given out.
+    client.subscribe("witness", notes()).await;
     database.execute("insert into notes values (2)").await;
+    assert_eq!(client.expect("postgres_changes").await.topic, "realtime:witness");
+    assert_eq!(client.flush().await.len(), 0);
     let again = client.subscribe("room:1", notes()).await;
     database.execute("insert into notes values (3)").await;
-    let received = client.expect("postgres_changes").await;
+    let is_own = |received: &Received| received.topic == "realtime:room:1";
+    let received = client.find("the change after the second join", is_own).await;
     assert_eq!(received.payload["ids"], json!([again[0]["id"]]));
     assert_eq!(received.payload["data"]["record"]["id"], 3);
-    assert_eq!(client.flush().await.len(), 0);
 }
 
 #[tokio::test]
@@ -276,9 +281,7 @@ async fn heartbeats_and_joins_are_answered_while_postgres_is_away() {
     assert_eq!(client.reply(&heartbeat).await.payload["status"], "ok");
     let plain = client.join("plain", json!({ "config": {} })).await;
     assert_eq!(plain["status"], "ok");
-    let asked = std::time::Instant::now();
     client.reply(&join).await;
-    assert!(asked.elapsed().as_secs() < 10, "clients give up after ten seconds");
 }
 
 #[tokio::test]

@@ -109,7 +109,13 @@ impl Keyring {
         stage: &Stage,
     ) -> Arc<Self> {
         let finished = watch::Sender::new(0);
-        let refresh = Refresh { pace, wanted: Notify::new(), finished, state: Mutex::default() };
+        // A file was read by whoever calls; an address is asked first of all.
+        let started = match source {
+            Source::File(_) => Some(Instant::now()),
+            Source::Address(_) => None,
+        };
+        let state = Mutex::new(Look { started, is_running: false });
+        let refresh = Refresh { pace, wanted: Notify::new(), finished, state };
         let keyring = Arc::new(Self { refresh: Some(refresh), ..Self::fixed(secret, set) });
         let watcher = Arc::clone(&keyring);
         let stopping = stage.clone();
@@ -155,11 +161,8 @@ impl Keyring {
     /// Never returns.
     async fn keep_fresh(&self, mut source: Source) {
         let Some(refresh) = &self.refresh else { return };
-        // A file was read by whoever made the keyring.
-        let mut next = match source {
-            Source::File(_) => Instant::now() + refresh.pace.period,
-            Source::Address(_) => Instant::now(),
-        };
+        let seen = refresh.look().started;
+        let mut next = seen.map_or_else(Instant::now, |seen| seen + refresh.pace.period);
         let mut complaint = String::new();
         loop {
             let is_asked = tokio::select! {
@@ -202,10 +205,11 @@ impl Refresh {
         let mut finished = self.finished.subscribe();
         {
             let look = self.look();
-            if !look.is_running {
-                if look.is_recent(self.pace) {
-                    return;
-                }
+            let is_coming = look.is_running || look.started.is_none();
+            if !is_coming && look.is_recent(self.pace) {
+                return;
+            }
+            if !is_coming {
                 self.wanted.notify_one();
             }
         }
@@ -236,5 +240,130 @@ impl Refresh {
 impl Look {
     fn is_recent(&self, pace: Pace) -> bool {
         self.started.is_some_and(|started| started.elapsed() < pace.gap)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const HS256: Algorithm = Algorithm::Known(jsonwebtoken::Algorithm::HS256);
+    /// Only looks when asked, and as often as asked.
+    const WHEN_ASKED: Pace = Pace {
+        period: Duration::from_secs(3600),
+        retry: Duration::from_secs(3600),
+        gap: Duration::ZERO,
+    };
+
+    /// Answers each request with the answer of the moment and counts them.
+    #[derive(Debug, Default)]
+    struct Issuer {
+        answer: Mutex<String>,
+        asked: Mutex<u32>,
+    }
+
+    impl Issuer {
+        async fn start(stage: &Stage) -> (Arc<Self>, Source) {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("http://{}/keys", listener.local_addr().unwrap());
+            let issuer = Arc::new(Self::default());
+            let server = Arc::clone(&issuer);
+            stage.spawn(async move {
+                loop {
+                    let (mut stream, _) = listener.accept().await.unwrap();
+                    *server.asked.lock().unwrap() += 1;
+                    let _ = stream.read(&mut [0; 4096]).await;
+                    let answer = server.answer.lock().unwrap().clone();
+                    let _ = stream.write_all(answer.as_bytes()).await;
+                }
+            });
+            (issuer, Source::Address(Address::new(&url).unwrap()))
+        }
+
+        fn says(&self, status: &str, body: &str) {
+            let length = body.len();
+            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n{body}");
+            *self.answer.lock().unwrap() = answer;
+        }
+
+        fn has(&self, kid: &str) {
+            let set = format!(r#"{{"keys":[{{"kty":"oct","kid":"{kid}","k":"c2VjcmV0"}}]}}"#);
+            self.says("200 OK", &set);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_unknown_kid_brings_the_new_keys_and_the_old_ones_go() {
+        let stage = Stage::new();
+        let (issuer, source) = Issuer::start(&stage).await;
+        issuer.has("a");
+        let keys = Keyring::watched(None, KeySet::default(), source, WHEN_ASKED, &stage);
+        assert!(keys.choose(HS256, Some("a")).await.is_some());
+        issuer.has("b");
+        assert!(keys.choose(HS256, Some("a")).await.is_some());
+        let number = keys.number();
+        assert!(keys.choose(HS256, Some("b")).await.is_some());
+        assert!(keys.choose(HS256, Some("a")).await.is_none());
+        assert!(number < keys.number());
+    }
+
+    #[tokio::test]
+    async fn old_keys_stay_while_the_issuer_makes_no_sense() {
+        let stage = Stage::new();
+        let (issuer, source) = Issuer::start(&stage).await;
+        issuer.has("a");
+        let keys = Keyring::watched(None, KeySet::default(), source, WHEN_ASKED, &stage);
+        assert!(keys.choose(HS256, Some("a")).await.is_some());
+        let mut asked = 1;
+        for (status, body) in [
+            ("500 Internal Server Error", "{}".to_owned()),
+            ("302 Found\r\nlocation: /elsewhere", String::new()),
+            ("200 OK", "<html>".to_owned()),
+            ("200 OK", "[]".to_owned()),
+            ("200 OK", format!("{{\"keys\":[],\"x\":\"{}\"}}", "x".repeat(300_000))),
+        ] {
+            issuer.says(status, &body);
+            assert!(keys.choose(HS256, Some("unknown")).await.is_none());
+            asked += 1;
+            assert_eq!(*issuer.asked.lock().unwrap(), asked, "{status}");
+            assert!(keys.choose(HS256, Some("a")).await.is_some(), "{status}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_makes_the_relay_ask_more_often_than_the_gap() {
+        let stage = Stage::new();
+        let (issuer, source) = Issuer::start(&stage).await;
+        issuer.has("a");
+        let pace = Pace { gap: Duration::from_secs(3600), ..WHEN_ASKED };
+        let keys = Keyring::watched(None, KeySet::default(), source, pace, &stage);
+        let many = (0..100).map(|n| {
+            let keys = Arc::clone(&keys);
+            stage.spawn(async move { keys.choose(HS256, Some(&n.to_string())).await.is_none() })
+        });
+        for task in many.collect::<Vec<_>>() {
+            assert!(task.await.unwrap());
+        }
+        assert!(keys.choose(HS256, Some("late")).await.is_none());
+        assert_eq!(*issuer.asked.lock().unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn the_shared_secret_stands_in_for_an_unknown_kid_of_hs_only() {
+        let set = jwks::parse(r#"{"keys":[{"kty":"oct","kid":"a","k":"c2VjcmV0"}]}"#, 1).unwrap();
+        let secret = Secret::new("shared".to_owned());
+        let keys = Keyring::fixed(Some(&secret), set);
+        let chosen = async |algorithm, kid| {
+            let (key, _) = keys.choose(algorithm, kid).await?;
+            Some(key.material.try_get_as_bytes().unwrap().to_vec())
+        };
+        assert_eq!(chosen(HS256, Some("a")).await.as_deref(), Some(&b"secret"[..]));
+        assert_eq!(chosen(HS256, Some("b")).await.as_deref(), Some(&b"shared"[..]));
+        assert_eq!(chosen(HS256, None).await.as_deref(), Some(&b"shared"[..]));
+        assert_eq!(chosen(Algorithm::Es512, Some("a")).await, None);
+        assert_eq!(chosen(Algorithm::Es512, None).await, None);
     }
 }

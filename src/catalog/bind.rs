@@ -123,6 +123,9 @@ impl Draft {
         principal: &Principal,
         terms: &Terms,
     ) -> Result<Result<(), String>, Unbound> {
+        if !terms.names_can_exist() {
+            return Ok(Err(texts::not_published(terms)));
+        }
         let (schema, name) = match &terms.target {
             Target::Table { schema, table } => (schema, table),
             Target::Schema(schema) => {

@@ -28,8 +28,9 @@ use crate::error::Error;
 Nothing needs to be set up: each measurement starts its own Postgres and its own relay.
 Build with --release; figures of a debug build say so and mean little.")]
 pub(crate) struct Args {
+    /// What to measure [default: all]
     #[command(subcommand)]
-    verb: Verb,
+    verb: Option<Verb>,
 }
 
 /// What to measure.
@@ -92,9 +93,10 @@ enum Verb {
 /// # Errors
 /// What failed to start, or what was refused while measuring.
 pub(crate) async fn run(args: Args, _globals: &Globals) -> Result<(), Error> {
-    files::ensure(args.verb.most_clients())?;
+    let verb = args.verb.unwrap_or(Verb::All);
+    files::ensure(verb.most_clients())?;
     let mut report = Report::default();
-    let done = measure(&args.verb, &mut report).await;
+    let done = measure(&verb, &mut report).await;
     report.end()?;
     done
 }

@@ -4,22 +4,21 @@ use tracing_subscriber::EnvFilter;
 
 use crate::error::{Error, ErrorKind};
 
-/// How log lines are written.
+/// How log lines are written: for people, or one JSON object per line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
-    /// For people.
     Text,
-    /// One JSON object per line.
     Json,
 }
 
-/// Starts logging.
+/// Starts logging, with the `usual` filter unless another is asked for.
 ///
 /// # Errors
 /// `Misconfigured`: a filter that cannot be read.
-pub(super) fn start(globals: &super::Globals) -> Result<(), Error> {
-    let filter = EnvFilter::try_new(&globals.log).map_err(|cause| {
-        let context = format!("could not read the log filter {:?}", globals.log);
+pub(super) fn start(globals: &super::Globals, usual: &str) -> Result<(), Error> {
+    let filter = globals.log.as_deref().unwrap_or(usual);
+    let filter = EnvFilter::try_new(filter).map_err(|cause| {
+        let context = format!("could not read the log filter {filter:?}");
         Error::new(ErrorKind::Misconfigured, context).because(cause)
     })?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

@@ -49,6 +49,7 @@ Exit codes: 0 stopped as asked, 2 configuration, 69 Postgres unusable, 70 a bug.
 
 /// What every verb is told.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Everywhere")]
 pub(crate) struct Globals {
     /// The configuration file [default: ./relay.toml, if there is one]
     #[arg(long, global = true, env = "RELAY_CONFIG", value_name = "FILE")]
@@ -56,9 +57,9 @@ pub(crate) struct Globals {
     /// How log lines are written to standard error
     #[arg(long, global = true, value_enum, default_value_t = log::Format::Text, value_name = "FORMAT")]
     pub(crate) log_format: log::Format,
-    /// What is logged, e.g. `debug` or `relay=debug,warn`
-    #[arg(long, global = true, env = "RUST_LOG", default_value = "info", value_name = "FILTER")]
-    pub(crate) log: String,
+    /// What is logged, e.g. `debug` or `relay=debug,warn` [default: info for `run`, else warn]
+    #[arg(long, global = true, env = "RUST_LOG", value_name = "FILTER")]
+    pub(crate) log: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -87,7 +88,9 @@ impl Cli {
     /// # Errors
     /// `Misconfigured`: a filter that cannot be read.
     pub fn start_log(&self) -> Result<(), Error> {
-        log::start(&self.globals)
+        // What a server does is news; what any other verb does is what it prints.
+        let usual = if matches!(self.verb, Verb::Run(_)) { "info" } else { "warn" };
+        log::start(&self.globals, usual)
     }
 
     /// Does what was asked.

@@ -58,7 +58,7 @@ impl Check<'_> {
             ("postgres.url", written.url.as_ref()),
             ("postgres.url_file", written.url_file.as_deref()),
         );
-        if url.is_none() && written.url_file.is_none() {
+        if written.url.is_none() && written.url_file.is_none() {
             let fix = "nothing to read from; set postgres.url, postgres.url_file, \
                        RELAY_POSTGRES__URL or DATABASE_URL to \"postgres://relay:…@host/database\"";
             self.say("postgres.url", fix);

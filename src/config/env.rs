@@ -7,6 +7,7 @@ use super::Nonsense;
 use super::keys::KEYS;
 use super::origin::{Origin, Origins};
 use super::written::Written;
+use crate::secret::Secret;
 
 /// Lays the environment over what the file said.
 pub(crate) fn overlay(
@@ -24,11 +25,10 @@ pub(crate) fn overlay(
         }
     }
     replace_twins(written, origins);
-    if written.postgres.url.is_none() && written.postgres.url_file.is_none() {
-        if let Some(url) = env("DATABASE_URL").filter(|url| !url.is_empty()) {
-            written.postgres.url = Some(crate::secret::Secret::new(url));
-            origins.set("postgres.url", Origin::Environment("DATABASE_URL".to_owned()));
-        }
+    let is_homeless = written.postgres.url.is_none() && written.postgres.url_file.is_none();
+    if is_homeless && let Some(url) = env("DATABASE_URL").filter(|url| !url.is_empty()) {
+        written.postgres.url = Some(Secret::new(url));
+        origins.set("postgres.url", Origin::Environment("DATABASE_URL".to_owned()));
     }
     faults
 }

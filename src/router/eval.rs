@@ -119,7 +119,7 @@ impl Test<'_> {
     }
 
     /// The text a pattern looks at; `None` when the type has pattern operators of its own.
-    fn subject<'a>(self, value: &'a str) -> Option<&'a str> {
+    fn subject(self, value: &str) -> Option<&str> {
         match self.condition.sql_type.base().kind {
             Kind::Text => Some(value),
             Kind::BlankPadded => Some(value.trim_end_matches(' ')),

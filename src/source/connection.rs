@@ -173,7 +173,7 @@ impl Connection {
             "42704" if about("replication slot") => (ErrorKind::SourceUnreachable, ""),
             "42704" if about("publication") => (
                 ErrorKind::SlotInvalidated,
-                "; the slot is older than the publication, which was dropped and made again",
+                "; it was dropped, or the slot is older than the publication, which was made again",
             ),
             _ => return failure.because_of(what),
         };

@@ -129,13 +129,12 @@ impl<L: ChangeLog> Source<L> {
             self.log.forget();
         }
         let past = self.past.insert(past);
-        self.backoff.reset();
         self.metrics.source_connects.inc();
         self.metrics.source_streaming.set(1);
         self.state.send_replace(SourceState::Streaming { epoch });
         // Relations are described anew to every session.
         let mut assembler = Assembler::new(self.settings.max_transaction, self.generation);
-        let told = past.progress.confirmed();
+        let (told, received) = (past.progress.confirmed(), past.progress.received());
         let stream = Stream {
             connection,
             assembler: &mut assembler,
@@ -146,6 +145,10 @@ impl<L: ChangeLog> Source<L> {
             clock: Clock::new(self.settings.wal_sender_timeout, told),
         };
         let result = stream.run().await;
+        // Attaching is no success yet: a slot that cannot be decoded attaches well, every time.
+        if past.progress.received() > received {
+            self.backoff.reset();
+        }
         self.generation = assembler.generation();
         result
     }

@@ -59,7 +59,7 @@ impl Clock {
         Self {
             every: (timeout / 3).min(SELDOM),
             // The server may be busy with one large transaction; it answers between two of its pieces.
-            silence: (timeout * 3).max(SELDOM * 3),
+            silence: timeout * 3,
             told,
             told_at: now,
             asked_at: now,

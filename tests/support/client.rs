@@ -170,9 +170,18 @@ impl Client {
     /// The next message; `None` at the end. Cancel-safe.
     pub async fn receive(&mut self) -> Option<Received> {
         loop {
-            match self.socket.next().await?.ok()? {
+            match self
+                .socket
+                .next()
+                .await?
+                .inspect_err(|error| eprintln!("socket: {error}"))
+                .ok()?
+            {
                 Message::Text(text) => return Some(self.parse(&text)),
-                Message::Close(_) => return None,
+                Message::Close(frame) => {
+                    eprintln!("socket closed: {frame:?}");
+                    return None;
+                }
                 Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
             }
         }

@@ -6,6 +6,7 @@ pub mod client;
 pub mod cluster;
 pub mod database;
 pub mod relay;
+pub mod signer;
 
 pub use client::Client;
 pub use cluster::Cluster;

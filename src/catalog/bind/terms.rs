@@ -55,7 +55,20 @@ impl Terms {
         }
         Ok(terms)
     }
+
+    /// Whether the names are such as Postgres can have; asking it for others is an error.
+    pub(super) fn names_can_exist(&self) -> bool {
+        let can_exist = |name: &str| name.len() <= NAME_LIMIT_BYTES && !name.contains('\0');
+        match &self.target {
+            Target::Table { schema, table } => can_exist(schema) && can_exist(table),
+            Target::Schema(schema) => can_exist(schema),
+            Target::All => true,
+        }
+    }
 }
+
+/// Longest name Postgres keeps.
+const NAME_LIMIT_BYTES: usize = 63;
 
 /// Words are read without regard to case; an unknown one means all.
 fn event(word: &str) -> Option<Event> {

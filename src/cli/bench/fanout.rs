@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::crowd::Crowd;
-use super::report::Report;
+use super::report::{NO_FLOOR, Report};
 use super::samples::{Samples, rate};
 use super::stand::{Stamps, Stand};
 use super::throughput::{Backlog, drain};
@@ -57,19 +57,19 @@ pub(super) async fn run(clients: usize, is_rls: bool, report: &mut Report) -> Re
     report.row(
         &format!("one change to {clients} subscribers, {rls} row level security: every delivery"),
         &described(&every),
-        "",
+        NO_FLOOR,
     );
-    report.row("… the last of them", &described(&last), "");
+    report.row("… the last of them", &described(&last), NO_FLOOR);
     let crowd = Crowd::join(&stand, &relay, clients, |_| None).await?;
     let backlog = Backlog { first: ROWS + 1, rows: BACKLOG, rooms: 1, readers: many };
     let drained = drain(&stand, &relay, crowd, backlog).await?;
     report.row(
         &format!("deliveries/s to {clients} subscribers, {rls} row level security"),
         &rate(BACKLOG * many - drained.missing, drained.took),
-        "",
+        NO_FLOOR,
     );
     report.note(&format!(
-        "fan-out: {} lost; {} deliveries per second of the relay's processor time",
+        "fan-out: {} lost; {} by the relay's processor time",
         missing + drained.missing,
         rate(BACKLOG * many, drained.cpu)
     ));

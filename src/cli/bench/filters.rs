@@ -4,7 +4,7 @@
 //! one's. If filters are looked up and not tried one by one, the rates are the same.
 
 use super::crowd::Crowd;
-use super::report::Report;
+use super::report::{NO_FLOOR, Report};
 use super::samples::rate;
 use super::stand::Stand;
 use super::throughput::{Backlog, drain};
@@ -25,20 +25,23 @@ pub(super) async fn run(
     let rls = if is_rls { "with" } else { "without" };
     let mut first = 1;
     for many in [1, clients] {
-        let relay = stand.relay().await?;
+        let relay = stand.patient_relay().await?;
         let own = |number: usize| Some(format!("room=eq.{number}"));
         let crowd = Crowd::join(&stand, &relay, many, own).await?;
         let backlog = Backlog { first, rows, rooms: many, readers: 1 };
         let drained = drain(&stand, &relay, crowd, backlog).await?;
         first += rows;
-        let noun = if many == 1 { "subscriber" } else { "subscribers, each with its own" };
+        let who = match many {
+            1 => "one subscriber with an `eq` filter".to_owned(),
+            _ => format!("{many} subscribers, each with its own `eq` filter"),
+        };
         report.row(
-            &format!("changes/s with {many} {noun} `eq` filter, {rls} row level security"),
+            &format!("changes/s with {who}, {rls} row level security"),
             &rate(rows - drained.missing, drained.took),
-            "",
+            NO_FLOOR,
         );
         report.note(&format!(
-            "{many} filters: {} lost; {} changes per second of the relay's processor time",
+            "{who}: {} lost; {} by the relay's processor time",
             drained.missing,
             rate(rows, drained.cpu)
         ));

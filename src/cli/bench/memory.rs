@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::crowd::Crowd;
-use super::report::Report;
+use super::report::{NO_FLOOR, Report};
 use super::samples::{rate, thousands};
 use super::stand::Stand;
 use crate::error::Error;
@@ -33,7 +33,7 @@ pub(super) async fn run(counts: &[usize], report: &mut Report) -> Result<(), Err
         report.row(
             &format!("memory per idle joined client, of {count}"),
             &format!("{} bytes", thousands(f64::from(u32::try_from(each).unwrap_or(u32::MAX)))),
-            "",
+            NO_FLOOR,
         );
         report.note(&format!(
             "{count} clients: joined at {}; resident {} MiB before, {} MiB after",

@@ -3,6 +3,9 @@
 use crate::cli::print;
 use crate::error::Error;
 
+/// Where reading the slot says nothing about the figure.
+pub(super) const NO_FLOOR: &str = "—";
+
 /// Rows of figures, printed as they come.
 #[derive(Debug, Default)]
 pub(super) struct Report {

@@ -25,6 +25,9 @@ const FLOOR_SLOT: &str = "bench_floor";
 /// The relay's slot.
 pub(super) const SLOT: &str = "relay";
 
+/// `limits.outbox` while a backlog is read.
+pub(super) const OUTBOX: &str = "256 MiB";
+
 /// A cluster, and what is needed to load a relay on it.
 #[derive(Debug)]
 pub(super) struct Stand {
@@ -37,6 +40,15 @@ pub(super) struct Stand {
     secret: Secret<String>,
     relay_url: String,
     cluster: Cluster,
+}
+
+/// Whether a commit waits until its WAL is written, which is when the slot may send it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Commit {
+    /// As applications do.
+    Flushed,
+    /// Faster, for a backlog that nobody waits for.
+    Unflushed,
 }
 
 /// When each row was written, on the clock that its receipt is measured with.
@@ -76,8 +88,21 @@ impl Stand {
     /// # Errors
     /// What failed to start.
     pub(super) async fn relay(&self) -> Result<Process, Error> {
+        self.relay_with(&[]).await
+    }
+
+    /// The same, with an outbox that holds a backlog: a client that shares two cores with its relay reads more slowly
+    /// than a backlog is sent, and would be closed for it.
+    ///
+    /// # Errors
+    /// What failed to start.
+    pub(super) async fn patient_relay(&self) -> Result<Process, Error> {
+        self.relay_with(&[("RELAY_LIMITS__OUTBOX", OUTBOX.to_owned())]).await
+    }
+
+    async fn relay_with(&self, further: &[(&str, String)]) -> Result<Process, Error> {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
-        let variables = [
+        let mut variables = vec![
             ("RELAY_POSTGRES__URL", self.relay_url.clone()),
             ("RELAY_POSTGRES__SLOT", SLOT.to_owned()),
             // A bench stops the sender for a while; it is not to be taken for dead.
@@ -85,6 +110,7 @@ impl Stand {
             ("RELAY_AUTH__JWT_SECRET", self.secret.reveal().clone()),
             ("RELAY_LIMITS__JOINS_PER_SECOND", "100000".to_owned()),
         ];
+        variables.extend_from_slice(further);
         Process::start(address, &variables, &self.log()).await
     }
 
@@ -122,9 +148,19 @@ impl Stand {
     ///
     /// # Errors
     /// What Postgres answered.
-    pub(super) async fn fill(&self, first: u64, last: u64, rooms: usize) -> Result<(), Error> {
+    pub(super) async fn fill(
+        &self,
+        first: u64,
+        last: u64,
+        rooms: usize,
+        commit: Commit,
+    ) -> Result<(), Error> {
         let call = format!("call public.bench_fill({first}, {last}, '{}', {rooms})", self.owner);
-        self.sql.client.batch_execute("set synchronous_commit = off").await.map_err(failed)?;
+        let setting = match commit {
+            Commit::Flushed => "set synchronous_commit = on",
+            Commit::Unflushed => "set synchronous_commit = off",
+        };
+        self.sql.client.batch_execute(setting).await.map_err(failed)?;
         self.sql.client.batch_execute(&call).await.map_err(failed)
     }
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::crowd::Crowd;
 use super::report::Report;
 use super::samples::rate;
-use super::stand::Stand;
+use super::stand::{Commit, OUTBOX, Stand};
 use crate::cli::process::Process;
 use crate::error::Error;
 
@@ -21,7 +21,7 @@ pub(super) async fn run(rows: u64, is_rls: bool, report: &mut Report) -> Result<
     let stand = Stand::build(is_rls).await?;
     report.about(&stand.version().await?);
     stand.prepare_floor().await?;
-    let relay = stand.relay().await?;
+    let relay = stand.patient_relay().await?;
     let rls = if is_rls { "with" } else { "without" };
     let crowd = Crowd::join(&stand, &relay, 1, |_| None).await?;
     let backlog = Backlog { first: 1, rows, rooms: 1, readers: 1 };
@@ -33,7 +33,7 @@ pub(super) async fn run(rows: u64, is_rls: bool, report: &mut Report) -> Result<
         &rate(rows, floor),
     );
     report.note(&format!(
-        "backlog: {} lost; {} changes per second of the relay's processor time",
+        "backlog, with limits.outbox = \"{OUTBOX}\": {} lost; {} by the relay's processor time",
         drained.missing,
         rate(rows, drained.cpu)
     ));
@@ -79,7 +79,7 @@ pub(super) async fn drain(
 ) -> Result<Drained, Error> {
     let Backlog { first, rows, rooms, readers } = backlog;
     stand.signal_sender("STOP").await?;
-    let filled = stand.fill(first, first + rows - 1, rooms).await;
+    let filled = stand.fill(first, first + rows - 1, rooms, Commit::Unflushed).await;
     let counting = crowd.count(stand, rows * readers, |_| {});
     let cpu = relay.cpu().unwrap_or_default();
     let start = Instant::now();
@@ -117,7 +117,7 @@ async fn live(
 ) -> Result<(), Error> {
     let counting = Crowd::join(stand, relay, 1, |_| None).await?.count(stand, rows, |_| {});
     let start = Instant::now();
-    stand.fill(rows + 1, rows * 2, 1).await?;
+    stand.fill(rows + 1, rows * 2, 1, Commit::Flushed).await?;
     let written = start.elapsed();
     let meanwhile = counting.received();
     let missing = counting.finish().await?;

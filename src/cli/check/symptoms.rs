@@ -14,6 +14,9 @@ struct Symptom {
     otherwise: &'static str,
 }
 
+/// Without these nothing else could be looked at, so they explain everything.
+const ROOTS: [&str; 2] = ["config", "postgres.reachable"];
+
 const SYMPTOMS: [Symptom; 4] = [
     Symptom {
         name: "messages do not appear",
@@ -46,7 +49,7 @@ const SYMPTOMS: [Symptom; 4] = [
     },
     Symptom {
         name: "connection lost stays",
-        causes: &["relay", "auth", "config", "postgres.reachable"],
+        causes: &["relay", "auth"],
         otherwise: "check that the proxy in front passes WebSocket upgrades and idles longer than 60 s, that tokens \
                     are renewed before they expire, and that the browser can reach http.listen (`curl <address>/healthz`)",
     },
@@ -82,7 +85,7 @@ fn explaining<'a>(symptom: &Symptom, facts: &'a Facts) -> Vec<&'a Fact> {
     let of = |verdict: Verdict| -> Vec<&'a Fact> {
         let fits = |fact: &&Fact| {
             fact.verdict == verdict
-                && symptom.causes.iter().any(|cause| fact.about.starts_with(cause))
+                && ROOTS.iter().chain(symptom.causes).any(|cause| fact.about.starts_with(cause))
         };
         let mut found: Vec<_> = facts.iter().filter(fits).collect();
         found.dedup_by(|one, other| one.about == other.about);

@@ -2,7 +2,9 @@
 
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -22,10 +24,10 @@ pub(crate) struct Demo {
     pub(crate) database_url: String,
 }
 
-/// The file of a running demo; removed when dropped.
+/// The file of a running demo; removed when dropped, and by a shell when the demo is killed.
 #[derive(Debug)]
 pub(crate) struct Announced {
-    path: PathBuf,
+    keeper: Child,
 }
 
 impl Demo {
@@ -66,7 +68,7 @@ impl Demo {
         let mut options = std::fs::OpenOptions::new();
         let mut file =
             options.write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
-        let announced = Announced { path: path.clone() };
+        let announced = Announced { keeper: keep(&path).map_err(failed)? };
         let value = json!({
             "address": self.address,
             "jwt_secret": self.jwt_secret,
@@ -86,9 +88,23 @@ impl std::fmt::Debug for Demo {
 
 impl Drop for Announced {
     fn drop(&mut self) {
-        // Somebody else may have removed it already.
-        let _ = std::fs::remove_file(&self.path);
+        drop(self.keeper.stdin.take());
+        // The shell ends in any case, and there is nobody left to tell.
+        let _ = self.keeper.wait();
     }
+}
+
+/// The shell that removes the file once its input closes.
+fn keep(path: &Path) -> std::io::Result<Child> {
+    Command::new("sh")
+        .args(["-c", "trap '' INT TERM HUP; cat >/dev/null; rm -f \"$0\""])
+        .arg(path)
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
 }
 
 /// `$XDG_RUNTIME_DIR/relay-demo.json`, or a file of the user's own in the temporary directory.

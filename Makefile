@@ -1,0 +1,60 @@
+# What people do with this repository. `make` alone lists it; the text is the comment behind each `##`.
+# Nothing here needs Docker. Postgres refuses to run as root: the test harness and `relay demo` start it as the user
+# `postgres` (or `nobody`) when they are run as root, and as yourself otherwise.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check test-sql test-clients test-pg golden bench psql deny
+
+# How many tests run at once. Most wait for Postgres, so a little more than there are processors.
+THREADS ?= $(shell echo $$(( $$(nproc) + 1 )))
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s%s\n", $$1, $$2 }' Makefile
+
+setup: ## fetch what is missing for the tests: Postgres server programs, Node, Python packages
+	@tests/setup/setup.sh postgres node python
+
+demo: ## a throwaway Postgres, the relay on it at 127.0.0.1:4000, and a live conversation
+	@tests/setup/setup.sh postgres
+	cargo run -- demo
+
+test: setup ## every test: units, SQL, the relay on real Postgres, the SDKs; ends with one line of totals
+	@tests/setup/test.sh $(THREADS)
+
+check: ## what needs no Postgres: format, lints, units, layers, documentation, licences
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	cargo test --lib
+	cargo test --test main layers::
+	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --document-private-items
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny check bans licenses sources; \
+	else echo "check: cargo-deny is not installed, so licences and sources were not looked at; make deny does both"; fi
+
+test-sql: ## only the shipped SQL, against sql/tests/expected
+	@tests/setup/setup.sh postgres
+	cargo test --test main sql::
+
+test-clients: setup ## only the SDKs: supabase-js of both protocol versions, realtime-py
+	cargo test --test main clients::
+
+test-pg: ## every test on another Postgres: PGBIN=/path/to/bin, or PG=16, 17, 18 fetched from npm
+	@tests/setup/setup.sh postgres node python
+	@bin="$(abspath $(PGBIN))"; [ -n "$$bin" ] || bin=$$(tests/setup/postgres.sh "$(PG)") || exit 1; \
+	PGBIN="$$bin" tests/setup/test.sh $(THREADS)
+
+golden: ## write the expected outputs anew, then show what changed
+	UPDATE_GOLDEN=1 cargo test --lib golden
+	UPDATE_GOLDEN=1 cargo test --test main sql::
+	git diff --stat -- tests/golden sql/tests/expected
+
+bench: ## the benches, and the figures from commit to client
+	@tests/setup/setup.sh postgres
+	cargo bench
+	cargo run --release -- bench
+
+psql: ## a shell in the database of DATABASE_URL (make demo prints it)
+	@psql "$${DATABASE_URL:?set it to the address that make demo prints}"
+
+deny: ## licences, sources and advisories of every dependency; installs cargo-deny when missing
+	@cargo deny --version >/dev/null 2>&1 || { echo "deny: installing cargo-deny (minutes)"; cargo install cargo-deny --locked; }
+	cargo deny check

@@ -1,0 +1,82 @@
+//! One change against many bindings, each with its own filter.
+#![allow(clippy::expect_used, missing_docs, reason = "a bench stops by panicking")]
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use relay::model::filter::{Collation, Condition, Operand, Operator, Predicate, Spelling};
+use relay::model::{
+    Cell, Column, Event, Kind, Relation, ReplicaIdentity, Row, SqlType, Subscription, Target,
+};
+use relay::router::Router;
+
+const INT4: u32 = 23;
+
+fn wish(operator: Operator, operand: usize) -> Arc<Subscription> {
+    let condition = Condition {
+        predicate: Predicate {
+            column: "session_id".into(),
+            negated: false,
+            operator,
+            operand: Operand::Text(operand.to_string().into()),
+        },
+        sql_type: SqlType { oid: INT4, name: "int4".into(), kind: Kind::Integer },
+        collation: Collation::Bytes,
+        spelling: Spelling::default(),
+    };
+    Arc::new(Subscription {
+        target: Target::Table { schema: "public".into(), table: "chat_messages".into() },
+        event: Some(Event::Insert),
+        filter: Arc::new([condition]),
+        select: None,
+    })
+}
+
+fn change() -> (Relation, Row) {
+    let names = ["id", "sender", "body", "read_at", "session_id"];
+    let columns = names.map(|name| Column {
+        name: name.into(),
+        type_oid: INT4,
+        typmod: -1,
+        is_key: name == "id",
+    });
+    let relation = Relation {
+        oid: 1,
+        generation: 1,
+        schema: "public".into(),
+        name: "chat_messages".into(),
+        identity: ReplicaIdentity::Full,
+        columns: Box::new(columns),
+    };
+    let cells = ["1", "2", "3", "4", "0"].map(|text| Cell::Text(text.into()));
+    (relation, Row { cells: Box::new(cells) })
+}
+
+fn one_change(criterion: &mut Criterion) {
+    let (relation, row) = change();
+    let mut group = criterion.benchmark_group("one change against bindings");
+    for (name, operator, counts) in
+        [("eq", Operator::Eq, &[1, 1_000, 100_000][..]), ("gte", Operator::Gte, &[1, 1_000][..])]
+    {
+        for &count in counts {
+            let mut router = Router::default();
+            for operand in 0..count {
+                router.insert(&wish(operator, operand));
+            }
+            let mut found = Vec::new();
+            group.bench_function(BenchmarkId::new(name, count), |bencher| {
+                bencher.iter(|| {
+                    found.clear();
+                    let name = ("public", "chat_messages");
+                    router.candidates(name, Event::Insert, &relation, black_box(&row), &mut found);
+                    assert_eq!(found.len(), 1);
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, one_change);
+criterion_main!(benches);

@@ -1,0 +1,38 @@
+//! Filters, bound by Postgres and judged by the router: the texts of refusals, and agreement with Postgres.
+
+mod agreement;
+mod binding;
+mod values;
+
+use std::sync::Arc;
+
+use relay::catalog::Catalog;
+use relay::catalog::bind::{Unbound, Wish, bind};
+use relay::model::{Principal, Subscription};
+use relay::postgres::Target;
+use relay::shutdown::Stage;
+
+use crate::support::Database;
+
+/// A catalog over the database, reading as its superuser.
+pub fn catalog(database: &Database) -> Arc<Catalog> {
+    let target = Target::parse(&database.url).unwrap();
+    let roles = ["anon", "authenticated", "service_role"].map(str::to_owned);
+    Catalog::new(target, "supabase_realtime", &roles, Stage::new())
+}
+
+/// A wish for `public.<table>` with a filter.
+pub fn wish(table: &str, filter: &str) -> Wish {
+    let own = |text: &str| Some(text.to_owned());
+    Wish { schema: own("public"), table: own(table), filter: own(filter), ..Wish::default() }
+}
+
+/// Binds as `anon`; a refusal comes as its text.
+pub async fn try_bind(catalog: &Catalog, wishes: &[Wish]) -> Result<Vec<Subscription>, String> {
+    let anon = Principal::new("anon", r#"{"role":"anon"}"#);
+    match bind(catalog, &anon, wishes).await {
+        Ok(bound) => Ok(bound),
+        Err(Unbound::Refused(text)) => Err(text),
+        Err(Unbound::Unavailable(text)) => panic!("Postgres could not be asked: {text}"),
+    }
+}

@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Fetches what is missing, says what it fetches, and is silent when nothing is: setup.sh [postgres] [node] [python]
+# A second run touches neither the network nor the disk.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+say() { echo "setup: $*"; }
+
+# Debian and Ubuntu packages, as root or through sudo.
+packages() {
+  local as_root=()
+  if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null || { say "please install these packages as root: $*"; exit 1; }
+    as_root=(sudo)
+  fi
+  command -v apt-get >/dev/null || { say "this is not Debian or Ubuntu; please install what is called there: $*"; exit 1; }
+  say "installing $* with apt-get"
+  "${as_root[@]}" apt-get update -qq </dev/null
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" </dev/null >/dev/null
+}
+
+# Whether the packages of a lock file were installed from exactly that file.
+fresh() { [ -f "$2" ] && [ "$(cat "$2")" = "$(sha256sum <"$1")" ]; }
+mark() { sha256sum <"$1" >"$2"; }
+
+compiler() {
+  command -v cargo >/dev/null || { say "no Rust toolchain: see rustup.rs, then run this again"; exit 1; }
+  command -v cc >/dev/null || packages build-essential
+}
+
+postgres() {
+  compiler
+  if [ -n "${PGBIN:-}" ]; then
+    [ -x "$PGBIN/initdb" ] || { say "PGBIN is $PGBIN, and there is no initdb in it"; exit 1; }
+  elif ! command -v initdb >/dev/null && ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
+    packages postgresql postgresql-contrib
+  fi
+}
+
+node() {
+  if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
+    packages nodejs npm
+  fi
+  local folder=tests/clients/node
+  if ! fresh "$folder/package-lock.json" "$folder/node_modules/.installed"; then
+    say "fetching supabase-js into $folder/node_modules"
+    (cd "$folder" && npm ci --silent --ignore-scripts </dev/null)
+    mark "$folder/package-lock.json" "$folder/node_modules/.installed"
+  fi
+}
+
+python() {
+  command -v python3 >/dev/null && python3 -c 'import ensurepip, venv' 2>/dev/null || packages python3 python3-venv
+  python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    { say "realtime-py needs Python 3.11 or newer, and python3 is $(python3 --version)"; exit 1; }
+  local folder=tests/clients/python
+  if ! fresh "$folder/requirements.txt" "$folder/.venv/.installed"; then
+    say "fetching realtime-py into $folder/.venv"
+    python3 -m venv --clear "$folder/.venv"
+    "$folder/.venv/bin/pip" install --quiet --disable-pip-version-check -r "$folder/requirements.txt" </dev/null
+    mark "$folder/requirements.txt" "$folder/.venv/.installed"
+  fi
+}
+
+for part in "$@"; do
+  case $part in
+    postgres | node | python) "$part" ;;
+    *) say "unknown part $part"; exit 2 ;;
+  esac
+done
