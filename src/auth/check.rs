@@ -13,8 +13,9 @@ use super::visibility::Asked;
 use crate::model::filter::{Condition, Parameter as Operand};
 use crate::model::{Kind, Principal, Table};
 
-/// Rows, and bytes of images, in one statement.
-const MOST_ROWS: usize = 500;
+/// Rows in one statement.
+pub(super) const MOST_ROWS: usize = 500;
+/// Bytes of images in one statement, unless one row alone has more.
 const MOST_BYTES: usize = 1 << 20;
 
 const GATE: &str = include_str!("../../sql/queries/visibility_gate.sql");

@@ -39,9 +39,12 @@ impl Setback {
         if *code == SqlState::LOCK_NOT_AVAILABLE {
             return Self::Passing(Trouble::TimedOut);
         }
+        if *code == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT {
+            return Self::Broken;
+        }
         match code.code().get(..2).unwrap_or_default() {
             // Connection lost, resources, shutdown; and a statement that the server forgot.
-            "08" | "53" | "57" | "58" | "25" | "26" => Self::Broken,
+            "08" | "53" | "57" | "58" | "26" => Self::Broken,
             // Serialization failures and deadlocks; a catalog that changes under the question.
             "40" => Self::Passing(Trouble::Unavailable),
             "XX" => Self::Passing(failed(error)),
@@ -55,7 +58,7 @@ fn failed(error: &DbError) -> Trouble {
     let code = error.code().code();
     let message = match code.get(..2).unwrap_or_default() {
         // Names of objects and privileges, limits, missing features: Postgres composes these without values.
-        "42" | "0A" | "54" => error.message().to_owned(),
+        "25" | "42" | "0A" | "54" => error.message().to_owned(),
         // "invalid input syntax for type uuid: "…"" and its like end in the value.
         "22" => error.message().split([':', '"']).next().unwrap_or_default().trim().to_owned(),
         "P0" => "a function raised an exception".to_owned(),

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::check::computing;
+use super::check::{MOST_ROWS, computing};
 use super::gate::Gate;
 use super::judge::Judge;
 use super::pool::Pool;
@@ -186,7 +186,8 @@ impl Visibility {
         let mut trouble = Trouble::Unavailable;
         for role in roles {
             let pool = self.pool(role);
-            match self.judge_with(&pool).compute(&sql, &images).await {
+            let judge = self.judge_with(&pool);
+            match compute_all(&judge, &sql, &images).await {
                 Ok(rows) => return Ok(rows),
                 Err(failed @ Trouble::Failed { .. }) => trouble = failed,
                 Err(other) => return Err(other),
@@ -220,4 +221,17 @@ impl Visibility {
         pools.insert(role.into(), Arc::clone(&pool));
         pool
     }
+}
+
+/// Computes for a bounded number of images at a time.
+async fn compute_all(
+    judge: &Judge<'_>,
+    sql: &str,
+    images: &[String],
+) -> Result<Vec<Vec<Option<String>>>, Trouble> {
+    let mut rows = Vec::with_capacity(images.len());
+    for piece in images.chunks(MOST_ROWS) {
+        rows.extend(judge.compute(sql, piece).await?);
+    }
+    Ok(rows)
 }
