@@ -149,9 +149,9 @@ async fn refusals_have_their_known_texts() {
             "42883 (undefined_function) operator does not exist: point = point",
         ),
         objection(
-            "lax=like.a%",
-            r#"{"lax", "like", "a%", false}"#,
-            "0A000 (feature_not_supported) nondeterministic collations are not supported for LIKE",
+            "lax=match.a",
+            r#"{"lax", "match", "a", false}"#,
+            "0A000 (feature_not_supported) nondeterministic collations are not supported for regular expressions",
         ),
         objection(
             "details=eq.nul\0",
