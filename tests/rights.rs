@@ -236,6 +236,55 @@ async fn a_custom_role_works_when_it_is_allowed() {
 }
 
 #[tokio::test]
+async fn a_role_that_does_not_exist_is_named_with_the_fix_and_harms_nobody_else() {
+    let database = database().await;
+    let ghost = format!("ghost_{}", database.name);
+    let roles = format!("anon,{ghost}");
+    let relay = Relay::start_with(&database, &[("RELAY_AUTH__ROLES", &roles)]).await;
+    let logged = until("the relay to name the role", || async {
+        relay.log_text().lines().find(|line| line.contains(&ghost)).map(str::to_owned)
+    })
+    .await;
+    assert!(logged.contains("WARN") && logged.contains("take it out of auth.roles"), "{logged}");
+
+    let mut anon = watch(&relay, &token("anon", &json!({}))).await;
+    let mut nobody = Client::connect(&relay, &token(&ghost, &json!({}))).await;
+    let all = json!({ "event": "*", "schema": "public" });
+    let one = json!({ "event": "*", "schema": "public", "table": "open" });
+    for (name, wish) in [("all", all), ("one", one)] {
+        let reply = nobody.join(name, json!({ "config": { "postgres_changes": [wish] } })).await;
+        assert_eq!(reply["status"], "ok");
+        let told = nobody.expect("system").await;
+        assert_eq!(told.payload["status"], "error");
+        let text = told.payload["message"].as_str().unwrap();
+        let end =
+            format!("role \"{ghost}\" does not exist; create it, or take it out of auth.roles");
+        assert!(text.ends_with(&end), "{text}");
+    }
+    database.execute("insert into open values (1, 'x')").await;
+    assert_eq!(anon.change().await["record"]["id"], 1);
+    assert!(nobody.flush().await.is_empty());
+
+    database
+        .execute(&format!("create role {ghost}; grant {ghost} to relay; grant select on open to {ghost}; grant usage on schema public to {ghost}"))
+        .await;
+    // What is known of roles is a second old at most; no restart is needed.
+    let wishes = json!([{ "event": "*", "schema": "public", "table": "open" }]);
+    let nobody = std::cell::RefCell::new(nobody);
+    until("the role to be known", || async {
+        let mut nobody = nobody.borrow_mut();
+        let wishes = json!({ "config": { "postgres_changes": wishes } });
+        nobody.join("one", wishes).await;
+        (nobody.expect("system").await.payload["status"] == "ok").then_some(())
+    })
+    .await;
+    let mut nobody = nobody.into_inner();
+    database.execute("insert into open values (2, 'x')").await;
+    assert_eq!(nobody.change().await["record"]["id"], 2);
+    database.execute(&format!("drop owned by {ghost}; drop role {ghost}")).await;
+}
+
+#[tokio::test]
 async fn a_commit_held_back_by_synchronous_replication_is_judged_once_it_is_visible() {
     let cluster = Cluster::start(&[]);
     let database = cluster.database().await.with_roles().await;
