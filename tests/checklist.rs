@@ -1,4 +1,5 @@
-//! The protocol's checklist: every item is shown by a test that exists, or says why it waits.
+//! The protocol's checklist: every item is shown by a test that exists, or says why it waits. So is everything that
+//! may be handed in wrong.
 //!
 //! `checklist.txt` is the data: number, weight, tests, what is demanded; one line each, tabs between. `MUST-C`: an
 //! unmodified client misbehaves otherwise. `MUST-S`: behaviour of Supabase Realtime that can be seen. `MAY`: a quirk
@@ -9,6 +10,80 @@ use std::path::{Path, PathBuf};
 
 /// The items of the chapters that are built: connection, framing, channels, tokens, row changes, filters, rights.
 const ITEMS: std::ops::RangeInclusive<usize> = 1..=139;
+
+/// What is wrong, and the tests that show its message and that nobody else is harmed.
+const BAD_INPUT: &[(&str, &[&str])] = &[
+    (
+        "unknown key",
+        &[
+            "cli::an_unknown_setting_ends_with_code_2_and_its_name",
+            "config::file::an_unknown_key_is_pointed_at_and_the_valid_ones_are_named",
+            "config::env::a_misspelt_variable_is_noticed",
+        ],
+    ),
+    (
+        "contradictory setting",
+        &[
+            "cli::a_contradiction_ends_with_code_2_and_names_its_key",
+            "config::each_contradiction_names_its_key_and_the_fix",
+        ],
+    ),
+    (
+        "wrong token",
+        &[
+            "protocol::a_refused_connection_is_told_why",
+            "protocol::a_join_that_cannot_be_granted_says_so_and_touches_no_other",
+            "tokens::corpus::no_bad_token_is_believed_and_each_is_told_why",
+        ],
+    ),
+    (
+        "wrong topic",
+        &[
+            "protocol::references_come_back_as_they_were_sent",
+            "protocol::a_join_that_cannot_be_granted_says_so_and_touches_no_other",
+        ],
+    ),
+    (
+        "wrong filter, table outside the publication",
+        &[
+            "filtering::a_bad_wish_is_told_once_disables_its_channel_and_nothing_else",
+            "filters::binding::refusals_have_their_known_texts",
+            "filters::binding::only_published_tables_can_be_asked_for",
+        ],
+    ),
+    ("malformed frame", &["protocol::frames_that_mean_nothing_cost_nothing"]),
+    (
+        "frame of 5 MB",
+        &[
+            "limits::a_frame_over_the_limit_closes_its_socket_and_no_other",
+            "egress::phoenix::wire::names_why_a_frame_broke_it_even_when_most_of_the_frame_is_unread",
+        ],
+    ),
+    (
+        "role that does not exist",
+        &[
+            "rights::a_role_that_does_not_exist_is_named_with_the_fix_and_harms_nobody_else",
+            "filters::binding::a_role_that_does_not_exist_is_named",
+            "cli::check_names_each_fault_and_its_sql_mends_it",
+        ],
+    ),
+    (
+        "Postgres down at the start",
+        &[
+            "ordering::a_relay_started_before_postgres_waits_for_it",
+            "source::interruption::a_server_that_is_down_at_the_start_is_waited_for",
+            "cli::check_says_that_postgres_cannot_be_reached",
+        ],
+    ),
+    (
+        "Postgres restarted",
+        &[
+            "ordering::a_restart_of_postgres_loses_and_repeats_nothing",
+            "source::interruption::a_fast_restart_loses_and_repeats_nothing",
+            "protocol::heartbeats_and_joins_are_answered_while_postgres_is_away",
+        ],
+    ),
+];
 
 struct Item<'a> {
     number: usize,
@@ -40,6 +115,12 @@ fn files(module: &str) -> Vec<PathBuf> {
         .collect()
 }
 
+/// Whether a test of this module and name exists.
+fn is_there(test: &str) -> bool {
+    let (module, name) = test.rsplit_once("::").unwrap();
+    files(module).iter().any(|file| has_test(&std::fs::read_to_string(file).unwrap(), name))
+}
+
 /// Whether `name` is a function of the text that the test runner runs.
 fn has_test(text: &str, name: &str) -> bool {
     let lines: Vec<_> = text.lines().map(str::trim_start).collect();
@@ -65,19 +146,16 @@ fn every_item_is_there_once_and_in_order() {
 
 #[test]
 fn every_named_test_exists() {
-    let mut missing = Vec::new();
-    for item in items().iter().filter(|item| item.tests != "later") {
-        for test in item.tests.split(' ') {
-            let (module, name) = test.rsplit_once("::").unwrap();
-            let files = files(module);
-            let is_there =
-                files.iter().any(|file| has_test(&std::fs::read_to_string(file).unwrap(), name));
-            if !is_there {
-                missing.push(format!("{}: {test}", item.number));
-            }
-        }
-    }
+    let items = items();
+    let built = items.iter().filter(|item| item.tests != "later");
+    let mut missing: Vec<_> = built
+        .flat_map(|item| item.tests.split(' '))
+        .chain(BAD_INPUT.iter().flat_map(|(_, tests)| tests.iter().copied()))
+        .filter(|test| !is_there(test))
+        .collect();
+    missing.dedup();
     assert!(missing.is_empty(), "no such tests:\n{}", missing.join("\n"));
+    assert!(BAD_INPUT.iter().all(|(_, tests)| !tests.is_empty()));
 }
 
 #[test]

@@ -72,6 +72,7 @@ async fn both_paths_upgrade_and_the_header_wins_over_the_parameter() {
     for (path, key) in [
         (format!("/realtime/v1/websocket?apikey={}&eventsPerSecond=10", anon()), None),
         (format!("/socket/websocket?apikey={}&log_level=warn", anon()), None),
+        (format!("/socket/websocket?apikey=%20{}+%0A", anon().replace('.', "%2E")), None),
         ("/socket/websocket?apikey=garbage".to_owned(), Some(anon())),
     ] {
         let url = format!("ws://127.0.0.1:{}{path}", relay.port());

@@ -104,10 +104,13 @@ async fn deletes_under(mode: &str) -> [Vec<Value>; 3] {
     let mut one = watch(&relay, &token_of(ONE)).await;
     let mut two = watch(&relay, &token_of(TWO)).await;
     let mut anon = watch(&relay, &token("anon", &json!({}))).await;
-    database.execute("delete from notes").await;
-    let seen = sentinel(&database, &mut [&mut one, &mut two, &mut anon]).await;
-    let old =
-        |changes: &Vec<Value>| changes.iter().map(|data| data["old_record"].clone()).collect();
+    database.execute("update notes set body = 'x'; delete from notes").await;
+    let mut seen = sentinel(&database, &mut [&mut one, &mut two, &mut anon]).await;
+    assert_eq!(seen[0].remove(0)["type"], "UPDATE");
+    let old = |changes: &Vec<Value>| {
+        assert!(changes.iter().all(|data| data["type"] == "DELETE"), "{changes:?}");
+        changes.iter().map(|data| data["old_record"].clone()).collect()
+    };
     [old(&seen[0]), old(&seen[1]), old(&seen[2])]
 }
 
@@ -140,6 +143,9 @@ async fn rights_given_and_taken_act_on_the_next_change() {
     database.execute("revoke select on notes from anon; grant select (id) on notes to anon").await;
     database.execute("insert into notes values (5, null, 'x')").await;
     assert_eq!(sentinel(&database, &mut [&mut anon]).await[0][0]["record"], json!({ "id": 5 }));
+    database.execute("alter table notes enable row level security").await;
+    database.execute("insert into notes values (6, null, 'x')").await;
+    assert!(sentinel(&database, &mut [&mut anon]).await[0].is_empty());
 }
 
 #[tokio::test]
