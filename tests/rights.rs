@@ -276,9 +276,9 @@ async fn a_role_that_does_not_exist_is_named_with_the_fix_and_harms_nobody_else(
         .await;
     // What is known of roles is a second old at most; no restart is needed.
     let wishes = json!([{ "event": "*", "schema": "public", "table": "open" }]);
-    let nobody = std::cell::RefCell::new(nobody);
+    let nobody = tokio::sync::Mutex::new(nobody);
     until("the role to be known", || async {
-        let mut nobody = nobody.borrow_mut();
+        let mut nobody = nobody.lock().await;
         let wishes = json!({ "config": { "postgres_changes": wishes } });
         nobody.join("one", wishes).await;
         (nobody.expect("system").await.payload["status"] == "ok").then_some(())
