@@ -55,10 +55,10 @@ pub(super) enum Need {
 /// What a role needs to see a change, under the rule for deletes.
 pub(super) fn need(sighting: &Sighting, role: &str, deletes: Deletes) -> Need {
     let Some(access) = sighting.table().access.get(role) else { return Need::Hide };
-    if sighting.event != Event::Delete {
-        if let Some(problem) = problem(sighting.table(), &access.columns) {
-            return Need::Tell(problem);
-        }
+    if sighting.event != Event::Delete
+        && let Some(problem) = problem(sighting.table(), &access.columns)
+    {
+        return Need::Tell(problem);
     }
     let key_only = || match deletes {
         Deletes::Authorised | Deletes::Supabase => Need::Show(OldShown::Key),
@@ -143,7 +143,7 @@ impl Round {
                 old = sighting.old.full().map(|row| self.ask_row(sighting, policy, row));
             }
             Need::JudgeOld(policy, _) => {
-                old = sighting.old.full().map(|row| self.ask_row(sighting, policy, row))
+                old = sighting.old.full().map(|row| self.ask_row(sighting, policy, row));
             }
             Need::Show(_) | Need::Hide | Need::Tell(_) => {}
         }
