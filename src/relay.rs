@@ -163,8 +163,12 @@ async fn name_missing_roles(
             () = stage.stopping() => return,
             streaming = streaming => if streaming.is_err() { return },
         }
+        let asked = tokio::select! {
+            () = stage.stopping() => return,
+            asked = catalog.missing_roles() => asked,
+        };
         // Not reaching Postgres is told by others, and it is asked again when it is back.
-        if let Ok(missing) = catalog.missing_roles().await
+        if let Ok(missing) = asked
             && named.as_ref() != Some(&missing)
         {
             for role in &*missing {
