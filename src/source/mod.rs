@@ -61,6 +61,10 @@ pub enum SourceState {
     },
 }
 
+/// What to do about a failure that usually heals by itself.
+const IF_IT_STAYS: &str =
+    "it is tried again; if it stays, see that Postgres runs where postgres.url says";
+
 /// Reads the slot into `log` until the stage stops, reporting through `state`.
 ///
 /// # Errors
@@ -160,7 +164,10 @@ impl<L: ChangeLog> Source<L> {
     fn judge(&mut self, error: Error) -> Result<Duration, Error> {
         let (state, advice) = match error.kind().remedy() {
             Remedy::Exit => return Err(error),
-            Remedy::Retry => (SourceState::Connecting { reason: Some(error.to_string()) }, ""),
+            Remedy::Retry => {
+                let reason = Some(format!("{error}; {IF_IT_STAYS}"));
+                (SourceState::Connecting { reason }, IF_IT_STAYS)
+            }
             Remedy::AskOperator(advice) => {
                 (SourceState::Blocked { reason: format!("{error}; {advice}") }, advice)
             }
