@@ -28,6 +28,10 @@ fn notes() -> Value {
     json!([{ "event": "*", "schema": "public", "table": "notes" }])
 }
 
+fn everything() -> Value {
+    json!([{ "event": "*", "schema": "public", "table": "*" }])
+}
+
 fn wishes(changes: Value) -> Value {
     json!({ "config": { "postgres_changes": changes } })
 }
@@ -364,6 +368,42 @@ async fn heartbeats_and_joins_are_answered_while_postgres_is_away() {
     let plain = client.join("plain", json!({ "config": {} })).await;
     assert_eq!(plain["status"], "ok");
     client.reply(&join).await;
+}
+
+#[tokio::test]
+async fn a_join_is_answered_even_when_postgres_never_answers() {
+    // A server of its own: some statements wait for every process of the server.
+    let cluster = Cluster::start(&[]);
+    let database = cluster.database().await.with_roles().await;
+    database.execute(TABLE).await;
+    let relay = Relay::start(&database).await;
+    let mut client = Client::connect(&relay, &anon()).await;
+    client.subscribe("good", notes()).await;
+    let pid = "select pid::text from pg_stat_activity
+               where application_name = 'relay-catalog' and datname = current_database()";
+    let pid = database.text(pid).await;
+    let signal = |name: &str| {
+        let sent = std::process::Command::new("kill").args(["-s", name, &pid]).status();
+        assert!(sent.unwrap().success());
+    };
+    signal("STOP");
+    let join = client.push(&json!("1"), "realtime:room", "phx_join", wishes(everything())).await;
+    let heartbeat = client.push(&Value::Null, "phoenix", "heartbeat", json!({})).await;
+    assert_eq!(client.reply(&heartbeat).await.payload["status"], "ok");
+    let plain = client.join("plain", json!({ "config": {} })).await;
+    assert_eq!(plain["status"], "ok");
+    let refused = client.reply(&join).await.payload;
+    assert_eq!(refused["status"], "error");
+    let reason = refused["response"]["reason"].as_str().unwrap();
+    assert!(reason.starts_with("UnableToConnectToProject: "), "{reason}");
+    signal("CONT");
+    client.subscribe("room", everything()).await;
+    database.execute("insert into notes values (1)").await;
+    let mut topics =
+        [client.expect("postgres_changes").await, client.expect("postgres_changes").await]
+            .map(|received| received.topic);
+    topics.sort();
+    assert_eq!(topics, ["realtime:good", "realtime:room"]);
 }
 
 #[tokio::test]
