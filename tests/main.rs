@@ -45,6 +45,8 @@ mod limits;
 mod delivery;
 // Who sees which rows: policies, claims, deletes, revoked rights.
 mod rights;
+// Private channels: the policies on realtime.messages, and what they let through.
+mod private;
 // Order, and exactly once, whatever happens to connections.
 mod ordering;
 // Filters and names: what they let through, and what a bad one does.

@@ -1,4 +1,4 @@
--- What the relay's own role needs: to call the two functions that work with their owner's rights. Nothing else in the schema is its
+-- What the relay's own role needs: to call the three functions that work with their owner's rights. Nothing else in the schema is its
 -- to read or write. The role is named by the setting relay.role; without it, it is relay.
 
 do $migrate$
@@ -10,7 +10,8 @@ begin
       execute format('grant usage on schema realtime to %I', relay_role);
     end if;
     execute format(
-      'grant execute on function realtime.keep_partitions(), realtime.replay(text, timestamp, integer) to %I', relay_role);
+      'grant execute on function realtime.keep_partitions(), realtime.probe(text, text[]), '
+      'realtime.replay(text, timestamp, integer) to %I', relay_role);
   else
     raise warning 'role % does not exist', quote_ident(relay_role)
       using hint = 'Run RELAY_ROLE.sql, then this again.';

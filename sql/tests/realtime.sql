@@ -33,17 +33,21 @@ select
   (select count(*) from (select * from before except select * from now) d) as gone,
   (select count(*) from (select * from now except select * from before) d) as new;
 
-\echo '# the relay may call two functions and read nothing'
+\echo '# the relay may call three functions and read nothing'
 set role relay;
 select count(*) from realtime.messages;
 insert into realtime.messages (topic, extension) values ('t', 'broadcast');
 select realtime.keep_partitions();
 select * from realtime.replay('t', '-infinity', 1);
+begin;
+select extension from realtime.probe('t', '{broadcast, presence}');
+rollback;
 reset role;
 \echo '# nobody else may call them'
 set role authenticated;
 select realtime.keep_partitions();
 select * from realtime.replay('t', '-infinity', 1);
+select * from realtime.probe('t', '{broadcast}');
 reset role;
 
 \echo '# without a policy, sending as a user is a warning and no error'

@@ -15,7 +15,7 @@ use crate::secret::Secret;
 use crate::shutdown::Stage;
 
 /// The files, in the order they need each other.
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     include_str!("../../sql/realtime/schema.sql"),
     include_str!("../../sql/realtime/messages.sql"),
     include_str!("../../sql/realtime/topic.sql"),
@@ -23,6 +23,7 @@ const FILES: [&str; 10] = [
     include_str!("../../sql/realtime/send_binary.sql"),
     include_str!("../../sql/realtime/broadcast_changes.sql"),
     include_str!("../../sql/realtime/keep_partitions.sql"),
+    include_str!("../../sql/realtime/probe.sql"),
     include_str!("../../sql/realtime/replay.sql"),
     include_str!("../../sql/realtime/publication.sql"),
     include_str!("../../sql/realtime/relay_role.sql"),

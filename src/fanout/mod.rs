@@ -216,7 +216,7 @@ impl Fanout {
 
     fn position(&self, transaction: &Transaction, index: usize) -> Position {
         let epoch = match &*self.source.borrow() {
-            SourceState::Streaming { epoch } => *epoch,
+            SourceState::Streaming { epoch, .. } => *epoch,
             SourceState::Connecting { .. } | SourceState::Blocked { .. } => lane::NO_EPOCH,
         };
         Position {

@@ -6,6 +6,7 @@ use tracing::{debug, error, info};
 
 use super::connection::Connection;
 use super::epoch::{Found, History, break_between};
+use super::messages::Messages;
 use super::progress::Progress;
 use super::publication::Facts;
 use super::slot::{self, Slot};
@@ -30,6 +31,8 @@ pub(super) struct Attached {
     pub(super) sql: Sql,
     pub(super) epoch: Epoch,
     pub(super) past: Past,
+    /// The stream carries the database's broadcasts.
+    pub(super) has_messages: bool,
     /// What comes next does not continue what was read before.
     pub(super) is_new_history: bool,
 }
@@ -40,6 +43,7 @@ pub(super) async fn attach(
     target: &Target,
     settings: &Postgres,
     past: Option<&Past>,
+    messages: &mut Messages,
     stage: &Stage,
     waiting: impl FnOnce(),
 ) -> Result<Attached, Error> {
@@ -49,8 +53,9 @@ pub(super) async fn attach(
             .await?;
     let identity = connection.identify().await?;
     let sql = postgres::connect(connection.target(), "relay-source", &[], stage).await?;
-    let (found, database) = look(&sql.client, target, settings, &mut connection, waiting).await?;
+    let (found, facts) = look(&sql.client, target, settings, &mut connection, waiting).await?;
 
+    let database = facts.database;
     let generation = past.map_or(0, |past| past.history.generation);
     let mut history = History { identity, database, generation };
     let broken = past.and_then(|past| {
@@ -75,7 +80,9 @@ pub(super) async fn attach(
         history.generation = found.confirmed.bytes();
         error!(slot = slot_name, from = %found.confirmed, why, "history lost; a new epoch begins");
     }
-    connection.start().await?;
+    let has_messages =
+        messages.decide(facts.has_messages, history.identity.position, found.confirmed);
+    connection.start(has_messages).await?;
     let epoch = history.epoch(slot_name);
     info!(slot = slot_name, %epoch, from = %found.confirmed, server = %connection.target(), "streaming");
     Ok(Attached {
@@ -83,6 +90,7 @@ pub(super) async fn attach(
         sql,
         epoch,
         past: Past { history, progress },
+        has_messages,
         is_new_history: broken.is_some(),
     })
 }
@@ -94,7 +102,7 @@ async fn look(
     settings: &Postgres,
     connection: &mut Connection,
     waiting: impl FnOnce(),
-) -> Result<(Found, u32), Error> {
+) -> Result<(Found, Facts), Error> {
     let name = &*settings.slot;
     let facts = Facts::read(client, &settings.publication).await?;
     let slot = Slot::read(client, name).await?;
@@ -113,5 +121,5 @@ async fn look(
             Found { confirmed, is_new: true }
         }
     };
-    Ok((found, facts.database))
+    Ok((found, facts))
 }

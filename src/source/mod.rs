@@ -11,6 +11,7 @@
 mod attach;
 mod connection;
 mod epoch;
+mod messages;
 mod progress;
 mod publication;
 mod slot;
@@ -18,12 +19,14 @@ mod stream;
 
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use self::attach::{Attached, Past, attach};
+use self::messages::Messages;
 use self::stream::{Clock, Stream};
 use crate::backoff::Backoff;
 use crate::changelog::ChangeLog;
@@ -53,6 +56,8 @@ pub enum SourceState {
     Streaming {
         /// The life of this history: system identifier, timeline and slot.
         epoch: Epoch,
+        /// Whether messages that the database broadcasts come along.
+        has_messages: bool,
     },
     /// A person must act; attempts continue slowly.
     Blocked {
@@ -86,18 +91,29 @@ pub async fn run<L: ChangeLog>(
         stage: stage.clone(),
         backoff: Backoff::new(WAITS.0, WAITS.1),
         past: None,
+        messages: Messages::default(),
         generation: 0,
     };
     loop {
         let result = source.session().await;
         source.metrics.source_streaming.set(0);
-        let Err(error) = result else { return Ok(()) };
-        let wait = source.judge(error)?;
+        let wait = match result {
+            Ok(Ended::Stopping) => return Ok(()),
+            Ok(Ended::ForMessages) => continue,
+            Err(error) => source.judge(error)?,
+        };
         tokio::select! {
             () = stage.stopping() => return Ok(()),
             () = tokio::time::sleep(wait) => {}
         }
     }
+}
+
+/// Why a session ended well.
+enum Ended {
+    Stopping,
+    /// The next one can have the database's broadcasts as well.
+    ForMessages,
 }
 
 struct Source<L> {
@@ -109,13 +125,14 @@ struct Source<L> {
     stage: Stage,
     backoff: Backoff,
     past: Option<Past>,
+    messages: Messages,
     /// Continues the count of relation descriptions over sessions.
     generation: u64,
 }
 
 impl<L: ChangeLog> Source<L> {
-    /// One connection, from its start to its end. `Ok` when the stage stops.
-    async fn session(&mut self) -> Result<(), Error> {
+    /// One connection, from its start to its end.
+    async fn session(&mut self) -> Result<Ended, Error> {
         let waiting = || {
             let reason = format!(
                 "creating slot {:?}; Postgres waits for the transactions that are open now",
@@ -125,17 +142,18 @@ impl<L: ChangeLog> Source<L> {
         };
         let past = self.past.as_ref();
         let attached = tokio::select! {
-            () = self.stage.stopping() => return Ok(()),
-            attached = attach(&self.target, &self.settings, past, &self.stage, waiting) => attached?,
+            () = self.stage.stopping() => return Ok(Ended::Stopping),
+            attached = attach(&self.target, &self.settings, past, &mut self.messages, &self.stage, waiting) => attached?,
         };
-        let Attached { connection, sql, epoch, past, is_new_history } = attached;
+        let Attached { connection, sql, epoch, past, has_messages, is_new_history } = attached;
         if is_new_history {
             self.log.forget();
         }
         let past = self.past.insert(past);
         self.metrics.source_connects.inc();
         self.metrics.source_streaming.set(1);
-        self.state.send_replace(SourceState::Streaming { epoch });
+        self.state.send_replace(SourceState::Streaming { epoch, has_messages });
+        let refuses_messages = connection.refuses_messages();
         // Relations are described anew to every session.
         let mut assembler = Assembler::new(self.settings.max_transaction, self.generation);
         let (told, received) = (past.progress.confirmed(), past.progress.received());
@@ -148,10 +166,14 @@ impl<L: ChangeLog> Source<L> {
             stage: &self.stage,
             clock: Clock::new(self.settings.wal_sender_timeout, told),
         };
+        let without = (!has_messages).then_some(self.messages);
         let result = tokio::select! {
-            result = stream.run() => result,
-            error = misses_publication(&sql, &self.settings.publication) => Err(error),
+            result = stream.run() => result.map(|()| Ended::Stopping),
+            looked = look_around(&sql, &self.settings, without) => looked,
         };
+        if refuses_messages.load(Ordering::Relaxed) {
+            self.messages = Messages::Refused;
+        }
         // Attaching is no success yet: a slot that cannot be decoded attaches well, every time.
         if past.progress.received() > received {
             self.backoff.reset();
@@ -191,19 +213,24 @@ impl<L: ChangeLog> Source<L> {
 /// How often the publication is looked for while streaming.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
-/// Completes when the publication is gone. From Postgres 18 on its walsender skips a missing publication with a
-/// warning in its own log; nobody would learn why changes stay away.
-async fn misses_publication(sql: &Sql, publication: &str) -> Error {
+/// Completes when the publication is gone, or when a stream `without` messages can have them. From Postgres 18 on its
+/// walsender skips a missing publication with a warning in its own log; nobody would learn why changes stay away.
+async fn look_around(
+    sql: &Sql,
+    settings: &Postgres,
+    without: Option<Messages>,
+) -> Result<Ended, Error> {
     loop {
         tokio::time::sleep(LOOK_AGAIN).await;
-        match Facts::read(&sql.client, publication)
-            .await
-            .map(|facts| facts.check(publication, false))
+        // The stream has its own ways to learn that Postgres is away; the next session looks again.
+        let Ok(facts) = Facts::read(&sql.client, &settings.publication).await else {
+            return std::future::pending().await;
+        };
+        facts.check(&settings.publication, false)?;
+        if let Some(messages) = without
+            && messages.are_due(&sql.client, &facts, settings).await
         {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return error,
-            // The stream has its own ways to learn that Postgres is away; the next session looks again.
-            Err(_) => return std::future::pending().await,
+            return Ok(Ended::ForMessages);
         }
     }
 }

@@ -1,0 +1,3 @@
+//! Private channels: who may join, send and read the past, by the policies on `realtime.messages`.
+
+mod policies;
