@@ -1,5 +1,6 @@
 //! One change as seen through one table: its own, or a partitioned table it belongs to.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::fanout::render::Rendered;
@@ -15,6 +16,9 @@ pub(super) type Mask = Arc<[bool]>;
 
 /// Columns asked for by a subscription; `None` is all.
 pub(super) type Select = Option<Arc<[Box<str>]>>;
+
+/// Masks kept per layout: clients choose the lists of columns, so there may be any number.
+const MASKS_KEPT: usize = 256;
 
 /// How the cells of a relation's rows map to the columns of a table.
 #[derive(Debug)]
@@ -87,6 +91,9 @@ impl Layout {
         };
         let columns = self.table.columns.iter();
         let mask: Mask = columns.map(|column| sees(&column.name, column.is_primary_key)).collect();
+        if masks.len() == MASKS_KEPT {
+            masks.clear();
+        }
         masks.push((role.into(), select.clone(), Arc::clone(&mask)));
         mask
     }
@@ -108,11 +115,28 @@ impl Layout {
         })
     }
 
-    /// The image of `row` that Postgres judges, and whether values are missing from it.
-    pub(super) fn image(&self, row: &Row) -> (String, bool) {
+    /// The image of `row` that Postgres judges by `expression`, and whether values that it needs are missing from it.
+    pub(super) fn image(&self, row: &Row, expression: &str) -> (String, bool) {
         let mut image = String::with_capacity(256);
         rowjson::push_image(&mut image, self.cells(row, |_| true));
-        (image, row.cells.contains(&Cell::Unchanged))
+        // A column the WAL does not know yet is not null in the table.
+        let mut absent = self.table.columns.iter().zip(&self.places).filter(|(_, at)| at.is_none());
+        let lacks = absent.any(|(column, _)| {
+            expression.contains(".*") || expression.contains(&column.name.replace('"', "\"\""))
+        });
+        (image, lacks || row.cells.contains(&Cell::Unchanged))
+    }
+
+    /// The same when the table is gone: nobody may read it.
+    pub(super) fn of_nobody(&self) -> Self {
+        let table = Table { access: HashMap::new(), ..Table::clone(&self.table) };
+        Self::new(&self.relation, Arc::new(table))
+    }
+
+    /// Whether the column called `name` is part of what a key-only old row shows.
+    pub(super) fn is_key_named(&self, name: &str) -> bool {
+        let at = self.table.columns.iter().position(|column| *column.name == *name);
+        at.is_some_and(|at| self.is_key(at))
     }
 
     /// Whether table column `index` is part of what a key-only old row shows.
@@ -191,6 +215,22 @@ impl Sighting {
             (Some(row), _) | (None, OldRow::Key(row) | OldRow::Full(row)) => Some(row),
             (None, OldRow::Absent) => None,
         }
+    }
+
+    /// Memory its values take, in bytes, roughly.
+    pub(super) fn size(&self) -> usize {
+        let row = |row: &Row| row.size() + row.cells.len() * size_of::<Cell>();
+        let old = match &self.old {
+            OldRow::Absent => 0,
+            OldRow::Key(old) | OldRow::Full(old) => row(old),
+        };
+        size_of::<Self>() + old + self.new.as_ref().map_or(0, row)
+    }
+
+    /// The same change with another word of the catalog on its table.
+    pub(super) fn through(&self, layout: Arc<Layout>) -> Self {
+        let (new, old, rendered) = (self.new.clone(), self.old.clone(), Rendered::default());
+        Self { new, old, layout, rendered, ..*self }
     }
 
     /// The table it is seen through.
