@@ -43,6 +43,8 @@ mod limits;
 mod delivery;
 // Who sees which rows: policies, claims, deletes, revoked rights.
 mod rights;
+// Checks that take their time: whom they hold up, and by which rules they end.
+mod lanes;
 // Order, and exactly once, whatever happens to connections.
 mod ordering;
 // Filters and names: what they let through, and what a bad one does.

@@ -250,7 +250,13 @@ impl Fanout {
         let members = self.hub.read();
         let mut candidates: Vec<Candidate> = Vec::new();
         let name = (&*table.schema, &*table.name);
-        members.router().candidates(name, sighting.event, &sighting.layout.relation, row, &mut candidates);
+        members.router().candidates(
+            name,
+            sighting.event,
+            &sighting.layout.relation,
+            row,
+            &mut candidates,
+        );
         let mut asks = Vec::new();
         for Candidate { binding, undecided } in candidates {
             let Some(wish) = members.router().subscription(binding) else { continue };
