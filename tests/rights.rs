@@ -365,10 +365,9 @@ async fn json_that_jsonb_would_not_take_is_judged_all_the_same() {
     let mut one = watch(&relay, &token_of(ONE)).await;
     database
         .execute(&format!(
-            r#"insert into docs values (1, '{ONE}', '{{"a": "\u0000"}}'), (2, '{ONE}', '{{"a": "\ud800"}}'),
-               (3, '{ONE}', '{{"a": 1}}')"#
+            r#"insert into docs values (1, '{ONE}', '{{"a": "\u0000"}}'), (2, '{ONE}', '{{"a": 1}}')"#
         ))
         .await;
     let seen = sentinel(&database, &mut [&mut one]).await;
-    assert_eq!(seen[0].len(), 3, "{seen:?}");
+    assert_eq!(seen[0].len(), 2, "{seen:?}");
 }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::fanout::render::Rendered;
 use crate::model::time::PgTime;
 use crate::model::{
-    Cell, Change, ChangeKind, Column, Event, OldRow, Position, Relation, ReplicaIdentity, Row,
-    SqlType, Table,
+    Cell, Change, ChangeKind, Column, Event, Kind, OldRow, Position, Relation, ReplicaIdentity,
+    Row, SqlType, Table,
 };
 use crate::rowjson;
 
@@ -118,13 +118,20 @@ impl Layout {
     /// The image of `row` that Postgres judges by `expression`, and whether values that it needs are missing from it.
     pub(super) fn image(&self, row: &Row, expression: &str) -> (String, bool) {
         let mut image = String::with_capacity(256);
-        rowjson::push_image(&mut image, self.cells(row, |_| true));
+        let mut lacks_text = false;
+        let cells = self.cells(row, |_| true).filter(|(_, sql_type, cell)| {
+            let is_json = sql_type.base().kind == Kind::Json;
+            let is_text = !is_json || cell.text().is_none_or(rowjson::names_only_characters);
+            lacks_text |= !is_text;
+            is_text
+        });
+        rowjson::push_image(&mut image, cells);
         // A column the WAL does not know yet is not null in the table.
         let mut absent = self.table.columns.iter().zip(&self.places).filter(|(_, at)| at.is_none());
         let lacks = absent.any(|(column, _)| {
             expression.contains(".*") || expression.contains(&column.name.replace('"', "\"\""))
         });
-        (image, lacks || row.cells.contains(&Cell::Unchanged))
+        (image, lacks || lacks_text || row.cells.contains(&Cell::Unchanged))
     }
 
     /// The same when the table is gone: nobody may read it.
@@ -243,7 +250,6 @@ impl Sighting {
 pub(super) mod tests {
     use super::*;
     use crate::model::table::{Access, Columns, Rows, TableColumn};
-    use crate::model::{Kind, SqlType};
 
     /// `t(id primary key, body)`, readable in full by `anon` under `rows`.
     pub(in crate::fanout) fn table(rows: Rows, identity: ReplicaIdentity) -> Arc<Table> {
@@ -293,6 +299,21 @@ pub(super) mod tests {
             panic!("not a delete")
         };
         assert_eq!(*row.cells, [Cell::Text("1".into()), Cell::Unchanged]);
+    }
+
+    #[test]
+    fn an_image_without_a_column_that_the_policy_reads_is_partial() {
+        let identity = ReplicaIdentity::Default;
+        let full = relation(identity);
+        let columns = full.columns.iter().take(1).cloned().collect();
+        let older = Arc::new(Relation { columns, ..Relation::clone(&full) });
+        let is_partial = |relation: &Arc<Relation>, row: &Row, policy: &str| {
+            Layout::new(relation, table(Rows::All, identity)).image(row, policy).1
+        };
+        assert!(!is_partial(&full, &row(["1", "x"]), "body is null"));
+        assert!(is_partial(&older, &row(["1"]), "body is null"));
+        assert!(is_partial(&older, &row(["1"]), "sees(t.*)"));
+        assert!(!is_partial(&older, &row(["1"]), "id = '1'"));
     }
 
     #[test]
