@@ -30,13 +30,14 @@ async fn watch(relay: &Relay, token: &str) -> Client {
 /// A row everybody sees: once it arrived, everything before it had its chance.
 async fn sentinel(database: &Database, clients: &mut [&mut Client]) -> Vec<Vec<Value>> {
     let id = database.text("select (coalesce(max(id), 0) + 1)::text from open").await;
+    let id: u64 = id.parse().unwrap();
     database.execute(&format!("insert into open values ({id})")).await;
     let mut seen = Vec::new();
     for client in clients {
         let mut changes = Vec::new();
         loop {
             let data = client.change().await;
-            if data["table"] == "open" && data["record"]["id"].to_string() == id {
+            if data["table"] == "open" && data["record"]["id"] == id {
                 break;
             }
             changes.push(data);

@@ -63,6 +63,15 @@ pub(super) async fn tables(
     described
 }
 
+/// Those of `oids` that cannot be looked at without waiting for somebody's lock.
+pub(super) async fn locked(
+    client: &Client,
+    oids: &[u32],
+) -> Result<HashSet<u32>, tokio_postgres::Error> {
+    let rows = client.query(include_str!("../../sql/queries/catalog_locked.sql"), &[&oids]).await?;
+    rows.iter().map(|row| row.try_get("relation")).collect()
+}
+
 /// The oid of the table with this exact name.
 pub(super) async fn find(
     client: &Client,

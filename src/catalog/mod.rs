@@ -14,6 +14,7 @@ mod lookup;
 mod refresh;
 mod types;
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt as _;
@@ -84,6 +85,11 @@ impl Catalog {
         if let Known::Fresh(table) = self.cache().by_oid(oid, generation, Instant::now()) {
             return Ok(table.into());
         }
+        // Asking is rare and large; a future that carries it would be slow to move for every change.
+        Box::pin(self.ask_for(oid, generation, xid)).await
+    }
+
+    async fn ask_for(&self, oid: u32, generation: u64, xid: u32) -> Result<Seen, Error> {
         let _turn = self.turn.lock().await;
         if let Known::Fresh(table) = self.cache().by_oid(oid, generation, Instant::now()) {
             return Ok(table.into());
@@ -103,11 +109,14 @@ impl Catalog {
         if let Known::Fresh(table) = self.cache().by_oid(oid, 0, Instant::now()) {
             return Ok(table);
         }
-        let _turn = self.turn.lock().await;
-        if let Known::Fresh(table) = self.cache().by_oid(oid, 0, Instant::now()) {
-            return Ok(table);
-        }
-        self.fetch(oid, 0).await
+        Box::pin(async {
+            let _turn = self.turn.lock().await;
+            if let Known::Fresh(table) = self.cache().by_oid(oid, 0, Instant::now()) {
+                return Ok(table);
+            }
+            self.fetch(oid, 0).await
+        })
+        .await
     }
 
     /// The table of this exact name, published or not.
@@ -175,6 +184,16 @@ impl Catalog {
             .ask(|client| {
                 let (scope, oids) = (self.scope.clone(), oids.clone());
                 async move { lookup::tables(client, &scope, &oids, xid).await }.boxed()
+            })
+            .await
+    }
+
+    /// Those of `oids` that somebody has locked.
+    async fn locked(&self, oids: Vec<u32>) -> Result<HashSet<u32>, Error> {
+        self.link
+            .ask(|client| {
+                let oids = oids.clone();
+                async move { lookup::locked(client, &oids).await }.boxed()
             })
             .await
     }

@@ -39,10 +39,13 @@ pub(super) async fn run(catalog: Weak<Catalog>, stage: Stage) {
 
 async fn renew(catalog: &Catalog) -> Result<(), Error> {
     let asked_at = Instant::now();
-    let oids = catalog.cache().in_use(asked_at);
+    let mut oids = catalog.cache().in_use(asked_at);
     if oids.is_empty() {
         return Ok(());
     }
+    // A table that is being altered is looked up again before use; it must not hold up the others.
+    let locked = catalog.locked(oids.clone()).await?;
+    oids.retain(|oid| !locked.contains(oid));
     let tables = catalog.fetch_all(oids.clone(), None).await?.unwrap_or_default();
     let mut tables: HashMap<u32, Table> =
         tables.into_iter().map(|table| (table.oid, table)).collect();

@@ -91,14 +91,11 @@ impl Fanout {
                 }
                 () = lanes.turn() => {}
                 Ok(()) = source.changed() => {
-                    if let SourceState::Streaming { epoch: now } = *source.borrow_and_update() {
-                        if epoch.replace(now).is_some_and(|before| before != now) {
-                            self.announce_gap(
-                                &mut lanes,
-                                "history_lost",
-                                "the replication slot does not continue what was read before",
-                            );
-                        }
+                    if let SourceState::Streaming { epoch: now } = *source.borrow_and_update()
+                        && epoch.replace(now).is_some_and(|before| before != now)
+                    {
+                        let words = "the replication slot does not continue what was read before";
+                        self.announce_gap(&mut lanes, "history_lost", words);
                     }
                 }
             }
@@ -219,7 +216,8 @@ impl Fanout {
         let expressions: Vec<&str> =
             columns.filter_map(|column| column.generated.as_deref()).collect();
         let images = rows.iter().map(|row| layout.image(row, "").0).collect();
-        let values = self.visibility.generate(&layout.table, &expressions, images).await.unwrap_or_else(|trouble| {
+        let generating = Box::pin(self.visibility.generate(&layout.table, &expressions, images));
+        let values = generating.await.unwrap_or_else(|trouble| {
             tracing::warn!(table = %layout.table.name, ?trouble, "could not compute generated columns");
             self.metrics.withheld.get_or_create(&reason("generated_column")).inc();
             Vec::new()

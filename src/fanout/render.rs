@@ -51,7 +51,9 @@ const SMALL_COLUMN: usize = 64;
 
 /// The JSON rendered so far for one change, and the frames made of it.
 #[derive(Debug, Default)]
-pub(super) struct Rendered(Mutex<SmallVec<[(Shown, Arc<Data>); 1]>>);
+pub(super) struct Rendered(Mutex<All>);
+
+type All = SmallVec<[(Shown, Arc<Data>); 1]>;
 
 /// The JSON of a change for one set of columns.
 #[derive(Debug)]

@@ -102,7 +102,7 @@ impl Round {
                 old = sighting.old.full().map(|row| self.ask_row(sighting, policy, row));
             }
             Need::JudgeOld(policy, _) => {
-                old = sighting.old.full().map(|row| self.ask_row(sighting, policy, row))
+                old = sighting.old.full().map(|row| self.ask_row(sighting, policy, row));
             }
             Need::Show(_) | Need::Hide | Need::Tell(_) => {}
         }

@@ -53,10 +53,10 @@ pub(super) enum Need {
 /// What a role needs to see a change, under the rule for deletes.
 pub(super) fn need(sighting: &Sighting, role: &str, deletes: Deletes) -> Need {
     let Some(access) = sighting.table().access.get(role) else { return Need::Hide };
-    if sighting.event != Event::Delete {
-        if let Some(problem) = problem(sighting.table(), &access.columns) {
-            return Need::Tell(problem);
-        }
+    if sighting.event != Event::Delete
+        && let Some(problem) = problem(sighting.table(), &access.columns)
+    {
+        return Need::Tell(problem);
     }
     let key_only = || match deletes {
         Deletes::Authorised | Deletes::Supabase => Need::Show(OldShown::Key),

@@ -216,3 +216,29 @@ async fn publications_publish_by_table_by_schema_by_parent_and_all() {
         .await;
     }
 }
+
+#[tokio::test]
+async fn a_table_that_is_locked_does_not_hold_up_what_is_known_of_others() {
+    let scene = Scene::new().await;
+    scene
+        .db
+        .execute(
+            "create table notes (id int primary key); create policy p on notes using (id = 1);
+             create table other (id int primary key)",
+        )
+        .await;
+    let (_, other) = (scene.table("notes").await, scene.table("other").await);
+    scene.db.execute("begin; lock table notes in access exclusive mode").await;
+    let observer = scene.db.connect().await;
+    let asked = "select coalesce(max(query_start)::text, ''), coalesce(bool_or(wait_event_type = 'Lock'), false)
+                 from pg_stat_activity where application_name = 'relay-catalog' and datname = current_database()";
+    let mut rounds = std::collections::HashSet::new();
+    while rounds.len() < 4 {
+        let row = observer.query_one(asked, &[]).await.unwrap();
+        assert!(!row.get::<_, bool>(1), "the catalog waits for a lock");
+        rounds.insert(row.get::<_, String>(0));
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert!(scene.catalog.table_by_oid(other.oid).await.unwrap().is_some());
+    scene.db.execute("commit").await;
+}
