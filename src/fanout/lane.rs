@@ -22,7 +22,7 @@ use super::held::Held;
 use super::render::Shown;
 use super::round::{Holding, Judged, judge};
 use super::sighting::Sighting;
-use super::work::{Answers, Ask, Plan, Verdict, Work};
+use super::work::{Answers, Ask, Plan, Verdict, Work, by_principal};
 use crate::auth::visibility::Trouble;
 use crate::hub::{Member, Notice};
 use crate::metrics::reason;
@@ -417,25 +417,4 @@ fn tell(members: &[Arc<Member>], notice: &Notice) {
     for member in members {
         let _ = member.notify(notice);
     }
-}
-
-/// Groups who asked by whom they act for.
-fn by_principal(asks: Vec<Ask>) -> Vec<(PrincipalRef, Vec<Ask>)> {
-    let mut places: HashMap<PrincipalRef, usize, foldhash::fast::RandomState> = HashMap::default();
-    let mut groups: Vec<(PrincipalRef, Vec<Ask>)> = Vec::new();
-    for ask in asks {
-        let principal = ask.member.principal();
-        match groups.last_mut() {
-            Some((last, asks)) if Arc::ptr_eq(last, &principal) => asks.push(ask),
-            _ => {
-                let next = groups.len();
-                let at = *places.entry(Arc::clone(&principal)).or_insert(next);
-                match groups.get_mut(at) {
-                    Some((_, asks)) => asks.push(ask),
-                    None => groups.push((principal, vec![ask])),
-                }
-            }
-        }
-    }
-    groups
 }

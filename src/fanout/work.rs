@@ -1,5 +1,6 @@
 //! What one principal's members are to get of one change, and what must be asked first.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -33,6 +34,28 @@ pub(super) struct Work {
     pub(super) sighting: Arc<Sighting>,
     /// Who asked.
     pub(super) asks: Vec<Ask>,
+}
+
+/// Groups who asked by whom they act for.
+pub(super) fn by_principal(asks: Vec<Ask>) -> Vec<(Arc<Principal>, Vec<Ask>)> {
+    let mut places: HashMap<Arc<Principal>, usize, foldhash::fast::RandomState> =
+        HashMap::default();
+    let mut groups: Vec<(Arc<Principal>, Vec<Ask>)> = Vec::new();
+    for ask in asks {
+        let principal = ask.member.principal();
+        match groups.last_mut() {
+            Some((last, asks)) if Arc::ptr_eq(last, &principal) => asks.push(ask),
+            _ => {
+                let next = groups.len();
+                let at = *places.entry(Arc::clone(&principal)).or_insert(next);
+                match groups.get_mut(at) {
+                    Some((_, asks)) => asks.push(ask),
+                    None => groups.push((principal, vec![ask])),
+                }
+            }
+        }
+    }
+    groups
 }
 
 /// What must be known before a change is shown.

@@ -30,7 +30,7 @@ pub fn bin_dir() -> PathBuf {
             .unwrap_or_default();
         debian.sort();
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let on_path = std::env::split_paths(&path).map(|dir| dir.clone());
+        let on_path = std::env::split_paths(&path);
         let mut places = debian.into_iter().rev().chain(on_path);
         places
             .find(|dir| dir.join("initdb").exists())
