@@ -41,7 +41,7 @@ pub struct Metrics {
     pub gaps: Family<Reason, Counter>,
     /// Sockets closed by the relay, by reason.
     pub closed: Family<Reason, Counter>,
-    /// Joins and connections refused, by code.
+    /// Connections, joins, tokens and messages refused, by code.
     pub refused: Family<Reason, Counter>,
     /// Connections to Postgres opened for replication.
     pub source_connects: Counter,
@@ -90,7 +90,7 @@ impl Metrics {
             "withheld" "Rows not shown because they could not be judged" Family::default(),
             "gaps" "Holes announced to channels" Family::default(),
             "closed" "Sockets closed by the relay" Family::default(),
-            "refused" "Joins and connections refused" Family::default(),
+            "refused" "Connections, joins, tokens and messages refused" Family::default(),
         );
         let (source_connects, source_streaming, source_lag_bytes, source_confirmed_lsn) = register!(
             "source_connects" "Replication connections opened" Counter::default(),

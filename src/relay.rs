@@ -79,6 +79,11 @@ impl Relay {
         ));
         clients.spawn(server::run(listener, server::routes(&desk, state.clone()), clients.clone()));
 
+        connections.spawn(name_missing_roles(
+            Arc::clone(&catalog),
+            state.clone(),
+            connections.clone(),
+        ));
         let (failed, failures) = mpsc::channel(2);
         let fanout = Fanout {
             hub,
@@ -142,6 +147,44 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
         let text = format!("could not listen on {address}; choose another http.listen");
         Error::new(ErrorKind::Misconfigured, text).because(cause)
     })
+}
+
+/// Says, each time the source streams again, which roles of `auth.roles` Postgres does not have: nothing else would,
+/// until somebody joins with such a token.
+async fn name_missing_roles(
+    catalog: Arc<Catalog>,
+    mut state: watch::Receiver<SourceState>,
+    stage: Stage,
+) {
+    let mut named = None;
+    loop {
+        let streaming = state.wait_for(|state| matches!(state, SourceState::Streaming { .. }));
+        tokio::select! {
+            () = stage.stopping() => return,
+            streaming = streaming => if streaming.is_err() { return },
+        }
+        let asked = tokio::select! {
+            () = stage.stopping() => return,
+            asked = catalog.missing_roles() => asked,
+        };
+        // Not reaching Postgres is told by others, and it is asked again when it is back.
+        if let Ok(missing) = asked
+            && named.as_ref() != Some(&missing)
+        {
+            for role in &*missing {
+                tracing::warn!(
+                    role,
+                    "a role of auth.roles does not exist in Postgres, so its tokens see nothing; create it \
+                     (sql/SUPABASE_COMPAT.sql has the usual ones), or take it out of auth.roles"
+                );
+            }
+            named = Some(missing);
+        }
+        tokio::select! {
+            () = stage.stopping() => return,
+            changed = state.changed() => if changed.is_err() { return },
+        }
+    }
 }
 
 /// Runs a part whose end, or panic, must end the process: silence would be worse.

@@ -192,6 +192,10 @@ async fn check_names_each_fault_and_its_sql_mends_it() {
         found.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(),
         [format!("role {other}")]
     );
+    let mut command = on(&database, &["check"]);
+    command.env("RELAY_AUTH__ROLES", format!("anon,authenticated,{other}"));
+    let named = format!("✗ role {other}");
+    check(command, 69, &[&named, "does not exist", "or take it out of auth.roles"]);
     database.execute(&found[0].1.join("\n")).await;
     let mut command = on(&database, &["check", "--json"]);
     command.env("RELAY_AUTH__ROLES", format!("anon,authenticated,{other}"));

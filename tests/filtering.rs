@@ -106,6 +106,116 @@ async fn a_delete_is_filtered_on_what_the_old_row_tells() {
     assert!(client.flush().await.is_empty());
 }
 
+/// What each filter on `table` lets through of `statements`, as (event, id) in order.
+async fn told(
+    database: &Database,
+    filters: &[String],
+    table: &str,
+    statements: &[&str],
+) -> Vec<Vec<(String, i64)>> {
+    let relay = Relay::start(database).await;
+    let mut client = anon(&relay).await;
+    for (place, filter) in filters.iter().enumerate() {
+        client.subscribe(&place.to_string(), json!([on(table, filter)])).await;
+    }
+    client.subscribe("end", json!([on("whole", "")])).await;
+    for statement in statements {
+        database.execute(statement).await;
+    }
+    database.execute("insert into whole values (1)").await;
+    let mut told = vec![Vec::new(); filters.len()];
+    loop {
+        let received = client.expect("postgres_changes").await;
+        let topic = received.topic.strip_prefix("realtime:").unwrap();
+        if topic == "end" {
+            return told;
+        }
+        let data = &received.payload["data"];
+        let row = if data["type"] == "DELETE" { &data["old_record"] } else { &data["record"] };
+        let event = data["type"].as_str().unwrap().to_owned();
+        told[topic.parse::<usize>().unwrap()].push((event, row["id"].as_i64().unwrap()));
+    }
+}
+
+#[tokio::test]
+async fn every_operator_acts_on_inserts_updates_and_deletes() {
+    let database = database().await;
+    database
+        .execute(
+            "create table ops (id int primary key, n int, word text, ok bool, more int);
+             alter table ops replica identity full;
+             alter publication supabase_realtime add table ops;",
+        )
+        .await;
+    let insert = "insert into ops values
+        (1, 10, 'apple', true), (2, 20, 'Banana', false), (3, 30, 'cherry', null), (4, null, null, true)";
+    let cases = [
+        ("n", "eq.10", "n = 10"),
+        ("n", "neq.10", "n <> 10"),
+        ("n", "lt.20", "n < 20"),
+        ("n", "lte.20", "n <= 20"),
+        ("n", "gt.20", "n > 20"),
+        ("n", "gte.20", "n >= 20"),
+        ("n", "in.(10,30)", "n in (10, 30)"),
+        ("word", "like.%an%", "word like '%an%'"),
+        ("word", "ilike.B%", "word ilike 'B%'"),
+        ("ok", "is.true", "ok is true"),
+        ("word", "match.^[a-c]", "word ~ '^[a-c]'"),
+        ("word", "imatch.^[a-b]", "word ~* '^[a-b]'"),
+        ("n", "isdistinct.10", "n is distinct from 10"),
+    ];
+    let (mut filters, mut conditions) = (Vec::new(), Vec::new());
+    for (column, condition, sql) in cases {
+        filters.extend([format!("{column}={condition}"), format!("{column}=not.{condition}")]);
+        conditions.extend([sql.to_owned(), format!("not ({sql})")]);
+    }
+    // The judge has rows of its own, so that the relay is told of all of them.
+    database.execute("create table judge (like ops)").await;
+    database.execute(&insert.replace("ops", "judge")).await;
+    let statements = [insert, "update ops set more = 1", "delete from ops"];
+    let told = told(&database, &filters, "ops", &statements).await;
+    for ((filter, condition), told) in filters.iter().zip(conditions).zip(told) {
+        let sql = format!("select id from judge where {condition} order by id");
+        let ids: Vec<i32> = database.query(&sql).await.iter().map(|row| row.get(0)).collect();
+        assert!(!ids.is_empty() && ids.len() < 4, "{filter}: {ids:?}");
+        let events = ["INSERT", "UPDATE", "DELETE"];
+        let expected: Vec<_> = events
+            .iter()
+            .flat_map(|event| ids.iter().map(|id| ((*event).to_owned(), i64::from(*id))))
+            .collect();
+        assert_eq!(told, expected, "{filter}");
+    }
+}
+
+#[tokio::test]
+async fn null_passes_only_what_asks_for_it_and_all_conditions_must_hold() {
+    let database = database().await;
+    let cases: [(&str, &[i64]); 15] = [
+        ("name=eq.abc", &[1]),
+        ("name=neq.abc", &[]),
+        ("name=not.eq.abc", &[]),
+        ("name=isdistinct.abc", &[2]),
+        ("name=not.isdistinct.abc", &[1]),
+        ("name=is.null", &[2]),
+        ("name=not.is.null", &[1]),
+        ("name=in.(abc,NULL)", &[1]),
+        ("name=not.in.(xyz)", &[1]),
+        ("name=not.in.(xyz,NULL)", &[]),
+        ("name=in.()", &[]),
+        ("id=gt.0,name=like.a%", &[1]),
+        ("id=gt.1,name=like.a%", &[]),
+        ("id=gt.1,name=is.null,id=lt.3", &[2]),
+        (r#"name=eq."abc",id=in.(1,2)"#, &[1]),
+    ];
+    let filters = cases.map(|(filter, _)| filter.to_owned());
+    let insert = "insert into items values (1, 'abc'), (2, null)";
+    let told = told(&database, &filters, "items", &[insert]).await;
+    for ((filter, ids), told) in cases.into_iter().zip(told) {
+        let expected: Vec<_> = ids.iter().map(|id| ("INSERT".to_owned(), *id)).collect();
+        assert_eq!(told, expected, "{filter}");
+    }
+}
+
 async fn refusal(client: &mut Client, wishes: Value) -> String {
     let reply = client.join("refused", json!({ "config": { "postgres_changes": wishes } })).await;
     assert_eq!(reply["status"], "ok", "{reply}");
@@ -140,6 +250,10 @@ async fn a_bad_wish_is_told_once_disables_its_channel_and_nothing_else() {
         (
             json!({ "event": "*", "schema": "public", "table": "items", "select": "id" }),
             "Error parsing `select` params",
+        ),
+        (
+            json!({ "event": "*", "schema": "public", "select": ["id"] }),
+            "Column selection is not supported for wildcard subscriptions. Provide an explicit schema and table name.",
         ),
         (json!({ "event": "*" }), "No subscription params provided"),
     ];

@@ -127,6 +127,29 @@ async fn one_socket_more_than_the_limit_is_refused() {
 }
 
 #[tokio::test]
+async fn a_client_that_left_costs_nothing_more() {
+    let database = database().await;
+    let relay = Relay::start(&database).await;
+    let mut stays = Client::connect(&relay, &anon()).await;
+    stays.subscribe("room", notes()).await;
+    let mut leaves = Client::connect(&relay, &anon()).await;
+    for id in 0..10 {
+        let filter = format!("id=eq.{id}");
+        let wish =
+            json!([{ "event": "*", "schema": "public", "table": "notes", "filter": filter }]);
+        leaves.subscribe(&filter, wish).await;
+    }
+    let bindings = || relay.metric("relay_bindings");
+    assert!((bindings() - 11.0).abs() < f64::EPSILON, "{}", bindings());
+    drop(leaves);
+    until("its bindings to be gone", || async { (bindings() < 2.0).then_some(()) }).await;
+    database.execute("insert into notes values (1)").await;
+    assert_eq!(stays.change().await["record"]["id"], 1);
+    let left = [relay.metric("relay_connections"), relay.metric("relay_channels"), bindings()];
+    assert!(left.iter().all(|left| (left - 1.0).abs() < f64::EPSILON), "{left:?}");
+}
+
+#[tokio::test]
 async fn joins_over_the_rate_are_refused_and_close_the_socket() {
     let database = database().await;
     let relay = Relay::start_with(&database, &[("RELAY_LIMITS__JOINS_PER_SECOND", "1")]).await;

@@ -32,6 +32,8 @@ mod sql;
 // The floors of the house, and what its files may not hold.
 mod layers;
 
+// What the protocol demands, item by item, and which test shows it.
+mod checklist;
 // supabase-js and realtime-py, unmodified.
 mod clients;
 // Supabase Realtime's protocol as a client sees it: connecting, joining, leaving, tokens, farewell.

@@ -199,6 +199,12 @@ async fn a_restart_of_postgres_loses_and_repeats_nothing() {
     }
     tokio::time::sleep(QUIET).await;
     assert!(client.flush().await.is_empty());
+    let log = relay.log_text();
+    let told = log.lines().find(|line| line.contains("source interrupted; trying again"));
+    assert!(
+        told.is_some_and(|line| line.contains("WARN") && line.contains("postgres.url")),
+        "{log}"
+    );
 }
 
 #[tokio::test]
@@ -212,7 +218,11 @@ async fn a_relay_started_before_postgres_waits_for_it() {
         .await;
     let (status, body) = relay.get("/readyz");
     assert_eq!(status, 503, "{body}");
-    assert!(body.contains("127.0.0.1"), "{body}");
+    let address = format!("127.0.0.1:{}", cluster.port());
+    for word in [&*address, "could not connect", "it is tried again", "postgres.url"] {
+        assert!(body.contains(word), "{word}: {body}");
+    }
+    assert!(relay.log_text().contains(&address), "{}", relay.log_text());
     cluster.start_again();
     relay.ready().await;
     let mut client = watch(&relay).await;

@@ -2,11 +2,12 @@
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::support::client::Received;
 use crate::support::relay::{now, sign, token, token_of};
+use crate::support::signer::encode;
 use crate::support::{Client, Cluster, Database, Relay};
 
 const TABLE: &str = "
@@ -27,6 +28,10 @@ fn notes() -> Value {
     json!([{ "event": "*", "schema": "public", "table": "notes" }])
 }
 
+fn everything() -> Value {
+    json!([{ "event": "*", "schema": "public", "table": "*" }])
+}
+
 fn wishes(changes: Value) -> Value {
     json!({ "config": { "postgres_changes": changes } })
 }
@@ -39,16 +44,26 @@ async fn a_refused_connection_is_told_why() {
     let expired = sign(&json!({ "role": "anon", "exp": now() - 10 }));
     let unsigned = format!("{}x", anon());
     let without_role = sign(&json!({ "exp": now() + 60 }));
+    let without_exp = sign(&json!({ "role": "anon" }));
+    let header = encode(r#"{"alg":"RS256","kid":"gone"}"#);
+    let unknown_key = anon().replacen(anon().split('.').next().unwrap(), &header, 1);
+    let no_signer = r#"Failed to generate JWT signer for key ID (kid) "gone", check your JWT secret or JWKS configuration"#;
     for (path, status, body) in [
         ("/realtime/v1/websocket".to_owned(), 401, error("API key is missing")),
         (with("garbage"), 401, error("The token provided is not a valid JWT")),
         (with(&expired), 401, error("Token has expired")),
         (with(&without_role), 401, error("Fields `role` and `exp` are required in JWT")),
+        (with(&without_exp), 401, error("Fields `role` and `exp` are required in JWT")),
         (with(&unsigned), 401, error("Failed to validate JWT signature")),
+        (with(&unknown_key), 401, error(no_signer)),
         (format!("{}&vsn=3.0.0", with(&anon())), 403, String::new()),
     ] {
         assert_eq!(relay.get(&path), (status, body), "{path}");
     }
+    let Err(Error::Http(refused)) = Client::try_connect(&relay, "apikey=x", "1.0.0").await else {
+        panic!("connected");
+    };
+    assert_eq!(refused.headers()["content-type"], "application/json; charset=utf-8");
     let (status, hint) = relay.get(&with(&anon()));
     assert_eq!(status, 426, "{hint}");
     let log = relay.log_text();
@@ -61,6 +76,7 @@ async fn both_paths_upgrade_and_the_header_wins_over_the_parameter() {
     for (path, key) in [
         (format!("/realtime/v1/websocket?apikey={}&eventsPerSecond=10", anon()), None),
         (format!("/socket/websocket?apikey={}&log_level=warn", anon()), None),
+        (format!("/socket/websocket?apikey=%20{}+%0A", anon().replace('.', "%2E")), None),
         ("/socket/websocket?apikey=garbage".to_owned(), Some(anon())),
     ] {
         let url = format!("ws://127.0.0.1:{}{path}", relay.port());
@@ -74,6 +90,8 @@ async fn both_paths_upgrade_and_the_header_wins_over_the_parameter() {
         socket.send(Message::Text(heartbeat.into())).await.unwrap();
         let reply = r#"{"topic":"phoenix","event":"phx_reply","payload":{"status":"ok","response":{}},"ref":null}"#;
         assert_eq!(socket.next().await.unwrap().unwrap(), Message::Text(reply.into()));
+        socket.send(Message::Ping("?".into())).await.unwrap();
+        assert_eq!(socket.next().await.unwrap().unwrap(), Message::Pong("?".into()));
     }
 }
 
@@ -116,10 +134,12 @@ async fn check_life(version: &'static str) {
     assert_eq!(client.flush().await.len(), 0);
     let again = client.subscribe("room:1", notes()).await;
     database.execute("insert into notes values (3)").await;
-    let is_own = |received: &Received| received.topic == "realtime:room:1";
-    let received = client.find("the change after the second join", is_own).await;
+    // A change that committed shortly before a subscription may still be delivered to it.
+    let is_expected = |received: &Received| {
+        received.topic == "realtime:room:1" && received.payload["data"]["record"]["id"] == 3
+    };
+    let received = client.find("the change after the second join", is_expected).await;
     assert_eq!(received.payload["ids"], json!([again[0]["id"]]));
-    assert_eq!(received.payload["data"]["record"]["id"], 3);
 }
 
 #[tokio::test]
@@ -145,8 +165,66 @@ async fn frames_that_mean_nothing_cost_nothing() {
     client.send(Message::Ping("?".into())).await;
     let long = "x".repeat(300);
     client.push(&Value::Null, &format!("realtime:{long}"), &long, json!(null)).await;
+    assert_eq!(client.join(&long, json!({ "config": {} })).await["status"], "ok");
     let heartbeat = client.push(&Value::Null, "phoenix", "heartbeat", json!({})).await;
     assert_eq!(client.reply(&heartbeat).await.payload["status"], "ok");
+    // Nothing is said of them on the wire, so the operator must be able to see them.
+    let dropped = relay.metric("relay_refused_total{reason=\"MalformedMessage\"}");
+    assert!((dropped - 10.0).abs() < f64::EPSILON, "{dropped}");
+}
+
+#[tokio::test]
+async fn references_come_back_as_they_were_sent() {
+    let relay = Relay::start(&database().await).await;
+    let mut client = Client::connect(&relay, &anon()).await;
+    let reply = async |client: &mut Client, sent: Value| {
+        client.send_text(&sent.to_string()).await;
+        let Received { join_ref, reference, topic, payload, .. } = client.expect("phx_reply").await;
+        (join_ref, reference, topic, payload)
+    };
+    let ok = json!({ "status": "ok", "response": {} });
+    let unmatched = json!({ "status": "error", "response": { "reason": "unmatched topic" } });
+    let topic = |topic: &str| topic.to_owned();
+    for odd in [json!(null), json!(12), json!("é\""), json!({ "a": [1.5] })] {
+        let said = reply(&mut client, json!([null, odd, "phoenix", "heartbeat", {}])).await;
+        assert_eq!(said, (Value::Null, odd.clone(), topic("phoenix"), ok.clone()));
+        let said = reply(&mut client, json!(["j", odd, "realtime:x", "phx_leave", {}])).await;
+        assert_eq!(said, (json!("j"), odd.clone(), topic("realtime:x"), ok.clone()));
+        for (nowhere, event) in [("realtime:x", "broadcast"), ("room", "phx_join"), ("room", "x")] {
+            let said = reply(&mut client, json!(["j", odd, nowhere, event, {}])).await;
+            assert_eq!(said, (Value::Null, odd.clone(), topic(nowhere), unmatched.clone()));
+        }
+        let join = json!([odd, odd, "realtime:y", "phx_join", { "config": {} }]);
+        let (join_ref, reference, ..) = reply(&mut client, join).await;
+        assert_eq!((&join_ref, &reference), (&odd, &odd));
+        let leave = json!([odd, "l", "realtime:y", "phx_leave", {}]);
+        let (join_ref, ..) = reply(&mut client, leave).await;
+        assert_eq!(join_ref, odd);
+        let closed = client.expect("phx_close").await;
+        assert_eq!((&closed.join_ref, &closed.reference), (&odd, &odd));
+        assert_eq!(closed.payload, json!({}));
+    }
+    assert_eq!(client.flush().await.len(), 0);
+}
+
+#[tokio::test]
+async fn what_older_and_stranger_clients_send_in_a_join_is_understood() {
+    let relay = Relay::start(&database().await).await;
+    let mut client = Client::connect(&relay, &anon()).await;
+    for config in [
+        json!({ "private": "False", "broadcast": { "self": "TRUE", "ack": "false", "new": [] } }),
+        json!({ "presence": { "enabled": "False", "key": 7 }, "postgres_changes": null }),
+        json!({ "broadcast": null, "presence": null, "postgres_changes": [null], "new": {} }),
+    ] {
+        let reply = client.join("room", json!({ "config": config, "version": "x" })).await;
+        let expected = json!({ "status": "ok", "response": { "postgres_changes": [] } });
+        assert_eq!(reply, expected, "{config}");
+    }
+    let reply = client.join("public:notes", json!({})).await;
+    assert_eq!(reply["status"], "ok");
+    let told = client.expect("system").await;
+    assert_eq!(told.topic, "realtime:public:notes");
+    assert!(told.payload["message"].as_str().unwrap().contains("`config`"), "{told:?}");
 }
 
 #[tokio::test]
@@ -175,10 +253,13 @@ async fn a_join_that_cannot_be_granted_says_so_and_touches_no_other() {
     let mut client = Client::connect(&relay, &anon()).await;
     client.subscribe("good", notes()).await;
     let expired = sign(&json!({ "role": "anon", "exp": now() - 10 }));
+    let incomplete = sign(&json!({ "role": "anon" }));
     let reason = |payload: &Value| payload["response"]["reason"].as_str().unwrap().to_owned();
     for (token, expected) in [
         ("", "MalformedJWT: The token provided is not a valid JWT"),
         (&expired, "InvalidJWTToken: Token has expired "),
+        (&incomplete, "InvalidJWTToken: Fields `role` and `exp` are required in JWT"),
+        (&format!("{}x", anon()), "JwtSignatureError: Failed to validate JWT signature"),
     ] {
         let payload = client.join("bad", json!({ "config": {}, "access_token": token })).await;
         assert_eq!(payload["status"], "error");
@@ -232,7 +313,8 @@ async fn a_refreshed_token_changes_what_is_seen() {
     client.push(&json!("1"), "realtime:room", "access_token", push(json!(null))).await;
     client.push(&json!("1"), "realtime:room", "access_token", push(json!("sb_x"))).await;
     assert_eq!(client.flush().await.len(), 0);
-    client.push(&json!("1"), "realtime:room", "access_token", push(json!(token_of(two)))).await;
+    // A push counts whatever its join_ref says.
+    client.push(&json!("stale"), "realtime:room", "access_token", push(json!(token_of(two)))).await;
     let system = client.expect("system").await;
     assert_eq!(system.payload["message"], "Subscribed to PostgreSQL");
     database.execute(&format!("insert into notes values (1, '{one}'), (2, '{two}')")).await;
@@ -241,7 +323,7 @@ async fn a_refreshed_token_changes_what_is_seen() {
     assert_eq!(received.payload["data"]["record"]["id"], 2);
 
     client.subscribe("other", notes()).await;
-    client.push(&json!("1"), "realtime:room", "access_token", push(json!("garbage"))).await;
+    client.push(&Value::Null, "realtime:room", "access_token", push(json!("garbage"))).await;
     let system = client.expect("system").await;
     assert_eq!(system.join_ref, "1");
     assert_eq!(system.payload["extension"], "system");
@@ -258,8 +340,12 @@ async fn a_channel_closes_when_its_token_expires_and_the_socket_stays() {
     let relay = Relay::start(&database().await).await;
     let mut client = Client::connect(&relay, &anon()).await;
     let short = sign(&json!({ "role": "anon", "exp": now() + 2 }));
-    let payload = json!({ "config": {}, "access_token": short });
+    let payload = json!({ "config": {}, "access_token": short.clone() });
     assert_eq!(client.join("room", payload).await["status"], "ok");
+    for ignored in [json!(short), json!("sb_x"), Value::Null] {
+        let payload = json!({ "access_token": ignored });
+        client.push(&json!("1"), "realtime:room", "access_token", payload).await;
+    }
     let system = client.expect("system").await;
     let message = system.payload["message"].as_str().unwrap();
     assert!(message.starts_with("Token has expired "), "{message}");
@@ -285,17 +371,55 @@ async fn heartbeats_and_joins_are_answered_while_postgres_is_away() {
 }
 
 #[tokio::test]
+async fn a_join_is_answered_even_when_postgres_never_answers() {
+    // A server of its own: some statements wait for every process of the server.
+    let cluster = Cluster::start(&[]);
+    let database = cluster.database().await.with_roles().await;
+    database.execute(TABLE).await;
+    let relay = Relay::start(&database).await;
+    let mut client = Client::connect(&relay, &anon()).await;
+    client.subscribe("good", notes()).await;
+    let pid = "select pid::text from pg_stat_activity
+               where application_name = 'relay-catalog' and datname = current_database()";
+    let pid = database.text(pid).await;
+    let signal = |name: &str| {
+        let sent = std::process::Command::new("kill").args(["-s", name, &pid]).status();
+        assert!(sent.unwrap().success());
+    };
+    signal("STOP");
+    let join = client.push(&json!("1"), "realtime:room", "phx_join", wishes(everything())).await;
+    let heartbeat = client.push(&Value::Null, "phoenix", "heartbeat", json!({})).await;
+    assert_eq!(client.reply(&heartbeat).await.payload["status"], "ok");
+    let plain = client.join("plain", json!({ "config": {} })).await;
+    assert_eq!(plain["status"], "ok");
+    let refused = client.reply(&join).await.payload;
+    assert_eq!(refused["status"], "error");
+    let reason = refused["response"]["reason"].as_str().unwrap();
+    assert!(reason.starts_with("UnableToConnectToProject: "), "{reason}");
+    signal("CONT");
+    client.subscribe("room", everything()).await;
+    database.execute("insert into notes values (1)").await;
+    let mut topics =
+        [client.expect("postgres_changes").await, client.expect("postgres_changes").await]
+            .map(|received| received.topic);
+    topics.sort();
+    assert_eq!(topics, ["realtime:good", "realtime:room"]);
+}
+
+#[tokio::test]
 async fn a_relay_that_is_told_to_stop_says_goodbye_to_every_channel() {
     let mut relay = Relay::start(&database().await).await;
     let mut client = Client::connect(&relay, &anon()).await;
     client.subscribe("room", notes()).await;
+    client.join("plain", json!({ "config": {} })).await;
     relay.signal("TERM");
-    let system = client.expect("system").await;
-    assert_eq!((system.join_ref, system.topic), (Value::Null, "realtime:room".to_owned()));
-    assert_eq!(
-        system.payload,
-        json!({ "extension": "system", "status": "ok", "message": "Server requested disconnect" })
-    );
+    for topic in ["realtime:room", "realtime:plain"] {
+        let system = client.find(topic, |received| received.topic == topic).await;
+        assert_eq!((system.join_ref, system.event), (Value::Null, "system".to_owned()));
+        let message = "Server requested disconnect";
+        let payload = json!({ "extension": "system", "status": "ok", "message": message });
+        assert_eq!(system.payload, payload);
+    }
     assert_eq!(client.closed().await, Some(1012));
     assert_eq!(relay.terminate().await, Some(0));
 }

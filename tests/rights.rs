@@ -29,8 +29,8 @@ async fn watch(relay: &Relay, token: &str) -> Client {
 
 /// A row everybody sees: once it arrived, everything before it had its chance.
 async fn sentinel(database: &Database, clients: &mut [&mut Client]) -> Vec<Vec<Value>> {
-    let id = database.text("select (coalesce(max(id), 0) + 1)::text from open").await;
-    let id: u64 = id.parse().unwrap();
+    let next = database.text("select (coalesce(max(id), 0) + 1)::text from open").await;
+    let id: u64 = next.parse().unwrap();
     database.execute(&format!("insert into open values ({id})")).await;
     let mut seen = Vec::new();
     for client in clients {
@@ -105,10 +105,13 @@ async fn deletes_under(mode: &str) -> [Vec<Value>; 3] {
     let mut one = watch(&relay, &token_of(ONE)).await;
     let mut two = watch(&relay, &token_of(TWO)).await;
     let mut anon = watch(&relay, &token("anon", &json!({}))).await;
-    database.execute("delete from notes").await;
-    let seen = sentinel(&database, &mut [&mut one, &mut two, &mut anon]).await;
-    let old =
-        |changes: &Vec<Value>| changes.iter().map(|data| data["old_record"].clone()).collect();
+    database.execute("update notes set body = 'x'; delete from notes").await;
+    let mut seen = sentinel(&database, &mut [&mut one, &mut two, &mut anon]).await;
+    assert_eq!(seen[0].remove(0)["type"], "UPDATE");
+    let old = |changes: &Vec<Value>| {
+        assert!(changes.iter().all(|data| data["type"] == "DELETE"), "{changes:?}");
+        changes.iter().map(|data| data["old_record"].clone()).collect()
+    };
     [old(&seen[0]), old(&seen[1]), old(&seen[2])]
 }
 
@@ -141,6 +144,9 @@ async fn rights_given_and_taken_act_on_the_next_change() {
     database.execute("revoke select on notes from anon; grant select (id) on notes to anon").await;
     database.execute("insert into notes values (5, null, 'x')").await;
     assert_eq!(sentinel(&database, &mut [&mut anon]).await[0][0]["record"], json!({ "id": 5 }));
+    database.execute("alter table notes enable row level security").await;
+    database.execute("insert into notes values (6, null, 'x')").await;
+    assert!(sentinel(&database, &mut [&mut anon]).await[0].is_empty());
 }
 
 #[tokio::test]
@@ -234,6 +240,55 @@ async fn a_custom_role_works_when_it_is_allowed() {
     let refused =
         Client::try_connect(&relay, &format!("apikey={}&vsn=2.0.0", token_of(ONE)), "2.0.0").await;
     assert!(refused.is_err());
+}
+
+#[tokio::test]
+async fn a_role_that_does_not_exist_is_named_with_the_fix_and_harms_nobody_else() {
+    let database = database().await;
+    let ghost = format!("ghost_{}", database.name);
+    let roles = format!("anon,{ghost}");
+    let relay = Relay::start_with(&database, &[("RELAY_AUTH__ROLES", &roles)]).await;
+    let logged = until("the relay to name the role", || async {
+        relay.log_text().lines().find(|line| line.contains(&ghost)).map(str::to_owned)
+    })
+    .await;
+    assert!(logged.contains("WARN") && logged.contains("take it out of auth.roles"), "{logged}");
+
+    let mut anon = watch(&relay, &token("anon", &json!({}))).await;
+    let mut nobody = Client::connect(&relay, &token(&ghost, &json!({}))).await;
+    let all = json!({ "event": "*", "schema": "public" });
+    let one = json!({ "event": "*", "schema": "public", "table": "open" });
+    for (name, wish) in [("all", all), ("one", one)] {
+        let reply = nobody.join(name, json!({ "config": { "postgres_changes": [wish] } })).await;
+        assert_eq!(reply["status"], "ok");
+        let told = nobody.expect("system").await;
+        assert_eq!(told.payload["status"], "error");
+        let text = told.payload["message"].as_str().unwrap();
+        let end =
+            format!("role \"{ghost}\" does not exist; create it, or take it out of auth.roles");
+        assert!(text.ends_with(&end), "{text}");
+    }
+    database.execute("insert into open values (1, 'x')").await;
+    assert_eq!(anon.change().await["record"]["id"], 1);
+    assert!(nobody.flush().await.is_empty());
+
+    database
+        .execute(&format!("create role {ghost}; grant {ghost} to relay; grant select on open to {ghost}; grant usage on schema public to {ghost}"))
+        .await;
+    // What is known of roles is a second old at most; no restart is needed.
+    let wishes = json!([{ "event": "*", "schema": "public", "table": "open" }]);
+    let nobody = tokio::sync::Mutex::new(nobody);
+    until("the role to be known", || async {
+        let mut nobody = nobody.lock().await;
+        let wishes = json!({ "config": { "postgres_changes": wishes } });
+        nobody.join("one", wishes).await;
+        (nobody.expect("system").await.payload["status"] == "ok").then_some(())
+    })
+    .await;
+    let mut nobody = nobody.into_inner();
+    database.execute("insert into open values (2, 'x')").await;
+    assert_eq!(nobody.change().await["record"]["id"], 2);
+    database.execute(&format!("drop owned by {ghost}; drop role {ghost}")).await;
 }
 
 #[tokio::test]

@@ -129,13 +129,9 @@ impl Draft {
         let (schema, name) = match &terms.target {
             Target::Table { schema, table } => (schema, table),
             Target::Schema(schema) => {
-                let is_published = catalog.publishes(Some(schema)).await?;
-                return Ok(if is_published { Ok(()) } else { Err(texts::not_published(terms)) });
+                return Self::check_many(catalog, principal, terms, Some(schema)).await;
             }
-            Target::All => {
-                let is_published = catalog.publishes(None).await?;
-                return Ok(if is_published { Ok(()) } else { Err(texts::not_published(terms)) });
-            }
+            Target::All => return Self::check_many(catalog, principal, terms, None).await,
         };
         let Some(table) = catalog.find(schema, name).await? else {
             return Ok(Err(texts::not_published(terms)));
@@ -146,10 +142,24 @@ impl Draft {
         Ok(self.check_columns(principal.role(), &table, terms))
     }
 
+    /// Checks a wish for all tables of a schema, or all there are.
+    async fn check_many(
+        catalog: &Catalog,
+        principal: &Principal,
+        terms: &Terms,
+        schema: Option<&str>,
+    ) -> Result<Result<(), String>, Unbound> {
+        if !catalog.publishes(schema).await? {
+            return Ok(Err(texts::not_published(terms)));
+        }
+        let role = principal.role();
+        let is_missing = catalog.missing_roles().await?.iter().any(|missing| missing == role);
+        Ok(if is_missing { Err(texts::missing_role(terms, role)) } else { Ok(()) })
+    }
+
     fn check_columns(&mut self, role: &str, table: &Table, terms: &Terms) -> Result<(), String> {
         let Some(access) = table.access.get(role) else {
-            let message = format!("role \"{role}\" does not exist");
-            return Err(texts::failed(terms, "42704", &message));
+            return Err(texts::missing_role(terms, role));
         };
         let readable =
             |name: &str| table.column(name).filter(|column| access.columns.allow(&column.name));

@@ -26,6 +26,7 @@ pub(super) struct Cache {
     tables: HashMap<u32, Entry>,
     absent_names: HashMap<(Box<str>, Box<str>), Instant>,
     publishes: HashMap<Option<Box<str>>, (Instant, bool)>,
+    missing_roles: Option<(Instant, Arc<[String]>)>,
 }
 
 #[derive(Debug)]
@@ -100,6 +101,17 @@ impl Cache {
             self.publishes.clear();
         }
         self.publishes.insert(schema.map(Into::into), (now, publishes));
+    }
+
+    /// The allowed roles that do not exist, when that was asked within the last second.
+    pub(super) fn missing_roles(&self, now: Instant) -> Option<Arc<[String]>> {
+        let (seen, missing) = self.missing_roles.as_ref()?;
+        (now.duration_since(*seen) < ABSENT).then(|| Arc::clone(missing))
+    }
+
+    /// Remembers which allowed roles do not exist.
+    pub(super) fn set_missing_roles(&mut self, missing: &Arc<[String]>, now: Instant) {
+        self.missing_roles = Some((now, Arc::clone(missing)));
     }
 
     /// Puts the answer to a question about `oid`, asked at `asked_at` for a relation of `generation`. Returns what is

@@ -99,6 +99,15 @@ pub(super) async fn publishes(
         .try_get("publishes")
 }
 
+/// The roles of the allow-list that do not exist.
+pub(super) async fn missing_roles(
+    client: &Client,
+    scope: &Scope,
+) -> Result<Vec<String>, tokio_postgres::Error> {
+    let sql = include_str!("../../sql/queries/catalog_missing_roles.sql");
+    client.query_one(sql, &[&&*scope.roles]).await?.try_get("missing")
+}
+
 fn assemble(
     shapes: &[Row],
     access: &[Row],

@@ -167,6 +167,26 @@ impl Catalog {
         Ok(publishes)
     }
 
+    /// The roles of the allow-list that do not exist: their tokens are believed and see nothing.
+    ///
+    /// # Errors
+    /// Postgres could not be asked.
+    pub async fn missing_roles(&self) -> Result<Arc<[String]>, Error> {
+        if let Some(known) = self.cache().missing_roles(Instant::now()) {
+            return Ok(known);
+        }
+        let missing = self
+            .link
+            .ask(|client| {
+                let scope = self.scope.clone();
+                async move { lookup::missing_roles(client, &scope).await }.boxed()
+            })
+            .await?;
+        let missing = Arc::from(missing);
+        self.cache().set_missing_roles(&missing, Instant::now());
+        Ok(missing)
+    }
+
     /// Asks Postgres about one table and remembers the answer.
     async fn fetch(&self, oid: u32, generation: u64) -> Result<Option<Arc<Table>>, Error> {
         let asked_at = Instant::now();

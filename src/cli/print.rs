@@ -17,7 +17,7 @@ pub(crate) fn line(text: &str) -> Result<(), Error> {
 /// Prints one line; false when nobody reads standard output any more.
 ///
 /// # Errors
-/// As [`line`].
+/// As [`line()`].
 pub(crate) fn offer(text: &str) -> Result<bool, Error> {
     let mut out = std::io::stdout().lock();
     let done = out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n"));

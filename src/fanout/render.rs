@@ -51,9 +51,9 @@ const SMALL_COLUMN: usize = 64;
 
 /// The JSON rendered so far for one change, and the frames made of it.
 #[derive(Debug, Default)]
-pub(super) struct Rendered(Mutex<All>);
+pub(super) struct Rendered(Mutex<Versions>);
 
-type All = SmallVec<[(Shown, Arc<Data>); 1]>;
+type Versions = SmallVec<[(Shown, Arc<Data>); 1]>;
 
 /// The JSON of a change for one set of columns.
 #[derive(Debug)]

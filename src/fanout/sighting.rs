@@ -1,4 +1,7 @@
 //! One change as seen through one table: its own, or a partitioned table it belongs to.
+//!
+//! A large value that an UPDATE left alone, and that the log therefore does not repeat, is taken from the whole old row
+//! where there is one and is absent otherwise, as clients are used to: what it was at that moment cannot be read later.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

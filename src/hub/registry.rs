@@ -103,3 +103,61 @@ impl Membership {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::{Dialect, Frame, Notice, Outbox};
+    use crate::model::{Principal, Target};
+
+    #[derive(Debug)]
+    struct Silent;
+
+    impl Dialect for Silent {
+        fn name(&self) -> &'static str {
+            "silent"
+        }
+        fn change(&self, _topic: &str, _ids: &[u64], _data: &str) -> Frame {
+            Frame::Binary(bytes::Bytes::new())
+        }
+        fn notice(&self, _topic: &str, _join_ref: &str, _notice: &Notice) -> Frame {
+            Frame::Binary(bytes::Bytes::new())
+        }
+    }
+
+    fn member(hub: &Hub) -> Arc<Member> {
+        let principal = Arc::new(Principal::new("anon", "{}"));
+        let outbox = Arc::new(Outbox::new(1000));
+        Arc::new(Member::new(hub.next_id(), "t".into(), "null".into(), &Silent, outbox, principal))
+    }
+
+    fn wish(table: &str) -> Arc<Subscription> {
+        let target = Target::Table { schema: "public".into(), table: table.into() };
+        Arc::new(Subscription { target, event: None, filter: Arc::from([]), select: None })
+    }
+
+    #[test]
+    fn equal_wishes_share_a_binding_until_the_last_member_left() {
+        let hub = Hub::new(Metrics::new());
+        let (one, two) = (member(&hub), member(&hub));
+        hub.subscribe(&one, &[(1, wish("a")), (2, wish("b"))]);
+        hub.subscribe(&two, &[(1, wish("a"))]);
+        assert_eq!(hub.metrics.bindings.get(), 2);
+        assert_eq!(hub.read().everyone().count(), 2);
+        hub.unsubscribe(&one);
+        assert!(one.is_gone() && hub.read().router().wants("public", "a"));
+        assert!(!hub.read().router().wants("public", "b"));
+        hub.unsubscribe(&two);
+        assert_eq!((hub.metrics.bindings.get(), hub.read().everyone().count()), (0, 0));
+    }
+
+    #[test]
+    fn subscribing_again_replaces_what_was_asked_for() {
+        let hub = Hub::new(Metrics::new());
+        let one = member(&hub);
+        hub.subscribe(&one, &[(1, wish("a"))]);
+        hub.subscribe(&one, &[(1, wish("b"))]);
+        assert!(!hub.read().router().wants("public", "a"));
+        assert!(hub.read().router().wants("public", "b"));
+    }
+}

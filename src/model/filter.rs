@@ -1,6 +1,6 @@
 //! `column=op.value`: the conditions of a subscription.
 //!
-//! [`parse`] reads what a client wrote; binding (the catalog's room) turns it into [`Condition`]s with the help of
+//! [`parse()`] reads what a client wrote; binding (the catalog's room) turns it into [`Condition`]s with the help of
 //! Postgres. What a condition *means* is said once, in SQL, by [`Condition::sql`]; the router's evaluation in Rust
 //! is held to it by test. Deliberately not here: evaluation, and any knowledge of which columns exist.
 

@@ -114,7 +114,7 @@ pub(crate) fn advice(code: &str, message: &str) -> Option<&'static str> {
         "28000" if message.contains("does not exist") => {
             Some("create the role with RELAY_ROLE.sql")
         }
-        "42501" if message.contains("replication") => Some(
+        "42501" if message.contains("replication") || message.contains("WAL sender") => Some(
             "`alter role … replication` (on managed services: grant rds_replication or the like)",
         ),
         "3D000" => Some("check the database in postgres.url"),

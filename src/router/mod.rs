@@ -1,8 +1,8 @@
 //! Who asked: (schema, table, event, row) → the bindings whose filters pass.
 //!
 //! Pure and synchronous. Equal wishes are one binding. Per change, cost follows the bindings that match through the
-//! index ([`index`]) plus those no index serves; nothing is allocated when nothing matches. What Rust cannot decide
-//! exactly as Postgres would is handed on undecided, never guessed ([`eval`]). Deliberately not here: who may see a
+//! index (`index`) plus those no index serves; nothing is allocated when nothing matches. What Rust cannot decide
+//! exactly as Postgres would is handed on undecided, never guessed (`eval`). Deliberately not here: who may see a
 //! row, and which clients stand behind a binding.
 
 mod compare;

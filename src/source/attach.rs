@@ -12,7 +12,7 @@ use super::slot::{self, Slot};
 use crate::config::Postgres;
 use crate::error::Error;
 use crate::model::Epoch;
-use crate::postgres::{self, Target};
+use crate::postgres::{self, Sql, Target};
 use crate::shutdown::Stage;
 
 /// What was read so far, over all connections of this process.
@@ -26,6 +26,8 @@ pub(super) struct Past {
 #[derive(Debug)]
 pub(super) struct Attached {
     pub(super) connection: Connection,
+    /// The connection that looked first, for looking again.
+    pub(super) sql: Sql,
     pub(super) epoch: Epoch,
     pub(super) past: Past,
     /// What comes next does not continue what was read before.
@@ -48,7 +50,6 @@ pub(super) async fn attach(
     let identity = connection.identify().await?;
     let sql = postgres::connect(connection.target(), "relay-source", &[], stage).await?;
     let (found, database) = look(&sql.client, target, settings, &mut connection, waiting).await?;
-    drop(sql);
 
     let generation = past.map_or(0, |past| past.history.generation);
     let mut history = History { identity, database, generation };
@@ -79,6 +80,7 @@ pub(super) async fn attach(
     info!(slot = slot_name, %epoch, from = %found.confirmed, server = %connection.target(), "streaming");
     Ok(Attached {
         connection,
+        sql,
         epoch,
         past: Past { history, progress },
         is_new_history: broken.is_some(),

@@ -32,7 +32,7 @@ use crate::error::{Error, Remedy};
 use crate::metrics::Metrics;
 use crate::model::Epoch;
 use crate::pgoutput::Assembler;
-use crate::postgres::Target;
+use crate::postgres::{Sql, Target};
 use crate::shutdown::Stage;
 
 pub use publication::Facts;
@@ -60,6 +60,10 @@ pub enum SourceState {
         reason: String,
     },
 }
+
+/// What to do about a failure that usually heals by itself.
+const IF_IT_STAYS: &str =
+    "it is tried again; if it stays, see that Postgres runs where postgres.url says";
 
 /// Reads the slot into `log` until the stage stops, reporting through `state`.
 ///
@@ -124,7 +128,7 @@ impl<L: ChangeLog> Source<L> {
             () = self.stage.stopping() => return Ok(()),
             attached = attach(&self.target, &self.settings, past, &self.stage, waiting) => attached?,
         };
-        let Attached { connection, epoch, past, is_new_history } = attached;
+        let Attached { connection, sql, epoch, past, is_new_history } = attached;
         if is_new_history {
             self.log.forget();
         }
@@ -144,7 +148,10 @@ impl<L: ChangeLog> Source<L> {
             stage: &self.stage,
             clock: Clock::new(self.settings.wal_sender_timeout, told),
         };
-        let result = stream.run().await;
+        let result = tokio::select! {
+            result = stream.run() => result,
+            error = misses_publication(&sql, &self.settings.publication) => Err(error),
+        };
         // Attaching is no success yet: a slot that cannot be decoded attaches well, every time.
         if past.progress.received() > received {
             self.backoff.reset();
@@ -157,7 +164,10 @@ impl<L: ChangeLog> Source<L> {
     fn judge(&mut self, error: Error) -> Result<Duration, Error> {
         let (state, advice) = match error.kind().remedy() {
             Remedy::Exit => return Err(error),
-            Remedy::Retry => (SourceState::Connecting { reason: Some(error.to_string()) }, ""),
+            Remedy::Retry => {
+                let reason = Some(format!("{error}; {IF_IT_STAYS}"));
+                (SourceState::Connecting { reason }, IF_IT_STAYS)
+            }
             Remedy::AskOperator(advice) => {
                 (SourceState::Blocked { reason: format!("{error}; {advice}") }, advice)
             }
@@ -175,5 +185,25 @@ impl<L: ChangeLog> Source<L> {
         // No secret depends on it: it only keeps many relays from knocking together.
         let random = std::hash::RandomState::new().build_hasher().finish();
         Ok(self.backoff.wait(random))
+    }
+}
+
+/// How often the publication is looked for while streaming.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// Completes when the publication is gone. From Postgres 18 on its walsender skips a missing publication with a
+/// warning in its own log; nobody would learn why changes stay away.
+async fn misses_publication(sql: &Sql, publication: &str) -> Error {
+    loop {
+        tokio::time::sleep(LOOK_AGAIN).await;
+        match Facts::read(&sql.client, publication)
+            .await
+            .map(|facts| facts.check(publication, false))
+        {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return error,
+            // The stream has its own ways to learn that Postgres is away; the next session looks again.
+            Err(_) => return std::future::pending().await,
+        }
     }
 }

@@ -4,7 +4,7 @@ use relay::catalog::bind::Wish;
 use relay::model::filter::{Keyword, Operand};
 use relay::model::{Event, Target};
 
-use super::{catalog, try_bind, wish};
+use super::{catalog, catalog_for, try_bind, wish};
 use crate::support::{Cluster, Database};
 
 const TABLES: &str = r#"
@@ -149,9 +149,9 @@ async fn refusals_have_their_known_texts() {
             "42883 (undefined_function) operator does not exist: point = point",
         ),
         objection(
-            "lax=like.a%",
-            r#"{"lax", "like", "a%", false}"#,
-            "0A000 (feature_not_supported) nondeterministic collations are not supported for LIKE",
+            "lax=match.a",
+            r#"{"lax", "match", "a", false}"#,
+            "0A000 (feature_not_supported) nondeterministic collations are not supported for regular expressions",
         ),
         objection(
             "details=eq.nul\0",
@@ -237,14 +237,16 @@ async fn only_published_tables_can_be_asked_for() {
 #[tokio::test]
 async fn a_role_that_does_not_exist_is_named() {
     let database = database().await;
-    let catalog = catalog(&database);
+    let catalog = catalog_for(&database, &["anon", "ghost"]);
     let ghost = relay::model::Principal::new("ghost", "{}");
-    let refused = relay::catalog::bind::bind(&catalog, &ghost, &[wish("test", "")]).await;
-    let Err(relay::catalog::bind::Unbound::Refused(text)) = refused else { panic!("bound") };
-    assert!(
-        text.ends_with(r#"ERROR 42704 (undefined_object) role "ghost" does not exist"#),
-        "{text}"
-    );
+    let end = r#"ERROR 42704 (undefined_object) role "ghost" does not exist; create it, or take it out of auth.roles"#;
+    let schema = Wish { schema: Some("public".to_owned()), ..Wish::default() };
+    let all = Wish { schema: Some("*".to_owned()), ..Wish::default() };
+    for wish in [wish("test", ""), schema, all] {
+        let refused = relay::catalog::bind::bind(&catalog, &ghost, &[wish]).await;
+        let Err(relay::catalog::bind::Unbound::Refused(text)) = refused else { panic!("bound") };
+        assert!(text.ends_with(end), "{text}");
+    }
 }
 
 #[tokio::test]

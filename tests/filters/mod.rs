@@ -16,8 +16,13 @@ use crate::support::Database;
 
 /// A catalog over the database, reading as its superuser.
 pub fn catalog(database: &Database) -> Arc<Catalog> {
+    catalog_for(database, &["anon", "authenticated", "service_role"])
+}
+
+/// The same for tokens of these roles.
+pub fn catalog_for(database: &Database, roles: &[&str]) -> Arc<Catalog> {
     let target = Target::parse(&database.url).unwrap();
-    let roles = ["anon", "authenticated", "service_role"].map(str::to_owned);
+    let roles: Vec<_> = roles.iter().map(|&role| role.to_owned()).collect();
     Catalog::new(target, "supabase_realtime", &roles, Stage::new())
 }
 

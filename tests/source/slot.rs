@@ -181,7 +181,7 @@ async fn a_missing_publication_is_named_with_its_statement() {
 }
 
 #[tokio::test]
-async fn a_publication_dropped_and_made_again_asks_for_a_new_slot() {
+async fn a_publication_that_is_dropped_is_missed_and_asked_for() {
     let database = published(Cluster::shared()).await;
     let mut reader = Wish::on(&database).read();
     reader.streaming().await;
@@ -189,8 +189,11 @@ async fn a_publication_dropped_and_made_again_asks_for_a_new_slot() {
     database.execute("insert into t values (1)").await;
     reader.blocked_by("create publication \"supabase_realtime\"").await;
     database.execute("create publication supabase_realtime for table t").await;
-    reader.blocked_by("the slot is older than the publication").await;
-    drop_under(&database, &database.slot()).await;
+    // From 18 on, Postgres itself passes over the time without the publication.
+    if database.text("select current_setting('server_version_num')").await.as_str() < "180000" {
+        reader.blocked_by("the slot is older than the publication").await;
+        drop_under(&database, &database.slot()).await;
+    }
     reader.streaming().await;
     reader.stop().await;
 }

@@ -182,7 +182,9 @@ impl Client {
                     eprintln!("socket closed: {frame:?}");
                     return None;
                 }
-                Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
+                // Clients of this protocol fail on any other kind of binary frame.
+                Message::Binary(bytes) => assert_eq!(bytes.first(), Some(&4), "{bytes:?}"),
+                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
             }
         }
     }
@@ -190,7 +192,7 @@ impl Client {
     fn parse(&self, text: &str) -> Received {
         let mut value: Value = serde_json::from_str(text).unwrap();
         let text_of = |value: &Value| value.as_str().unwrap().to_owned();
-        if self.version == "1.0.0" {
+        let received = if self.version == "1.0.0" {
             let keys: Vec<_> = value.as_object().unwrap().keys().map(String::as_str).collect();
             assert_eq!(keys, ["event", "payload", "ref", "topic"]);
             Received {
@@ -209,6 +211,9 @@ impl Client {
                 event: text_of(&value[3]),
                 payload: value[4].take(),
             }
-        }
+        };
+        // Clients read into payloads without looking.
+        assert!(received.payload.is_object(), "{text}");
+        received
     }
 }

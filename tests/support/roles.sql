@@ -3,8 +3,6 @@ do $$
 declare
   wanted text;
 begin
-  -- Roles are the cluster's, and advisory locks the database's; a lock on a shared catalog is everybody's.
-  lock table pg_catalog.pg_authid in share row exclusive mode;
   foreach wanted in array array['anon', 'authenticated', 'service_role', 'relay'] loop
     if not exists (select from pg_roles where rolname = wanted) then
       execute format('create role %I nologin noinherit', wanted);

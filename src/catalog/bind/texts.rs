@@ -58,6 +58,13 @@ pub(super) fn raised(terms: &Terms, message: &str) -> String {
     failed(terms, "P0001", message)
 }
 
+/// The role may be named by tokens and is not there.
+pub(super) fn missing_role(terms: &Terms, role: &str) -> String {
+    let message =
+        format!("role \"{role}\" does not exist; create it, or take it out of auth.roles");
+    failed(terms, "42704", &message)
+}
+
 /// A filter names a column that is not there, or not for this role.
 pub(super) fn invalid_column(terms: &Terms, column: &str) -> String {
     raised(terms, &format!("invalid column for filter {column}"))

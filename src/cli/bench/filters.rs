@@ -25,7 +25,7 @@ pub(super) async fn run(
     let rls = if is_rls { "with" } else { "without" };
     let mut first = 1;
     for many in [1, clients] {
-        let relay = stand.patient_relay().await?;
+        let relay = stand.relay().await?;
         let own = |number: usize| Some(format!("room=eq.{number}"));
         let crowd = Crowd::join(&stand, &relay, many, own).await?;
         let backlog = Backlog { first, rows, rooms: many, readers: 1 };

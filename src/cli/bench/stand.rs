@@ -25,9 +25,6 @@ const FLOOR_SLOT: &str = "bench_floor";
 /// The relay's slot.
 pub(super) const SLOT: &str = "relay";
 
-/// `limits.outbox` while a backlog is read.
-pub(super) const OUTBOX: &str = "256 MiB";
-
 /// A cluster, and what is needed to load a relay on it.
 #[derive(Debug)]
 pub(super) struct Stand {
@@ -88,21 +85,8 @@ impl Stand {
     /// # Errors
     /// What failed to start.
     pub(super) async fn relay(&self) -> Result<Process, Error> {
-        self.relay_with(&[]).await
-    }
-
-    /// The same, with an outbox that holds a backlog: a client that shares two cores with its relay reads more slowly
-    /// than a backlog is sent, and would be closed for it.
-    ///
-    /// # Errors
-    /// What failed to start.
-    pub(super) async fn patient_relay(&self) -> Result<Process, Error> {
-        self.relay_with(&[("RELAY_LIMITS__OUTBOX", OUTBOX.to_owned())]).await
-    }
-
-    async fn relay_with(&self, further: &[(&str, String)]) -> Result<Process, Error> {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
-        let mut variables = vec![
+        let variables = vec![
             ("RELAY_POSTGRES__URL", self.relay_url.clone()),
             ("RELAY_POSTGRES__SLOT", SLOT.to_owned()),
             // A bench stops the sender for a while; it is not to be taken for dead.
@@ -110,7 +94,6 @@ impl Stand {
             ("RELAY_AUTH__JWT_SECRET", self.secret.reveal().clone()),
             ("RELAY_LIMITS__JOINS_PER_SECOND", "100000".to_owned()),
         ];
-        variables.extend_from_slice(further);
         Process::start(address, &variables, &self.log()).await
     }
 

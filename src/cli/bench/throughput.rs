@@ -2,14 +2,16 @@
 //!
 //! Backlog: the process that sends to the relay is halted while single-row transactions are written, then let go;
 //! measured until the client has read the last of them. The floor reads the very same transactions afterwards.
-//! Live: one connection writes as fast as it can while the client listens.
+//! Live: one connection writes as fast as it can while the client listens; then once more at a pace.
 
-use tokio::time::Instant;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
 
 use super::crowd::Crowd;
 use super::report::Report;
 use super::samples::rate;
-use super::stand::{Commit, OUTBOX, Stand};
+use super::stand::{Commit, Stand};
 use crate::cli::process::Process;
 use crate::error::Error;
 
@@ -21,7 +23,7 @@ pub(super) async fn run(rows: u64, is_rls: bool, report: &mut Report) -> Result<
     let stand = Stand::build(is_rls).await?;
     report.about(&stand.version().await?);
     stand.prepare_floor().await?;
-    let relay = stand.patient_relay().await?;
+    let relay = stand.relay().await?;
     let rls = if is_rls { "with" } else { "without" };
     let crowd = Crowd::join(&stand, &relay, 1, |_| None).await?;
     let backlog = Backlog { first: 1, rows, rooms: 1, readers: 1 };
@@ -33,11 +35,12 @@ pub(super) async fn run(rows: u64, is_rls: bool, report: &mut Report) -> Result<
         &rate(rows, floor),
     );
     report.note(&format!(
-        "backlog, with limits.outbox = \"{OUTBOX}\": {} lost; {} by the relay's processor time",
+        "backlog: {} lost; {} by the relay's processor time",
         drained.missing,
         rate(rows, drained.cpu)
     ));
     live(&stand, &relay, rows, rls, report).await?;
+    paced(&stand, &relay, 2 * rows, rls, report).await?;
     relay.stop().await;
     stand.tear_down().await;
     Ok(())
@@ -132,5 +135,42 @@ async fn live(
         rows.saturating_sub(meanwhile),
         took.saturating_sub(written).as_secs_f64()
     ));
+    Ok(())
+}
+
+/// The pace, in transactions per second, and for how long.
+const PACE: u32 = 40_000;
+const PACED_SECONDS: u32 = 5;
+
+/// Rows written together before the writer waits for its time.
+const PACED_BATCH: u32 = 400;
+
+/// Writes single-row transactions after `before` at [`PACE`] and tells how far behind the client was at the end.
+async fn paced(
+    stand: &Stand,
+    relay: &Process,
+    before: u64,
+    rls: &str,
+    report: &mut Report,
+) -> Result<(), Error> {
+    let rows = u64::from(PACE * PACED_SECONDS);
+    let counting = Crowd::join(stand, relay, 1, |_| None).await?.count(stand, rows, |_| {});
+    let start = Instant::now();
+    let mut due = start;
+    let batch = u64::from(PACED_BATCH);
+    for first in (before + 1..=before + rows).step_by(usize::try_from(batch).unwrap_or(1)) {
+        sleep_until(due).await;
+        stand.fill(first, first + batch - 1, 1, Commit::Flushed).await?;
+        due += Duration::from_secs(1) * PACED_BATCH / PACE;
+    }
+    let written = start.elapsed();
+    let behind = rows.saturating_sub(counting.received());
+    let missing = counting.finish().await?;
+    report.row(
+        &format!("behind after {PACED_SECONDS} s of single-row transactions at a pace of {PACE}/s, {rls} row level security"),
+        &format!("{behind} transactions"),
+        &format!("{} written", rate(rows, written)),
+    );
+    report.note(&format!("paced: {missing} lost"));
     Ok(())
 }

@@ -55,7 +55,7 @@ pub enum Effect {
     },
     /// The member is gone.
     Unsubscribe(Arc<Member>),
-    /// A join was refused; the code is for the metrics.
+    /// A join, a token or a message was refused; the code is for the metrics.
     Refused(&'static str),
     /// Close the socket once everything queued is written.
     Close(u16, &'static str),

@@ -4,6 +4,9 @@
 //! would quietly widen what is asked for (`private`, or the schema, table or filter of a wish) is refused by name
 //! instead of being replaced by its default.
 //!
+//! A payload without `config`, as clients sent before 2022, does not subscribe to the table its topic is named after:
+//! the channel is joined and told in a `system` message what to send instead.
+//!
 //! The elements of `postgres_changes` are echoed as the client wrote them, with an `id` added at the end: an `id`
 //! of the client's own is overruled, because JSON readers take the last of equal keys.
 

@@ -7,7 +7,7 @@
 //! - A join that is answered with ok is subscribed in the same turn: what commits after the client saw the answer
 //!   arrives. What stands in the way of that is told in a `system` message; the channel stays open.
 //! - Channels do not touch each other: each waits, fails, expires and closes alone.
-//! - A message that cannot be understood is dropped; it never costs the connection.
+//! - A message that cannot be understood is dropped and counted; it never costs the connection.
 //!
 //! The life of a channel:
 //!
@@ -34,6 +34,9 @@ use crate::hub::{Frame, Outbox};
 
 /// Longer topics are refused: they are kept for the life of a channel.
 const MAX_TOPIC: usize = 1024;
+
+/// How messages that cannot be understood are counted.
+const MALFORMED: &str = "MalformedMessage";
 
 /// The answer to what a later version will do.
 const NOT_YET: &str = "not supported yet";
@@ -74,16 +77,14 @@ impl Session {
     /// Takes one input and adds to `effects` what is to be done about it.
     pub fn handle(&mut self, now: Now, input: Input<'_>, effects: &mut Vec<Effect>) {
         match input {
-            Input::Text(text) => {
-                if let Ok(message) = self.dialect.vsn.parse(text) {
-                    self.on_message(now, &message, effects);
-                }
-            }
-            Input::Binary(bytes) => {
-                if let Ok(message) = self.dialect.vsn.parse_binary(bytes) {
-                    self.on_message(now, &message, effects);
-                }
-            }
+            Input::Text(text) => match self.dialect.vsn.parse(text) {
+                Ok(message) => self.on_message(now, &message, effects),
+                Err(_) => effects.push(Effect::Refused(MALFORMED)),
+            },
+            Input::Binary(bytes) => match self.dialect.vsn.parse_binary(bytes) {
+                Ok(message) => self.on_message(now, &message, effects),
+                Err(_) => effects.push(Effect::Refused(MALFORMED)),
+            },
             Input::Tick => self.on_tick(now, effects),
             Input::Done(done) => self.on_done(now, done, effects),
             Input::Drain => self.on_drain(effects),

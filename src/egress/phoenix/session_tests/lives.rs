@@ -154,11 +154,11 @@ fn says_that_broadcast_is_not_here_yet_to_those_who_wait() {
 #[test]
 fn drops_what_is_no_message() {
     check_session([
-        (Says(""), &[][..]),
-        (Says("{}"), &[]),
-        (Says(r#"["6","6","realtime:a"]"#), &[]),
-        (SaysBytes(b""), &[]),
-        (SaysBytes(b"\x07nonsense"), &[]),
+        (Says(""), &["refused MalformedMessage"][..]),
+        (Says("{}"), &["refused MalformedMessage"]),
+        (Says(r#"["6","6","realtime:a"]"#), &["refused MalformedMessage"]),
+        (SaysBytes(b""), &["refused MalformedMessage"]),
+        (SaysBytes(b"\x07nonsense"), &["refused MalformedMessage"]),
         (Says(JOIN), &["admit connection"]),
     ]);
 }
