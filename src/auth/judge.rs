@@ -166,7 +166,10 @@ impl Judge<'_> {
                     self.wait_until_visible(xids).await?;
                 }
                 Err(setback) => {
-                    if setback == Setback::Final(Trouble::TimedOut) {
+                    // Waiting for a lock holds a connection as well as being slow does.
+                    if let Setback::Final(Trouble::TimedOut) | Setback::Passing(Trouble::TimedOut) =
+                        setback
+                    {
                         self.pool.mark_slow(principal.claims());
                     }
                     patience.bear(setback, lent, self.stage).await?;

@@ -34,6 +34,9 @@ pub(super) const NO_EPOCH: Epoch = Epoch::new(0);
 /// Changes judged in one round of a lane.
 const ROUND: usize = 512;
 
+/// Bytes of changes judged in one round of a lane, unless one alone has more.
+const ROUND_BYTES: usize = 16 << 20;
+
 /// Bytes that the changes waiting in all lanes may take.
 const HELD_LIMIT: usize = 256 << 20;
 
@@ -229,7 +232,7 @@ impl Lanes {
 
     fn start(&mut self, principal: PrincipalRef) {
         let mut works = Vec::new();
-        let mut first = None;
+        let (mut first, mut bytes) = (None, 0);
         loop {
             let Some(lane) = self.lanes.get(&principal) else { return };
             if lane.judging.is_some() {
@@ -243,7 +246,9 @@ impl Lanes {
                 break;
             }
             let is_notice = matches!(next.piece, Piece::Notice(..));
-            if ROUND <= works.len() || (is_notice && !works.is_empty()) {
+            bytes += next.bytes;
+            let is_full = ROUND <= works.len() || ROUND_BYTES < bytes;
+            if (is_full || is_notice) && !works.is_empty() {
                 break;
             }
             let next = self.lanes.get_mut(&principal).and_then(Lane::pop);
@@ -418,3 +423,6 @@ fn tell(members: &[Arc<Member>], notice: &Notice) {
         let _ = member.notify(notice);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 //! Promises: rows are judged by what the catalog says of their table when they are handed out, however long they
 //! waited; an error of one row withholds that row only, unless finding it would take too long.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +15,8 @@ use crate::fanout::Fanout;
 use crate::fanout::held::Held;
 use crate::fanout::sighting::{Layout, Sighting};
 use crate::fanout::work::{Filtered, Need, Place, Plan, Work, need};
-use crate::model::filter::Condition;
 use crate::model::table::Policy;
-use crate::model::{Principal, Row};
+use crate::model::{Principal, Row, Subscription};
 
 /// How long the rows that raise an error are looked for.
 const HALVING: Duration = Duration::from_secs(2);
@@ -85,6 +85,8 @@ pub(super) struct Round {
     pub(super) questions: Vec<Question>,
     /// Transactions that must be visible first.
     pub(super) xids: Vec<u32>,
+    /// Which question is whose: clients may ask for any number of different things.
+    places: HashMap<(usize, usize, u32), usize>,
 }
 
 impl Round {
@@ -111,8 +113,8 @@ impl Round {
             return Plan { need: Need::Hide, new, old, filters: Vec::new() };
         };
         let filters = work.asks.iter().map(|ask| {
-            let undecided = ask.undecided.iter().filter_map(|at| ask.wish.filter.get(*at));
-            let places = undecided.map(|condition| self.ask_condition(sighting, condition));
+            let undecided = ask.undecided.iter();
+            let places = undecided.map(|which| self.ask_condition(sighting, &ask.wish, *which));
             let places = places.collect();
             Filtered::of(ask, sighting, access, deletes, places)
         });
@@ -163,11 +165,8 @@ impl Round {
     fn ask_row(&mut self, sighting: &Sighting, policy: &Arc<Policy>, row: &Row) -> Place {
         let (image, is_partial) = sighting.layout.image(row, &policy.expression);
         let asked = Asked { image, is_partial };
-        let same = |question: &Question| {
-            matches!(question, Question::Readable { table, policy: held, .. }
-                if Arc::ptr_eq(table, sighting.table()) && Arc::ptr_eq(held, policy))
-        };
-        let at = self.questions.iter().position(same).unwrap_or_else(|| {
+        let table = Arc::as_ptr(sighting.table()).addr();
+        let at = *self.places.entry((table, Arc::as_ptr(policy).addr(), 0)).or_insert_with(|| {
             let (table, policy) = (Arc::clone(sighting.table()), Arc::clone(policy));
             self.questions.push(Question::Readable { table, policy, rows: Vec::new() });
             self.questions.len() - 1
@@ -181,18 +180,21 @@ impl Round {
         }
     }
 
-    fn ask_condition(&mut self, sighting: &Sighting, condition: &Condition) -> Place {
+    /// Asks about the condition at `which` of a wish.
+    fn ask_condition(
+        &mut self,
+        sighting: &Sighting,
+        wish: &Arc<Subscription>,
+        which: usize,
+    ) -> Place {
+        let Some(condition) = wish.filter.get(which) else { return (usize::MAX, 0) };
         let relation = &sighting.layout.relation;
         let place = relation.column(&condition.predicate.column);
         let row = sighting.subject();
         let cell = place.and_then(|at| row.and_then(|row| row.cell(at)));
         let value = cell.and_then(|cell| cell.text().map(str::to_owned));
         let oid = place.and_then(|at| relation.columns.get(at)).map_or(0, |column| column.type_oid);
-        let same = |question: &Question| {
-            matches!(question, Question::Passes { condition: held, type_oid, .. }
-                if held == condition && *type_oid == oid)
-        };
-        let at = self.questions.iter().position(same).unwrap_or_else(|| {
+        let at = *self.places.entry((Arc::as_ptr(wish).addr(), which, oid)).or_insert_with(|| {
             let condition = condition.clone();
             self.questions.push(Question::Passes { condition, type_oid: oid, values: Vec::new() });
             self.questions.len() - 1
