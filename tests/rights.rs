@@ -427,3 +427,26 @@ async fn json_that_jsonb_would_not_take_is_judged_all_the_same() {
     let seen = sentinel(&database, &mut [&mut one]).await;
     assert_eq!(seen[0].len(), 2, "{seen:?}");
 }
+
+#[tokio::test]
+async fn a_json_null_is_not_taken_for_an_sql_null() {
+    let database = database().await;
+    database
+        .execute(
+            "create table marked (id int primary key, mark jsonb, plain json);
+             alter table marked enable row level security;
+             create policy unmarked on marked for select to anon using (mark is null and plain is null);
+             alter publication supabase_realtime add table marked;",
+        )
+        .await;
+    let relay = Relay::start(&database).await;
+    let mut anon = watch(&relay, &token("anon", &json!({}))).await;
+    database
+        .execute(
+            "insert into marked values (1, 'null', null), (2, null, null), (3, null, ' null ')",
+        )
+        .await;
+    let seen = sentinel(&database, &mut [&mut anon]).await;
+    let ids: Vec<_> = seen[0].iter().map(|data| &data["record"]["id"]).collect();
+    assert_eq!(ids, [2]);
+}

@@ -121,19 +121,25 @@ impl Layout {
     /// The image of `row` that Postgres judges by `expression`, and whether values that it needs are missing from it.
     pub(super) fn image(&self, row: &Row, expression: &str) -> (String, bool) {
         let mut image = String::with_capacity(256);
+        // Names are looked for as text: a false alarm costs a look at the stored row, no more.
+        let mentions = |name: &str| {
+            expression.contains(".*") || expression.contains(&name.replace('"', "\"\""))
+        };
         let mut lacks_text = false;
-        let cells = self.cells(row, |_| true).filter(|(_, sql_type, cell)| {
-            let is_json = sql_type.base().kind == Kind::Json;
-            let is_text = !is_json || cell.text().is_none_or(rowjson::names_only_characters);
-            lacks_text |= !is_text;
+        let cells = self.cells(row, |_| true).filter(|(name, sql_type, cell)| {
+            let text = match sql_type.base().kind {
+                Kind::Json | Kind::Jsonb => cell.text().unwrap_or_default(),
+                _ => return true,
+            };
+            let is_text = rowjson::names_only_characters(text);
+            // A JSON null would be read back as an SQL null, which policies tell apart.
+            lacks_text |= !is_text || (text.trim() == "null" && mentions(name));
             is_text
         });
         rowjson::push_image(&mut image, cells);
         // A column the WAL does not know yet is not null in the table.
         let mut absent = self.table.columns.iter().zip(&self.places).filter(|(_, at)| at.is_none());
-        let lacks = absent.any(|(column, _)| {
-            expression.contains(".*") || expression.contains(&column.name.replace('"', "\"\""))
-        });
+        let lacks = absent.any(|(column, _)| mentions(&column.name));
         (image, lacks || lacks_text || row.cells.contains(&Cell::Unchanged))
     }
 
