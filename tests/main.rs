@@ -47,6 +47,8 @@ mod delivery;
 mod rights;
 // Private channels: the policies on realtime.messages, and what they let through.
 mod private;
+// Checks that take their time: whom they hold up, and by which rules they end.
+mod lanes;
 // Order, and exactly once, whatever happens to connections.
 mod ordering;
 // Filters and names: what they let through, and what a bad one does.
