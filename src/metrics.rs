@@ -27,12 +27,16 @@ pub struct Metrics {
     pub connections: Gauge,
     /// Joined channels.
     pub channels: Gauge,
+    /// Topics with somebody in them.
+    pub topics: Gauge,
     /// Distinct bindings in the router.
     pub bindings: Gauge,
     /// Transactions read from Postgres.
     pub transactions: Counter,
     /// Row changes read from Postgres.
     pub changes: Counter,
+    /// Broadcasts accepted, from sockets and requests.
+    pub broadcasts: Counter,
     /// Frames put into outboxes.
     pub deliveries: Counter,
     /// Rows not shown because they could not be judged, by reason.
@@ -76,14 +80,16 @@ impl Metrics {
                 ($({ let metric = $value; registry.register($name, $help, metric.clone()); metric }),*)
             };
         }
-        let (connections, channels, bindings) = register!(
+        let (connections, channels, topics, bindings) = register!(
             "connections" "Open sockets" Gauge::default(),
             "channels" "Joined channels" Gauge::default(),
+            "topics" "Topics with somebody in them" Gauge::default(),
             "bindings" "Distinct bindings in the router" Gauge::default(),
         );
-        let (transactions, changes, deliveries) = register!(
+        let (transactions, changes, broadcasts, deliveries) = register!(
             "transactions" "Transactions read from Postgres" Counter::default(),
             "changes" "Row changes read from Postgres" Counter::default(),
+            "broadcasts" "Broadcasts accepted" Counter::default(),
             "deliveries" "Frames put into outboxes" Counter::default(),
         );
         let (withheld, gaps, closed, refused) = register!(
@@ -107,9 +113,11 @@ impl Metrics {
         Self {
             connections,
             channels,
+            topics,
             bindings,
             transactions,
             changes,
+            broadcasts,
             deliveries,
             withheld,
             gaps,

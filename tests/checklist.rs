@@ -8,8 +8,9 @@
 
 use std::path::{Path, PathBuf};
 
-/// The items of the chapters that are built: connection, framing, channels, tokens, row changes, filters, rights.
-const ITEMS: std::ops::RangeInclusive<usize> = 1..=139;
+/// The items of the chapters that are built: connection, framing, channels, tokens, row changes, filters, rights,
+/// broadcast.
+const ITEMS: std::ops::RangeInclusive<usize> = 1..=144;
 
 /// What is wrong, and the tests that show its message and that nobody else is harmed.
 const BAD_INPUT: &[(&str, &[&str])] = &[

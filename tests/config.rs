@@ -83,6 +83,9 @@ fn each_contradiction_names_its_key_and_the_fix() {
         ),
         ("limits", "connections = 0", "limits.connections", "use 1 to"),
         ("limits", "joins_per_second = 0", "limits.joins_per_second", "at least 1"),
+        ("limits", "messages_per_second = 0", "limits.messages_per_second", "at least 1"),
+        ("limits", "http_messages_per_second = 0", "limits.http_messages_per_second", "at least 1"),
+        ("limits", "broadcast_payload = \"1 B\"", "limits.broadcast_payload", "at least 1 KiB"),
         ("limits", "frame = \"1 B\"", "limits.frame", "at least 16 KiB"),
         ("limits", "idle = \"1ms\"", "limits.idle", "use 1s to 1d"),
     ] {

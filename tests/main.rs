@@ -40,6 +40,8 @@ mod clients;
 mod protocol;
 // What one client may use, and that nobody else notices when it uses more.
 mod limits;
+// What clients say to each other: who hears it, what it looks like, and what its sender is told.
+mod broadcast;
 
 // What a change looks like to the client that asked for it.
 mod delivery;

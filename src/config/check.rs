@@ -193,10 +193,23 @@ impl Check<'_> {
         if written.joins_per_second == 0 {
             self.say("limits.joins_per_second", "nobody could join; use at least 1");
         }
+        if written.messages_per_second == 0 {
+            self.say("limits.messages_per_second", "nobody could speak; use at least 1");
+        }
+        if written.http_messages_per_second == 0 {
+            self.say("limits.http_messages_per_second", "nobody could speak; use at least 1");
+        }
         Limits {
             connections: self.count("limits.connections", written.connections, 1, 10_000_000),
             channels: self.count("limits.channels", written.channels, 1, 1_000_000),
             joins_per_second: written.joins_per_second,
+            messages_per_second: written.messages_per_second,
+            http_messages_per_second: written.http_messages_per_second,
+            broadcast_payload: self.size(
+                "limits.broadcast_payload",
+                written.broadcast_payload,
+                1 << 10,
+            ),
             frame: self.size("limits.frame", written.frame, 16 << 10),
             outbox: self.size("limits.outbox", written.outbox, 16 << 10),
             write_stall: self.time("limits.write_stall", written.write_stall, 100, 3_600_000),

@@ -119,6 +119,12 @@ pub struct Limits {
     pub channels: usize,
     /// Joins per second over all sockets.
     pub joins_per_second: u32,
+    /// Broadcasts per second of one socket.
+    pub messages_per_second: u32,
+    /// Broadcasts per second by HTTP, over all requests.
+    pub http_messages_per_second: u32,
+    /// Bytes of the payload of one broadcast.
+    pub broadcast_payload: usize,
     /// Bytes of one incoming frame.
     pub frame: usize,
     /// Bytes queued for one socket before it is closed as slow.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::Member;
+use super::{Member, Rooms};
 use crate::metrics::Metrics;
 use crate::model::Subscription;
 use crate::router::{BindingId, Router};
@@ -13,6 +13,7 @@ use crate::router::{BindingId, Router};
 #[derive(Debug)]
 pub struct Hub {
     state: RwLock<Membership>,
+    rooms: Rooms,
     next_id: AtomicU64,
     metrics: Metrics,
 }
@@ -28,7 +29,13 @@ pub struct Membership {
 impl Hub {
     /// Nobody is here yet.
     pub fn new(metrics: Metrics) -> Self {
-        Self { state: RwLock::default(), next_id: AtomicU64::new(1), metrics }
+        let rooms = Rooms::new(metrics.clone());
+        Self { state: RwLock::default(), rooms, next_id: AtomicU64::new(1), metrics }
+    }
+
+    /// Who is in which topic.
+    pub const fn rooms(&self) -> &Rooms {
+        &self.rooms
     }
 
     /// A number for a new member.
@@ -53,9 +60,10 @@ impl Hub {
         self.metrics.bindings.set(i64::try_from(state.members.len()).unwrap_or(i64::MAX));
     }
 
-    /// Ends all subscriptions of a member. What is already on its way is not sent any more.
+    /// Ends all subscriptions of a member and takes it out of its room. What is already on its way is not sent any more.
     pub fn unsubscribe(&self, member: &Member) {
         member.leave();
+        self.rooms.leave(member);
         let mut state = self.write();
         state.remove(member.id);
         self.metrics.bindings.set(i64::try_from(state.members.len()).unwrap_or(i64::MAX));
@@ -107,7 +115,7 @@ impl Membership {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::{Dialect, Frame, Notice, Outbox};
+    use crate::hub::{Broadcast, Dialect, Frame, Notice, Outbox};
     use crate::model::{Principal, Target};
 
     #[derive(Debug)]
@@ -122,6 +130,9 @@ mod tests {
         }
         fn notice(&self, _topic: &str, _join_ref: &str, _notice: &Notice) -> Frame {
             Frame::Binary(bytes::Bytes::new())
+        }
+        fn broadcast(&self, _topic: &str, _broadcast: &Broadcast) -> Option<Frame> {
+            None
         }
     }
 

@@ -8,7 +8,7 @@ use super::effect::Now;
 use crate::auth::token::Tokens;
 use crate::catalog::Catalog;
 use crate::config::Limits;
-use crate::hub::Hub;
+use crate::hub::{Broadcast, Hub, RoomName};
 use crate::metrics::{Metrics, reason};
 use crate::shutdown::Stage;
 
@@ -58,12 +58,18 @@ impl Desk {
 
     /// Takes one of the joins of this second; false when there is none left.
     pub fn take_join(&self) -> bool {
-        self.joins.take(Instant::now())
+        self.joins.take(1, Instant::now())
     }
 
     /// Whether no join is left this second.
     pub fn has_no_joins(&self) -> bool {
         self.joins.is_spent(Instant::now())
+    }
+
+    /// Gives a broadcast to everyone in a room.
+    pub fn broadcast(&self, room: &RoomName, sender: Option<u64>, broadcast: &Broadcast) {
+        self.metrics.broadcasts.inc();
+        self.hub.rooms().broadcast(room, sender, broadcast);
     }
 
     /// A seat for one more socket, unless all are taken.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::auth::token::{TokenRefusal, Verified};
 use crate::catalog::bind::{Unbound, Wish};
-use crate::hub::{Frame, Member};
+use crate::hub::{Broadcast, Frame, Member, Receives, RoomName};
 use crate::model::{Principal, Subscription};
 
 /// The moment something happens, on both clocks.
@@ -52,6 +52,22 @@ pub enum Effect {
         principal: Arc<Principal>,
         /// What it asks for.
         subscriptions: Vec<(u64, Arc<Subscription>)>,
+    },
+    /// From now on the member is in the room.
+    Enter {
+        /// The member.
+        member: Arc<Member>,
+        /// Where.
+        room: RoomName,
+        /// What it receives there.
+        receives: Receives,
+    },
+    /// The member says something to everyone in its room.
+    Broadcast {
+        /// The member.
+        member: Arc<Member>,
+        /// What it says.
+        broadcast: Broadcast,
     },
     /// The member is gone.
     Unsubscribe(Arc<Member>),

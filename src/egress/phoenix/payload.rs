@@ -28,6 +28,8 @@ pub struct Join {
     pub is_legacy: bool,
     /// A private channel is wanted.
     pub is_private: bool,
+    /// Its own broadcasts come back to it.
+    pub wants_own: bool,
     /// Each broadcast wants a reply.
     pub wants_ack: bool,
     /// The row changes wanted, in order.
@@ -59,8 +61,18 @@ macro_rules! keys {
 
 keys!(Payload { access_token, user_token, config });
 keys!(Config { private, broadcast, postgres_changes });
-keys!(Broadcast { ack, replay });
 keys!(Element { event, schema, table, filter, select });
+
+/// As [`keys`], but one of them is a word of Rust.
+#[derive(Deserialize)]
+struct Broadcast<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    ack: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present", rename = "self")]
+    own: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    replay: Option<&'a RawValue>,
+}
 
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
@@ -92,6 +104,7 @@ pub fn parse_join(payload: &str) -> Result<Join, String> {
             let reason = "UnableToReplayMessages: Replay is not allowed for public channels";
             return Err(reason.to_owned());
         }
+        join.wants_own = flag(broadcast.own).unwrap_or(false);
         join.wants_ack = flag(broadcast.ack).unwrap_or(false);
     }
     if let Some(changes) = some(config.postgres_changes) {
@@ -303,15 +316,16 @@ mod tests {
 
     #[test]
     fn reads_booleans_as_words_in_any_letter_case() {
-        for (config, is_private, wants_ack) in [
-            (r#"{}"#, false, false),
-            ("null", false, false),
-            (r#"{"private":null,"broadcast":null}"#, false, false),
-            (r#"{"private":"TRUE","broadcast":{"ack":"True","self":true}}"#, true, true),
-            (r#"{"private":"False","broadcast":{"ack":"perhaps"}}"#, false, false),
+        for (config, expected) in [
+            (r#"{}"#, [false, false, false]),
+            ("null", [false, false, false]),
+            (r#"{"private":null,"broadcast":null}"#, [false, false, false]),
+            (r#"{"private":"TRUE","broadcast":{"ack":"True","self":false}}"#, [true, true, false]),
+            (r#"{"broadcast":{"self":"tRue"}}"#, [false, false, true]),
+            (r#"{"private":"False","broadcast":{"ack":"perhaps","self":1}}"#, [false; 3]),
         ] {
             let join = join(config).unwrap();
-            assert_eq!((join.is_private, join.wants_ack), (is_private, wants_ack), "{config}");
+            assert_eq!([join.is_private, join.wants_ack, join.wants_own], expected, "{config}");
             assert!(!join.is_legacy);
         }
     }

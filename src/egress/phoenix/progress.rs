@@ -131,6 +131,9 @@ impl Session {
             outbox,
             verified.principal,
         ));
+        // After the reply: nothing on this channel may come before it.
+        let (room, receives) = (channel.room(), channel.receives());
+        effects.push(Effect::Enter { member: Arc::clone(&member), room, receives });
         let is_legacy = channel.is_legacy;
         let expires_at = verified.expires_at;
         channel.phase = Phase::Joined(Joined {

@@ -5,7 +5,7 @@
 //! - A heartbeat is answered in the turn it arrives, whatever the channels wait for.
 //! - Each join is answered exactly once, within ten seconds, and before anything else that carries its reference.
 //! - A join that is answered with ok is subscribed in the same turn: what commits after the client saw the answer
-//!   arrives. What stands in the way of that is told in a `system` message; the channel stays open.
+//!   arrives. So is what others say in the channel. What stands in the way of that is told in a `system` message; the channel stays open.
 //! - Channels do not touch each other: each waits, fails, expires and closes alone.
 //! - A message that cannot be understood is dropped and counted; it never costs the connection.
 //!
@@ -19,17 +19,19 @@
 //!                                                            phx_close
 //! ```
 //!
-//! Broadcast, presence and private channels are not here yet: they are refused where a client waits for an answer.
+//! Presence and private channels are not here yet: they are refused where a client waits for an answer.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::budget::Budget;
 use super::channel::{Channel, Joining, Phase, close};
 use super::dialect::{Phoenix, TOPIC_PREFIX};
 use super::effect::{Effect, Input, Now, Work};
 use super::frame::{ClientMessage, NULL};
 use super::payload::{parse_access_token, parse_join};
+use crate::config::Limits;
 use crate::hub::{Frame, Outbox};
 
 /// Longer topics are refused: they are kept for the life of a channel.
@@ -50,6 +52,12 @@ pub struct Session {
     pub(super) hasher: foldhash::fast::RandomState,
     credential: Arc<str>,
     max_channels: usize,
+    /// Bytes of a broadcast.
+    pub(super) max_payload: usize,
+    /// Broadcasts it may send.
+    pub(super) messages: Budget,
+    /// When the last one over the budget was refused.
+    pub(super) refused_at: Option<Instant>,
     next_work: u64,
     is_draining: bool,
 }
@@ -60,7 +68,8 @@ impl Session {
         dialect: &'static Phoenix,
         outbox: Arc<Outbox>,
         credential: &str,
-        max_channels: usize,
+        limits: &Limits,
+        now: Instant,
     ) -> Self {
         Self {
             dialect,
@@ -68,7 +77,10 @@ impl Session {
             channels: Vec::new(),
             hasher: foldhash::fast::RandomState::default(),
             credential: credential.into(),
-            max_channels,
+            max_channels: limits.channels,
+            max_payload: limits.broadcast_payload,
+            messages: Budget::new(limits.messages_per_second, now),
+            refused_at: None,
             next_work: 0,
             is_draining: false,
         }
@@ -115,7 +127,7 @@ impl Session {
                 vsn.reply((NULL, reference), topic, true, "{}")
             }
             ("phx_join", place) => return self.on_join(now, message, place, effects),
-            (_, Some(place)) => return self.on_push(message, place, effects),
+            (_, Some(place)) => return self.on_push(now, message, place, effects),
             ("phx_leave", None) => vsn.reply((&message.join_ref, reference), topic, true, "{}"),
             (_, None) => vsn.refusal((NULL, reference), topic, "unmatched topic"),
         };
@@ -198,7 +210,13 @@ impl Session {
     }
 
     /// A message on a channel that is joined or joining.
-    fn on_push(&mut self, message: &ClientMessage<'_>, place: usize, effects: &mut Vec<Effect>) {
+    fn on_push(
+        &mut self,
+        now: Now,
+        message: &ClientMessage<'_>,
+        place: usize,
+        effects: &mut Vec<Effect>,
+    ) {
         let vsn = self.dialect.vsn;
         match &*message.event {
             "phx_leave" => {
@@ -221,10 +239,10 @@ impl Session {
                     self.on_token(place, token.into(), effects);
                 }
             }
-            event @ ("broadcast" | "presence") => {
+            "broadcast" => self.on_broadcast(now, message, place, effects),
+            "presence" => {
                 let Some(channel) = self.channels.get(place) else { return };
-                let is_joined = matches!(channel.phase, Phase::Joined(_));
-                if is_joined && (event == "presence" || channel.wants_ack) {
+                if matches!(channel.phase, Phase::Joined(_)) {
                     let refs = channel.refs(&message.reference);
                     let frame = vsn.refusal(refs, &channel.topic, NOT_YET);
                     effects.push(Effect::Send(frame));

@@ -55,7 +55,8 @@ pub(super) async fn run(
     credential: String,
 ) {
     let outbox = Arc::new(Outbox::new(desk.limits.outbox));
-    let session = Session::new(dialect, Arc::clone(&outbox), &credential, desk.limits.channels);
+    let session =
+        Session::new(dialect, Arc::clone(&outbox), &credential, &desk.limits, desk.now().at);
     drop(credential);
     let works = Works::default();
     let mut socket = Socket { desk, session, outbox, works, joined: 0, _seat: seat };
@@ -160,6 +161,14 @@ impl Socket {
                 Effect::Subscribe { member, principal, subscriptions } => {
                     member.set_principal(principal);
                     self.desk.hub.subscribe(&member, &subscriptions);
+                }
+                Effect::Enter { member, room, receives } => {
+                    self.desk.hub.rooms().enter(&room, &member, receives);
+                }
+                Effect::Broadcast { member, broadcast } => {
+                    if let Some(room) = member.room() {
+                        self.desk.broadcast(room, Some(member.id), &broadcast);
+                    }
                 }
                 Effect::Unsubscribe(member) => self.desk.hub.unsubscribe(&member),
                 Effect::Refused(code) => self.desk.refused(code),
