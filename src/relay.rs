@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
+use crate::auth::policy::Policies;
 use crate::auth::token::Tokens;
 use crate::auth::visibility::Visibility;
 use crate::catalog::Catalog;
@@ -26,6 +27,9 @@ use crate::postgres::Target;
 use crate::server;
 use crate::shutdown::Stage;
 use crate::source::{self, SourceState};
+
+/// How often the partitions of messages are looked after. Three days are made ahead.
+const PARTITIONS_EVERY: Duration = Duration::from_secs(3600);
 
 /// How long each stage after the clients may take to stop.
 const STAGE_PATIENCE: Duration = Duration::from_secs(5);
@@ -62,6 +66,7 @@ impl Relay {
         );
         let visibility =
             Visibility::new(target.clone(), &config.postgres, metrics.clone(), connections.clone());
+        let policies = Policies::new(target.clone(), &config.postgres, connections.clone());
         let hub = Arc::new(Hub::new(metrics.clone()));
         let (reporter, state) = watch::channel(SourceState::Connecting { reason: None });
         let log = Arc::new(MemoryLog::new(config.postgres.max_backlog));
@@ -71,6 +76,8 @@ impl Relay {
         let desk = Arc::new(Desk::new(
             tokens,
             Arc::clone(&catalog),
+            Arc::clone(&policies),
+            state.clone(),
             Arc::clone(&hub),
             config.limits.clone(),
             metrics.clone(),
@@ -84,6 +91,7 @@ impl Relay {
             state.clone(),
             connections.clone(),
         ));
+        connections.spawn(keep_partitions(policies, state.clone(), connections.clone()));
         let (failed, failures) = mpsc::channel(2);
         let fanout = Fanout {
             hub,
@@ -92,6 +100,7 @@ impl Relay {
             source: state.clone(),
             deletes: config.realtime.deletes,
             record_limit: config.limits.record,
+            broadcast_limit: config.limits.broadcast_payload,
             now,
             metrics: metrics.clone(),
         };
@@ -147,6 +156,29 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
         let text = format!("could not listen on {address}; choose another http.listen");
         Error::new(ErrorKind::Misconfigured, text).because(cause)
     })
+}
+
+/// Keeps the partitions of messages, now and every hour, once the source streams.
+async fn keep_partitions(
+    policies: Arc<Policies>,
+    mut state: watch::Receiver<SourceState>,
+    stage: Stage,
+) {
+    loop {
+        let keeping = async {
+            let streaming = state.wait_for(|state| matches!(state, SourceState::Streaming { .. }));
+            if streaming.await.is_ok()
+                && let Err(denial) = policies.keep_partitions().await
+            {
+                tracing::warn!(?denial, "the partitions of realtime.messages could not be kept");
+            }
+            tokio::time::sleep(PARTITIONS_EVERY).await;
+        };
+        tokio::select! {
+            () = stage.stopping() => return,
+            () = keeping => {}
+        }
+    }
 }
 
 /// Says, each time the source streams again, which roles of `auth.roles` Postgres does not have: nothing else would,

@@ -1,3 +1,5 @@
-//! Private channels: who may join, send and read the past, by the policies on `realtime.messages`.
+//! Private channels, and what the database says in channels: both stand on `realtime.messages`.
 
+mod channels;
+mod messages;
 mod policies;

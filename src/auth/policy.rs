@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join3;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_postgres::{Client, Error};
 
 use super::connection::subject;
@@ -91,25 +91,14 @@ impl Policies {
         asking: Asking<'_>,
         extensions: &[Extension],
     ) -> Result<Vec<bool>, Denial> {
-        self.ask(async |client| {
-            let words: Vec<&str> = extensions.iter().map(|extension| extension.word()).collect();
-            client.batch_execute("begin").await?;
-            let probe = include_str!("../../sql/queries/policy_probe.sql");
-            let rows = client.query(probe, &[&asking.topic, &words]).await?;
-            let probes = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
-            let probes = probes.collect::<Result<Vec<(String, String)>, Error>>()?;
-            let ids: Vec<&str> = probes.iter().map(|(id, _)| &**id).collect();
-            act_as(client, asking).await?;
-            let read = include_str!("../../sql/queries/policy_read.sql");
-            let rows = client.query(read, &[&ids]).await?;
-            let seen = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
-            client.batch_execute("rollback").await?;
-            let is_seen = |word: &&str| {
-                probes.iter().any(|(id, extension)| extension == word && seen.contains(id))
-            };
-            Ok(words.iter().map(is_seen).collect())
-        })
-        .await
+        let _place = self.place().await?;
+        loop {
+            let lent = self.lend().await?;
+            let answer = self.in_time(try_reading(&lent.sql.client, asking, extensions)).await;
+            if let Some(answer) = self.settle(lent, answer) {
+                return answer;
+            }
+        }
     }
 
     /// Which of `extensions` may be sent, in their order.
@@ -121,32 +110,14 @@ impl Policies {
         asking: Asking<'_>,
         extensions: &[Extension],
     ) -> Result<Vec<bool>, Denial> {
-        self.ask(async |client| {
-            client.batch_execute("begin").await?;
-            act_as(client, asking).await?;
-            let write = include_str!("../../sql/queries/policy_write.sql");
-            let write = client.prepare(write).await?;
-            let mut verdicts = Vec::with_capacity(extensions.len());
-            for extension in extensions {
-                // Polled in this order, so sent in this order.
-                let (saved, written, undone) = join3(
-                    client.batch_execute("savepoint probe"),
-                    client.execute(&write, &[&asking.topic, &extension.word()]),
-                    client.batch_execute("rollback to savepoint probe"),
-                )
-                .await;
-                saved?;
-                verdicts.push(match written {
-                    Ok(_) => true,
-                    Err(error) if is_refused(&error) => false,
-                    Err(error) => return Err(error),
-                });
-                undone?;
+        let _place = self.place().await?;
+        loop {
+            let lent = self.lend().await?;
+            let answer = self.in_time(try_writing(&lent.sql.client, asking, extensions)).await;
+            if let Some(answer) = self.settle(lent, answer) {
+                return answer;
             }
-            client.batch_execute("rollback").await?;
-            Ok(verdicts)
-        })
-        .await
+        }
     }
 
     /// The newest `at_most` messages of a private topic since a moment in Unix milliseconds, oldest first. Whether they
@@ -163,23 +134,14 @@ impl Policies {
         let at_most = i32::try_from(at_most).unwrap_or(i32::MAX);
         // Beyond these Postgres has no timestamps; nothing is older or newer either.
         let since = since.clamp(-210_000_000_000_000, 9_000_000_000_000_000);
-        self.ask(async |client| {
-            let replay = include_str!("../../sql/queries/policy_replay.sql");
-            let rows = client.query(replay, &[&topic, &since, &at_most]).await?;
-            let mut kept = Vec::with_capacity(rows.len());
-            for row in rows {
-                let event: Option<String> = row.try_get("event")?;
-                let text: Option<String> = row.try_get("payload")?;
-                let bytes: Option<Vec<u8>> = row.try_get("binary_payload")?;
-                let payload = text.map(|text| Ok(text.into())).or(bytes.map(Err));
-                if let (Some(event), Some(payload)) = (event, payload) {
-                    let id: String = row.try_get("id")?;
-                    kept.push(Kept { id: id.into(), event: event.into(), payload });
-                }
+        let _place = self.place().await?;
+        loop {
+            let lent = self.lend().await?;
+            let answer = self.in_time(read_past(&lent.sql.client, topic, since, at_most)).await;
+            if let Some(answer) = self.settle(lent, answer) {
+                return answer;
             }
-            Ok(kept)
-        })
-        .await
+        }
     }
 
     /// Makes the partitions that are needed soon and drops those that are past, when the database has the function.
@@ -187,37 +149,49 @@ impl Policies {
     /// # Errors
     /// Postgres could not be asked, or refused.
     pub async fn keep_partitions(&self) -> Result<(), Denial> {
-        self.ask(async |client| {
-            client.batch_execute(include_str!("../../sql/queries/policy_partitions.sql")).await
-        })
-        .await
+        let _place = self.place().await?;
+        loop {
+            let lent = self.lend().await?;
+            let keep = include_str!("../../sql/queries/policy_partitions.sql");
+            let answer = self.in_time(lent.sql.client.batch_execute(keep)).await;
+            if let Some(answer) = self.settle(lent, answer) {
+                return answer;
+            }
+        }
     }
 
-    /// Asks on a connection that is nobody else's meanwhile. It is kept only after a good end: dropping it rolls back.
-    async fn ask<T>(
-        &self,
-        question: impl AsyncFn(&Client) -> Result<T, Error>,
-    ) -> Result<T, Denial> {
+    async fn place(&self) -> Result<SemaphorePermit<'_>, Denial> {
         let place = tokio::time::timeout(self.limit, self.places.acquire()).await;
-        let Ok(Ok(_place)) = place else { return Err(Denial::Busy) };
-        loop {
-            let kept = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let is_kept = kept.is_some();
-            let sql = match kept {
-                Some(sql) => sql,
-                None => self.open().await?,
-            };
-            let answer = tokio::time::timeout(self.limit * 4, question(&sql.client)).await;
-            match answer {
-                Ok(Ok(answer)) => {
-                    self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(sql);
-                    return Ok(answer);
-                }
-                // Postgres was restarted since.
-                Ok(Err(error)) if is_kept && error.as_db_error().is_none() => {}
-                Ok(Err(error)) => return Err(Denial::of(&error)),
-                Err(_) => return Err(Denial::Cancelled),
+        place.ok().and_then(Result::ok).ok_or(Denial::Busy)
+    }
+
+    async fn lend(&self) -> Result<Lent, Denial> {
+        let kept = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        match kept {
+            Some(sql) => Ok(Lent { sql, is_kept: true }),
+            None => Ok(Lent { sql: self.open().await?, is_kept: false }),
+        }
+    }
+
+    /// `None`: our own clock ran out, because not even Postgres said that time was up.
+    async fn in_time<T>(
+        &self,
+        answer: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Option<Error>> {
+        tokio::time::timeout(self.limit * 4, answer).await.map_err(|_| None)?.map_err(Some)
+    }
+
+    /// Keeps a connection after a good end only: dropping it rolls back. `None`: it was lost while nobody used it, and
+    /// another may answer.
+    fn settle<T>(&self, lent: Lent, answer: Result<T, Option<Error>>) -> Option<Result<T, Denial>> {
+        match answer {
+            Ok(answer) => {
+                self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(lent.sql);
+                Some(Ok(answer))
             }
+            Err(Some(error)) if lent.is_kept && is_lost(&error) => None,
+            Err(Some(error)) => Some(Err(Denial::of(&error))),
+            Err(None) => Some(Err(Denial::Cancelled)),
         }
     }
 
@@ -235,6 +209,92 @@ impl Policies {
             Denial::Unavailable
         })
     }
+}
+
+/// A connection that is nobody else's meanwhile.
+#[derive(Debug)]
+struct Lent {
+    sql: Sql,
+    is_kept: bool,
+}
+
+async fn try_reading(
+    client: &Client,
+    asking: Asking<'_>,
+    extensions: &[Extension],
+) -> Result<Vec<bool>, Error> {
+    let words: Vec<&str> = extensions.iter().map(|extension| extension.word()).collect();
+    client.batch_execute("begin").await?;
+    let probe = include_str!("../../sql/queries/policy_probe.sql");
+    let rows = client.query(probe, &[&asking.topic, &words]).await?;
+    let probes = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+    let probes = probes.collect::<Result<Vec<(String, String)>, Error>>()?;
+    let ids: Vec<&str> = probes.iter().map(|(id, _)| &**id).collect();
+    act_as(client, asking).await?;
+    let read = include_str!("../../sql/queries/policy_read.sql");
+    let rows = client.query(read, &[&ids]).await?;
+    let seen = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
+    client.batch_execute("rollback").await?;
+    let is_seen =
+        |word: &&str| probes.iter().any(|(id, extension)| extension == word && seen.contains(id));
+    Ok(words.iter().map(is_seen).collect())
+}
+
+async fn try_writing(
+    client: &Client,
+    asking: Asking<'_>,
+    extensions: &[Extension],
+) -> Result<Vec<bool>, Error> {
+    client.batch_execute("begin").await?;
+    act_as(client, asking).await?;
+    let write = client.prepare(include_str!("../../sql/queries/policy_write.sql")).await?;
+    let mut verdicts = Vec::with_capacity(extensions.len());
+    for extension in extensions {
+        let word = extension.word();
+        // Polled in this order, so sent in this order.
+        let (saved, written, undone) = join3(
+            client.batch_execute("savepoint probe"),
+            client.execute(&write, &[&asking.topic, &word]),
+            client.batch_execute("rollback to savepoint probe"),
+        )
+        .await;
+        saved?;
+        verdicts.push(match written {
+            Ok(_) => true,
+            Err(error) if is_refused(&error) => false,
+            Err(error) => return Err(error),
+        });
+        undone?;
+    }
+    client.batch_execute("rollback").await?;
+    Ok(verdicts)
+}
+
+async fn read_past(
+    client: &Client,
+    topic: &str,
+    since: i64,
+    at_most: i32,
+) -> Result<Vec<Kept>, Error> {
+    let replay = include_str!("../../sql/queries/policy_replay.sql");
+    let rows = client.query(replay, &[&topic, &since, &at_most]).await?;
+    let mut kept = Vec::with_capacity(rows.len());
+    for row in rows {
+        let event: Option<String> = row.try_get("event")?;
+        let text: Option<String> = row.try_get("payload")?;
+        let bytes: Option<Vec<u8>> = row.try_get("binary_payload")?;
+        let payload = text.map(|text| Ok(text.into())).or(bytes.map(Err));
+        if let (Some(event), Some(payload)) = (event, payload) {
+            let id: String = row.try_get("id")?;
+            kept.push(Kept { id: id.into(), event: event.into(), payload });
+        }
+    }
+    Ok(kept)
+}
+
+/// Whether the connection broke, as opposed to what was asked.
+fn is_lost(error: &Error) -> bool {
+    error.code().is_none_or(|code| code.code().starts_with("57P"))
 }
 
 /// Becomes the principal for the rest of the transaction.

@@ -210,6 +210,7 @@ impl Check<'_> {
                 written.broadcast_payload,
                 1 << 10,
             ),
+            replay: self.count("limits.replay", written.replay, 1, 10_000),
             frame: self.size("limits.frame", written.frame, 16 << 10),
             outbox: self.size("limits.outbox", written.outbox, 16 << 10),
             write_stall: self.time("limits.write_stall", written.write_stall, 100, 3_600_000),

@@ -21,13 +21,13 @@ pub(super) struct Message {
 
 /// Whether a relation is `realtime.messages`, or one of its days.
 pub(super) fn is_messages(relation: &Relation) -> bool {
-    let is_day = |day: &str| {
-        day.len() == 10 && day.chars().all(|char| char.is_ascii_digit() || char == '_')
-    };
+    let is_day =
+        |day: &str| day.len() == 10 && day.chars().all(|char| char.is_ascii_digit() || char == '_');
     &*relation.schema == "realtime"
-        && relation.name.strip_prefix("messages").is_some_and(|rest| {
-            rest.is_empty() || rest.strip_prefix('_').is_some_and(is_day)
-        })
+        && relation
+            .name
+            .strip_prefix("messages")
+            .is_some_and(|rest| rest.is_empty() || rest.strip_prefix('_').is_some_and(is_day))
 }
 
 /// The message a change of such a relation is. `Ok(None)`: only new rows are messages.
@@ -44,7 +44,7 @@ pub(super) fn read(change: &Change, most_bytes: usize) -> Result<Option<Message>
     };
     let broadcast = match (text("payload"), text("binary_payload")) {
         (Some(json), _) if json.len() <= most_bytes => Broadcast::json(event, json),
-        (None, Some(hex)) if hex.len() / 2 <= most_bytes => {
+        (None, Some(hex)) if hex.len().saturating_sub(2) / 2 <= most_bytes => {
             Broadcast::binary(event, bytes(hex).ok_or("message_incomplete")?)
         }
         (None, None) => return Err("message_incomplete"),
@@ -78,8 +78,10 @@ mod tests {
     use crate::model::{Cell, Column, ReplicaIdentity};
 
     fn relation(name: &str) -> Relation {
-        let columns = ["topic", "event", "id", "private", "inserted_at", "payload", "binary_payload"];
-        let column = |name: &str| Column { name: name.into(), type_oid: 25, typmod: -1, is_key: false };
+        let columns =
+            ["topic", "event", "id", "private", "inserted_at", "payload", "binary_payload"];
+        let column =
+            |name: &str| Column { name: name.into(), type_oid: 25, typmod: -1, is_key: false };
         Relation {
             oid: 1,
             generation: 1,
@@ -91,7 +93,8 @@ mod tests {
     }
 
     fn insert(cells: [Option<&str>; 7]) -> Change {
-        let cell = |text: Option<&str>| text.map_or(Cell::Null, |text| Cell::Text(text.to_owned().into()));
+        let cell =
+            |text: Option<&str>| text.map_or(Cell::Null, |text| Cell::Text(text.to_owned().into()));
         let new = Row { cells: cells.into_iter().map(cell).collect() };
         Change { relation: Arc::new(relation("messages")), kind: ChangeKind::Insert { new } }
     }
@@ -113,7 +116,8 @@ mod tests {
         let message = read(&insert(all), 2).unwrap().unwrap();
         assert_eq!(message.room.namespace, Namespace::Private);
         assert_eq!(message.broadcast, Broadcast::json("e", "{}").with_meta("{\"id\":\"7\"}"));
-        let bytes = [Some("t"), Some("e"), Some("7"), Some("f"), Some("now"), None, Some("\\x00fF")];
+        let bytes =
+            [Some("t"), Some("e"), Some("7"), Some("f"), Some("now"), None, Some("\\x00fF")];
         let message = read(&insert(bytes), 2).unwrap().unwrap();
         assert_eq!(message.room.namespace, Namespace::Public);
         assert_eq!(message.broadcast.content, Content::Binary(vec![0, 255].into()));

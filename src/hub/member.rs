@@ -47,6 +47,8 @@ pub struct Member {
     principal: Mutex<Arc<Principal>>,
     room: OnceLock<RoomName>,
     gone: AtomicBool,
+    /// Ids of messages it was given from the past.
+    had: OnceLock<Box<[Box<str>]>>,
     troubled: AtomicBool,
 }
 
@@ -70,6 +72,7 @@ impl Member {
             principal,
             room: OnceLock::new(),
             gone: AtomicBool::new(false),
+            had: OnceLock::new(),
             troubled: AtomicBool::new(false),
         }
     }
@@ -92,6 +95,17 @@ impl Member {
     /// Remembers the room it enters; the first one is for life.
     pub(super) fn enter(&self, room: &RoomName) -> &RoomName {
         self.room.get_or_init(|| room.clone())
+    }
+
+    /// Remembers the messages it was given from the past; once in its life.
+    pub fn remember(&self, ids: Box<[Box<str>]>) {
+        // Only a join replays, and a member joins once.
+        let _ = self.had.set(ids);
+    }
+
+    /// Whether it was given this message from the past.
+    pub fn has_had(&self, id: &str) -> bool {
+        self.had.get().is_some_and(|ids| ids.iter().any(|had| **had == *id))
     }
 
     /// Nothing more is sent to it.

@@ -181,7 +181,8 @@ async fn what_cannot_be_tried_is_a_denial_in_the_original_s_words() {
     let asking = Asking { principal: &nobody, topic: "x", headers: "{}" };
     assert_eq!(scene.policies.may_read(asking, &BOTH).await, Err(Denial::Failed));
 
-    let partitions = "select string_agg('drop table ' || i.inhrelid::regclass, ';') from pg_inherits i
+    let partitions =
+        "select string_agg('drop table ' || i.inhrelid::regclass, ';') from pg_inherits i
                       where i.inhparent = 'realtime.messages'::regclass";
     scene.db.execute(&scene.db.text(partitions).await).await;
     let asking = Asking { principal: &ann, topic: "abc", headers: "{}" };

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use super::dialect::TOPIC_PREFIX;
 use super::effect::Now;
 use super::frame::Vsn;
-use super::payload::Join;
+use super::payload::{Join, Replay};
+use super::private::Rights;
+use crate::auth::policy::Kept;
 use crate::auth::token::Verified;
 use crate::catalog::bind::Wish;
 use crate::hub::{Frame, Member, Namespace, Receives, RoomName};
@@ -32,6 +34,16 @@ pub(super) struct Channel {
     pub(super) wants_ack: bool,
     /// It joined without a `config`.
     pub(super) is_legacy: bool,
+    /// It wants to know who is here.
+    pub(super) wants_presence: bool,
+    /// It wants to know when the database's messages are streamed.
+    pub(super) wants_messages: bool,
+    /// What it wants to hear of the past.
+    pub(super) replay: Option<Replay>,
+    /// What it may hear and say.
+    pub(super) rights: Rights,
+    /// The work that waits for the database's messages.
+    pub(super) awaiting: Option<u64>,
     /// The row changes it asked for.
     pub(super) wishes: Arc<[Wish]>,
     /// The ids of the wishes in the client's eyes.
@@ -66,6 +78,8 @@ pub(super) struct Joining {
     pub(super) verified: Option<Verified>,
     /// A token that came while it joined, to be looked at afterwards.
     pub(super) newer_token: Option<Arc<str>>,
+    /// What it hears of the past, after the reply.
+    pub(super) past: Vec<Kept>,
     /// The joins it took the place of; they are closed after the reply.
     pub(super) replaced: Vec<Box<str>>,
 }
@@ -99,12 +113,19 @@ impl Channel {
             reply_by: now.at + JOIN_PATIENCE,
             verified: None,
             newer_token: None,
+            past: Vec::new(),
             replaced,
         };
+        let namespace = if join.is_private { Namespace::Private } else { Namespace::Public };
         Self {
             topic: topic.into(),
             join_ref: join_ref.into(),
-            namespace: if join.is_private { Namespace::Private } else { Namespace::Public },
+            namespace,
+            wants_presence: join.wants_presence,
+            wants_messages: join.wants_messages,
+            replay: join.replay,
+            rights: Rights::of(namespace),
+            awaiting: None,
             wants_own: join.wants_own,
             wants_ack: join.wants_ack,
             is_legacy: join.is_legacy,
@@ -134,7 +155,7 @@ impl Channel {
 
     /// What it receives there.
     pub(super) const fn receives(&self) -> Receives {
-        Receives { broadcast: true, own: self.wants_own, presence: false }
+        Receives { broadcast: self.rights.readable.broadcast, own: self.wants_own, presence: false }
     }
 
     /// The references of a reply to one of its messages.

@@ -3,14 +3,18 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::sync::watch;
+
 use super::budget::Budget;
 use super::effect::Now;
+use crate::auth::policy::Policies;
 use crate::auth::token::Tokens;
 use crate::catalog::Catalog;
 use crate::config::Limits;
 use crate::hub::{Broadcast, Hub, RoomName};
 use crate::metrics::{Metrics, reason};
 use crate::shutdown::Stage;
+use crate::source::SourceState;
 
 /// The services behind the sockets.
 #[derive(Debug)]
@@ -19,6 +23,10 @@ pub struct Desk {
     pub tokens: Arc<Tokens>,
     /// Knows the tables.
     pub catalog: Arc<Catalog>,
+    /// Knows who may hear and say what on private topics.
+    pub policies: Arc<Policies>,
+    /// What the source is doing.
+    pub source: watch::Receiver<SourceState>,
     /// Knows who is subscribed to what.
     pub hub: Arc<Hub>,
     /// What one client may use.
@@ -41,6 +49,8 @@ impl Desk {
     pub fn new(
         tokens: Arc<Tokens>,
         catalog: Arc<Catalog>,
+        policies: Arc<Policies>,
+        source: watch::Receiver<SourceState>,
         hub: Arc<Hub>,
         limits: Limits,
         metrics: Metrics,
@@ -48,7 +58,7 @@ impl Desk {
         stage: Stage,
     ) -> Self {
         let joins = Budget::new(limits.joins_per_second, Instant::now());
-        Self { tokens, catalog, hub, limits, metrics, clock, stage, joins }
+        Self { tokens, catalog, policies, source, hub, limits, metrics, clock, stage, joins }
     }
 
     /// This moment.

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::auth::denial::Denial;
+use crate::auth::policy::Kept;
 use crate::auth::token::{TokenRefusal, Verified};
 use crate::catalog::bind::{Unbound, Wish};
 use crate::hub::{Broadcast, Frame, Member, Receives, RoomName};
@@ -90,6 +92,26 @@ pub enum Work {
         /// The token.
         token: Arc<str>,
     },
+    /// Ask the policies what a private channel may hear.
+    Authorise {
+        /// On whose behalf.
+        principal: Arc<Principal>,
+        /// The topic without its prefix.
+        topic: Arc<str>,
+        /// Whether presence is asked for, too.
+        wants_presence: bool,
+        /// What is wanted of the past, if it may be heard: since when in Unix milliseconds, and how many at most.
+        replay: Option<(i64, usize)>,
+    },
+    /// Ask the policies whether a private channel may broadcast.
+    MaySend {
+        /// On whose behalf.
+        principal: Arc<Principal>,
+        /// The topic without its prefix.
+        topic: Arc<str>,
+    },
+    /// Wait until the database's messages are streamed.
+    AwaitMessages,
     /// Look up what a channel asks for.
     Bind {
         /// On whose behalf.
@@ -97,6 +119,27 @@ pub enum Work {
         /// What is asked for.
         wishes: Arc<[Wish]>,
     },
+}
+
+/// What of a topic may be heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Readable {
+    /// What others say.
+    pub broadcast: bool,
+    /// Who comes and goes; false when it was not asked.
+    pub presence: bool,
+}
+
+impl Readable {
+    /// Whether nothing may be heard.
+    pub const fn is_nothing(self) -> bool {
+        !self.broadcast && !self.presence
+    }
+
+    /// Whether something of `before` may not be heard any more.
+    pub const fn lacks_any_of(self, before: Self) -> bool {
+        before.broadcast && !self.broadcast || before.presence && !self.presence
+    }
 }
 
 /// The end of some work.
@@ -117,6 +160,17 @@ pub enum Finding {
     TooManyJoins,
     /// A token was verified, or not believed.
     Verified(Result<Verified, TokenRefusal>),
+    /// What a private channel may hear, and the past if it was asked for.
+    Authorised {
+        /// What it may hear.
+        readable: Result<Readable, Denial>,
+        /// What it missed.
+        past: Option<Result<Vec<Kept>, Denial>>,
+    },
+    /// Whether a private channel may broadcast.
+    MaySend(Result<bool, Denial>),
+    /// Whether the database's messages are streamed, in time.
+    Streams(bool),
     /// The wishes were looked up, or not granted.
     Bound(Result<Vec<Subscription>, Unbound>),
 }

@@ -12,6 +12,7 @@ pub mod effect;
 pub mod frame;
 mod json;
 pub mod payload;
+mod private;
 mod progress;
 pub mod session;
 #[cfg(test)]

@@ -32,12 +32,27 @@ pub struct Join {
     pub wants_own: bool,
     /// Each broadcast wants a reply.
     pub wants_ack: bool,
+    /// Who is here is wanted, too.
+    pub wants_presence: bool,
+    /// A message is wanted once the database's messages are streamed.
+    pub wants_messages: bool,
+    /// What is wanted of the past.
+    pub replay: Option<Replay>,
     /// The row changes wanted, in order.
     pub wishes: Vec<Wish>,
     /// The ids of the wishes, unique in the channel.
     pub ids: Vec<u64>,
     /// The wishes as the reply echoes them: a JSON array.
     pub echo: String,
+}
+
+/// What a private channel wants to hear of the past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replay {
+    /// Since when, in Unix milliseconds.
+    pub since: i64,
+    /// How many messages at most.
+    pub limit: Option<i64>,
 }
 
 /// Ids fit into 31 bits, because some clients read them into an `int`.
@@ -60,7 +75,9 @@ macro_rules! keys {
 }
 
 keys!(Payload { access_token, user_token, config });
-keys!(Config { private, broadcast, postgres_changes });
+keys!(Config { private, broadcast, presence, postgres_changes });
+keys!(Presence { enabled });
+keys!(Past { since, limit });
 keys!(Element { event, schema, table, filter, select });
 
 /// As [`keys`], but one of them is a word of Rust.
@@ -72,6 +89,8 @@ struct Broadcast<'a> {
     own: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     replay: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    replication_ready: Option<&'a RawValue>,
 }
 
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
@@ -104,13 +123,30 @@ pub fn parse_join(payload: &str) -> Result<Join, String> {
             let reason = "UnableToReplayMessages: Replay is not allowed for public channels";
             return Err(reason.to_owned());
         }
+        join.replay = broadcast.replay.map(past).transpose()?;
+        join.wants_messages =
+            some(broadcast.replication_ready).is_some_and(|value| value.get() != "false");
         join.wants_own = flag(broadcast.own).unwrap_or(false);
         join.wants_ack = flag(broadcast.ack).unwrap_or(false);
     }
+    // What is no object means what no object would.
+    let presence = some(config.presence).and_then(|value| object("", value.get()).ok());
+    join.wants_presence =
+        presence.is_some_and(|presence: Presence<'_>| flag(presence.enabled) == Some(true));
     if let Some(changes) = some(config.postgres_changes) {
         read_wishes(changes.get(), &mut join)?;
     }
     Ok(join)
+}
+
+fn past(replay: &RawValue) -> Result<Replay, String> {
+    let integer = |value: &RawValue| serde_json::from_str::<i64>(value.get()).ok();
+    let read = || {
+        let past: Past<'_> = object("", replay.get()).ok()?;
+        let limit = some(past.limit).map(|limit| integer(limit).ok_or(()));
+        Some(Replay { since: integer(past.since?)?, limit: limit.transpose().ok()? })
+    };
+    read().ok_or_else(|| "UnableToReplayMessages: Replay params are not valid".to_owned())
 }
 
 /// The token of an `access_token` message, when there is one to look at.

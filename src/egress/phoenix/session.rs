@@ -19,7 +19,9 @@
 //!                                                            phx_close
 //! ```
 //!
-//! Presence and private channels are not here yet: they are refused where a client waits for an answer.
+//! On a private topic the policies are asked between Admit and Bind, and again after each Verify; see `private`.
+//!
+//! Presence is not here yet: it is refused where a client waits for an answer.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -54,6 +56,8 @@ pub struct Session {
     max_channels: usize,
     /// Bytes of a broadcast.
     pub(super) max_payload: usize,
+    /// Messages of the past one join may have.
+    pub(super) max_replay: usize,
     /// Broadcasts it may send.
     pub(super) messages: Budget,
     /// When the last one over the budget was refused.
@@ -79,6 +83,7 @@ impl Session {
             credential: credential.into(),
             max_channels: limits.channels,
             max_payload: limits.broadcast_payload,
+            max_replay: limits.replay,
             messages: Budget::new(limits.messages_per_second, now),
             refused_at: None,
             next_work: 0,
@@ -159,10 +164,6 @@ impl Session {
             }
             Err(reason) => Err(reason.to_owned()),
         };
-        let join = join.and_then(|join| match join.is_private {
-            true => Err("Unauthorized: Private channels are not supported yet".to_owned()),
-            false => Ok(join),
-        });
         let mut join = match join {
             Ok(join) => join,
             Err(reason) => return self.refuse(refs, topic, &reason, replaced, effects),
@@ -317,7 +318,8 @@ const RESTART: u16 = 1012;
 
 /// Ends a channel without a word to the client.
 fn leave(channel: Channel, effects: &mut Vec<Effect>) {
-    effects.extend(channel.work.map(Effect::Cancel));
+    let works = [channel.work, channel.rights.asking, channel.awaiting];
+    effects.extend(works.into_iter().flatten().map(Effect::Cancel));
     if let Phase::Joined(joined) = channel.phase {
         effects.push(Effect::Unsubscribe(joined.member));
     }
@@ -325,7 +327,7 @@ fn leave(channel: Channel, effects: &mut Vec<Effect>) {
 
 /// The fixed part of a refusal's text, for the metrics.
 fn code_of(reason: &str) -> &'static str {
-    const CODES: [&str; 12] = [
+    const CODES: [&str; 15] = [
         "TopicNameRequired",
         "TopicNameTooLong",
         "RealtimeRestarting",
@@ -334,6 +336,9 @@ fn code_of(reason: &str) -> &'static str {
         "InvalidJoinPayload",
         "UnableToReplayMessages",
         "Unauthorized",
+        "IncreaseConnectionPool",
+        "QueryCanceled",
+        "MissingPartition",
         "InvalidJWTToken",
         "MalformedJWT",
         "JwtSignatureError",

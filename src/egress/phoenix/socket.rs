@@ -53,12 +53,13 @@ pub(super) async fn run(
     mut wire: Wire,
     dialect: &'static Phoenix,
     credential: String,
+    headers: Arc<str>,
 ) {
     let outbox = Arc::new(Outbox::new(desk.limits.outbox));
     let session =
         Session::new(dialect, Arc::clone(&outbox), &credential, &desk.limits, desk.now().at);
     drop(credential);
-    let works = Works::default();
+    let works = Works::new(headers);
     let mut socket = Socket { desk, session, outbox, works, joined: 0, _seat: seat };
     if let Some((code, reason, word)) = serve(&mut socket, &mut wire).await {
         socket.desk.closed(word);

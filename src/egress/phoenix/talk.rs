@@ -11,8 +11,9 @@ use super::channel::{Channel, Phase};
 use super::effect::{Effect, Now};
 use super::frame::ClientMessage;
 use super::json;
+use super::private::FORBIDDEN;
 use super::session::Session;
-use crate::hub::{Broadcast, Dialect as _, Notice};
+use crate::hub::{Broadcast, Dialect as _, Member, Notice};
 
 /// The longest topic of a broadcast: binary frames have one byte for its length.
 pub(super) const MAX_TOPIC: usize = 255;
@@ -35,6 +36,7 @@ enum Refused {
     TopicTooLong,
     NotAnObject,
     NotJson,
+    Forbidden,
 }
 
 impl Refused {
@@ -46,6 +48,7 @@ impl Refused {
             Self::TooLarge => "PayloadSizeExceeded",
             Self::TopicTooLong => "TopicNameTooLong",
             Self::NotAnObject | Self::NotJson => "MalformedBroadcast",
+            Self::Forbidden => "Unauthorized",
         }
     }
 
@@ -58,6 +61,7 @@ impl Refused {
             Self::TooLarge => r#""payload_size_exceeded""#,
             Self::TopicTooLong => r#"{"reason":"The topic of a broadcast may have 255 bytes"}"#,
             Self::NotAnObject => r#"{"reason":"Broadcast payload must be a map"}"#,
+            Self::Forbidden => FORBIDDEN,
             Self::NotJson => r#"{"reason":"Broadcast payload must be valid JSON"}"#,
         }
     }
@@ -74,6 +78,18 @@ impl Session {
     ) {
         let Some(channel) = self.channels.get(place) else { return };
         let accepted = accept(&self.messages, self.max_payload, now, message, channel);
+        let accepted = match (accepted, channel.rights.may_send) {
+            (Ok(_), Some(false)) => Err(Refused::Forbidden),
+            (Ok((_, broadcast)), None) => {
+                let held = (broadcast, said_bytes(message).len());
+                if self.hold(place, held, &message.reference, effects) {
+                    return;
+                }
+                Err(Refused::TooMany)
+            }
+            (accepted, _) => accepted,
+        };
+        let Some(channel) = self.channels.get(place) else { return };
         let (is_ok, response) = match &accepted {
             Ok(_) => (true, "{}"),
             Err(refused) => (false, refused.response()),
@@ -82,8 +98,8 @@ impl Session {
         let reply = || self.dialect.vsn.reply(refs, &channel.topic, is_ok, response);
         let reply = channel.wants_ack.then(reply);
         let refused = match accepted {
-            Ok(broadcast) => {
-                effects.push(broadcast);
+            Ok((member, broadcast)) => {
+                effects.push(Effect::Broadcast { member, broadcast });
                 None
             }
             Err(refused) => {
@@ -111,9 +127,9 @@ fn accept(
     now: Now,
     message: &ClientMessage<'_>,
     channel: &Channel,
-) -> Result<Effect, Refused> {
+) -> Result<(Arc<Member>, Broadcast), Refused> {
     let Phase::Joined(joined) = &channel.phase else { return Err(Refused::NotJoined) };
-    let payload = message.said.as_ref().map_or(message.payload.as_bytes(), |said| said.payload);
+    let payload = said_bytes(message);
     if !messages.take(pieces(payload.len()), now.at) {
         return Err(Refused::TooMany);
     }
@@ -132,7 +148,12 @@ fn accept(
         }
         Some(said) => Broadcast::binary(said.event, said.payload.to_vec()),
     };
-    Ok(Effect::Broadcast { member: Arc::clone(&joined.member), broadcast })
+    Ok((Arc::clone(&joined.member), broadcast))
+}
+
+/// What counts of a broadcast.
+fn said_bytes<'a>(message: &'a ClientMessage<'_>) -> &'a [u8] {
+    message.said.as_ref().map_or(message.payload.as_bytes(), |said| said.payload)
 }
 
 /// As how many messages a payload counts.

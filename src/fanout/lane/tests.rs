@@ -9,7 +9,7 @@ use crate::catalog::Catalog;
 use crate::config::{Deletes, Postgres};
 use crate::fanout::sighting::Layout;
 use crate::fanout::sighting::tests::{relation, table};
-use crate::hub::{Dialect, Frame, Hub, Outbox};
+use crate::hub::{Broadcast, Dialect, Frame, Hub, Outbox};
 use crate::metrics::Metrics;
 use crate::model::table::{Policy, Rows};
 use crate::model::{
@@ -34,6 +34,9 @@ impl Dialect for Plain {
     fn notice(&self, _topic: &str, _join_ref: &str, notice: &Notice) -> Frame {
         Frame::Binary(Bytes::from(notice.message.clone()))
     }
+    fn broadcast(&self, _topic: &str, _broadcast: &Broadcast) -> Option<Frame> {
+        None
+    }
 }
 
 fn lanes() -> Lanes {
@@ -57,6 +60,7 @@ fn lanes() -> Lanes {
         source,
         deletes: Deletes::Strict,
         record_limit: 1 << 20,
+        broadcast_limit: 1 << 20,
         now: Default::default,
         metrics,
     })

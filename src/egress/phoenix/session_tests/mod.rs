@@ -2,14 +2,16 @@
 
 mod joins;
 mod lives;
+mod private;
 mod talk;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::dialect::{PHOENIX_V1, PHOENIX_V2, Phoenix};
-use super::effect::{Done, Effect, Finding, Input, Now, Work};
+use super::effect::{Done, Effect, Finding, Input, Now, Readable, Work};
 use super::session::Session;
+use crate::auth::denial::Denial;
 use crate::auth::token::{TokenRefusal, Verified};
 use crate::catalog::bind::Unbound;
 use crate::config::{Config, Limits};
@@ -38,6 +40,10 @@ enum Step<'a> {
     Granted,
     /// They are not.
     Unbound(Unbound),
+    /// The newest work found out what may be heard.
+    Authorised(Result<Readable, Denial>),
+    /// The newest work found out whether it may broadcast.
+    MaySend(Result<bool, Denial>),
     /// The end of the n-th work arrives: a believed token.
     BelievedWork(u64),
     /// The server is going away.
@@ -105,6 +111,10 @@ impl Script {
             TooMany => done(newest, Finding::TooManyJoins),
             Granted => done(newest, Finding::Bound(Ok(vec![wish; self.wishes]))),
             Step::Unbound(unbound) => done(newest, Finding::Bound(Err(unbound))),
+            Step::Authorised(readable) => {
+                done(newest, Finding::Authorised { readable, past: None })
+            }
+            Step::MaySend(may) => done(newest, Finding::MaySend(may)),
             Drains => Input::Drain,
             Gone => Input::Gone,
         };
@@ -124,6 +134,15 @@ impl Script {
                 match work {
                     Work::Admit { token } => format!("admit {token}"),
                     Work::Verify { token } => format!("verify {token}"),
+                    Work::Authorise { principal, topic, wants_presence, replay } => {
+                        let presence = if wants_presence { " with presence" } else { "" };
+                        let past = replay.map_or(String::new(), |past| format!(" and {past:?}"));
+                        format!("authorise {} in {topic}{presence}{past}", principal.claims())
+                    }
+                    Work::MaySend { principal, topic } => {
+                        format!("may {} send to {topic}", principal.claims())
+                    }
+                    Work::AwaitMessages => "await messages".to_owned(),
                     Work::Bind { principal, wishes } => {
                         self.wishes = wishes.len();
                         format!("bind {} for {}", wishes.len(), principal.claims())
@@ -137,8 +156,9 @@ impl Script {
             }
             Effect::Enter { member, room, receives } => {
                 let own = if receives.own { " and itself" } else { "" };
-                assert_eq!((receives.broadcast, room.namespace), (true, Namespace::Public));
-                format!("enter {} {}{own}", member.join_ref, room.topic)
+                let deaf = if receives.broadcast { "" } else { " deaf" };
+                let private = if room.namespace == Namespace::Private { " private" } else { "" };
+                format!("enter {}{private} {}{own}{deaf}", member.join_ref, room.topic)
             }
             Effect::Broadcast { member, broadcast } => match broadcast.content {
                 Content::Whole(message) => format!("broadcast {} {message}", member.join_ref),

@@ -1,0 +1,288 @@
+//! Private channels: what policies let a channel hear and say, and what it hears of the past.
+//!
+//! What may be heard is asked at the join and again for each new token; what may be said, when something is first said.
+//! Until that is known what was said waits, in order and bounded. Nothing is passed on that was not permitted.
+
+use std::sync::Arc;
+
+use super::binary;
+use super::channel::{Channel, Phase};
+use super::dialect::message;
+use super::effect::{Effect, Finding, Now, Readable, Work};
+use super::frame::{NULL, Vsn};
+use super::session::Session;
+use crate::auth::denial::{Denial, no_longer_readable, unreadable};
+use crate::auth::policy::Kept;
+use crate::hub::{Broadcast, Dialect as _, Frame, Member, Namespace, Notice};
+use crate::model::Principal;
+
+/// Broadcasts that wait for permission; more are refused. Their bytes are bounded by one broadcast's largest payload.
+const UNSENT: usize = 100;
+
+/// What a channel is told whose past cannot be read.
+const NO_PAST: &str = "UnableToReplayMessages: Realtime was unable to replay messages";
+
+/// The response to a broadcast that policies forbid, as JSON.
+pub(super) const FORBIDDEN: &str =
+    r#"{"reason":"You do not have permissions to write to this Channel topic"}"#;
+
+/// What a channel may do.
+#[derive(Debug)]
+pub(super) struct Rights {
+    /// What it may hear.
+    pub(super) readable: Readable,
+    /// Whether it may broadcast; `None` is not known yet.
+    pub(super) may_send: Option<bool>,
+    /// The work that finds out.
+    pub(super) asking: Option<u64>,
+    unsent: Vec<Unsent>,
+}
+
+/// A broadcast that waits for permission.
+#[derive(Debug)]
+struct Unsent {
+    broadcast: Broadcast,
+    reference: Box<str>,
+    bytes: usize,
+}
+
+impl Rights {
+    /// Everything on a public topic; on a private one nothing yet.
+    pub(super) const fn of(namespace: Namespace) -> Self {
+        let is_public = matches!(namespace, Namespace::Public);
+        Self {
+            readable: Readable { broadcast: is_public, presence: is_public },
+            may_send: if is_public { Some(true) } else { None },
+            asking: None,
+            unsent: Vec::new(),
+        }
+    }
+
+    /// Keeps a broadcast until it is known whether it may be sent; false when too much waits.
+    fn hold(&mut self, broadcast: Broadcast, reference: &str, bytes: usize, most: usize) -> bool {
+        let waiting: usize = self.unsent.iter().map(|unsent| unsent.bytes).sum();
+        if UNSENT <= self.unsent.len() || most < waiting.saturating_add(bytes) {
+            return false;
+        }
+        self.unsent.push(Unsent { broadcast, reference: reference.into(), bytes });
+        true
+    }
+}
+
+impl Session {
+    /// Asks what a private channel may hear; at a join, with what it wants to hear of the past.
+    pub(super) fn authorise(
+        &mut self,
+        place: usize,
+        principal: Arc<Principal>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(channel) = self.channels.get(place) else { return };
+        let is_joining = matches!(channel.phase, Phase::Joining(_));
+        let replay = channel.replay.filter(|_| is_joining).map(|replay| {
+            let limit = replay.limit.map_or(self.max_replay, |limit| {
+                usize::try_from(limit.max(1)).unwrap_or(usize::MAX).min(self.max_replay)
+            });
+            (replay.since, limit)
+        });
+        let (topic, wants_presence) = (channel.room().topic, channel.wants_presence);
+        let work = Work::Authorise { principal, topic, wants_presence, replay };
+        let work = self.start(work, effects);
+        if let Some(channel) = self.channels.get_mut(place) {
+            channel.work = Some(work);
+        }
+    }
+
+    /// It is known what a private channel may hear.
+    pub(super) fn authorised(
+        &mut self,
+        now: Now,
+        place: usize,
+        finding: Result<Readable, Denial>,
+        past: Option<Result<Vec<Kept>, Denial>>,
+        member_id: u64,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(channel) = self.channels.get_mut(place) else { return };
+        let topic = channel.room().topic;
+        let before = channel.rights.readable;
+        match &mut channel.phase {
+            Phase::Joining(joining) => {
+                let wants_past = channel.replay.is_some();
+                let refusal = match (finding, past) {
+                    (Err(denial), _) => denial.of_join(&topic),
+                    (Ok(readable), _)
+                        if readable.is_nothing() || wants_past && !readable.broadcast =>
+                    {
+                        Denial::Failed.of_join(&topic)
+                    }
+                    (Ok(_), Some(Err(_))) => NO_PAST.to_owned(),
+                    (Ok(readable), past) => {
+                        channel.rights.readable = readable;
+                        joining.past = past.and_then(Result::ok).unwrap_or_default();
+                        return self.permitted(now, place, member_id, effects);
+                    }
+                };
+                self.refuse_joining(place, &refusal, effects);
+            }
+            Phase::Joined(joined) => {
+                let goodbye = match finding {
+                    Err(denial) => denial.of_refresh(&topic),
+                    Ok(readable) if readable.is_nothing() => unreadable(&topic),
+                    Ok(readable) if readable.lacks_any_of(before) => no_longer_readable(&topic),
+                    Ok(readable) => {
+                        channel.rights.readable = readable;
+                        let member = Arc::clone(&joined.member);
+                        let (room, receives) = (channel.room(), channel.receives());
+                        let principal = member.principal();
+                        if readable != before {
+                            effects.push(Effect::Enter { member, room, receives });
+                        }
+                        return self.bind_again(place, principal, effects);
+                    }
+                };
+                let notice = Notice { extension: "system", is_ok: false, message: goodbye };
+                let frame = self.dialect.notice(&channel.topic, &channel.join_ref, &notice);
+                effects.push(Effect::Refused("Unauthorized"));
+                self.shut(place, frame, effects);
+            }
+        }
+    }
+
+    /// Holds a broadcast back and asks whether it may be sent. False when too much waits already.
+    pub(super) fn hold(
+        &mut self,
+        place: usize,
+        (broadcast, bytes): (Broadcast, usize),
+        reference: &str,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let most = self.max_payload;
+        let Some(channel) = self.channels.get_mut(place) else { return false };
+        if !channel.rights.hold(broadcast, reference, bytes, most) {
+            return false;
+        }
+        if channel.rights.asking.is_none() {
+            self.ask_to_send(place, effects);
+        }
+        true
+    }
+
+    /// Forgets what a private channel might send, because it acts for somebody else now.
+    pub(super) fn forget_rights(&mut self, place: usize, effects: &mut Vec<Effect>) {
+        let Some(channel) = self.channels.get_mut(place) else { return };
+        channel.rights.may_send = None;
+        effects.extend(channel.rights.asking.take().map(Effect::Cancel));
+        if !channel.rights.unsent.is_empty() {
+            self.ask_to_send(place, effects);
+        }
+    }
+
+    /// It is known whether a channel may broadcast; what waited for that is sent, or not.
+    pub(super) fn on_may_send(
+        &mut self,
+        place: usize,
+        finding: Result<bool, Denial>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(channel) = self.channels.get_mut(place) else { return };
+        let Phase::Joined(joined) = &channel.phase else { return };
+        let rights = &mut channel.rights;
+        rights.asking = None;
+        // What could not be found out is asked again next time.
+        rights.may_send = finding.ok();
+        let is_permitted = rights.may_send == Some(true);
+        let member = Arc::clone(&joined.member);
+        for Unsent { broadcast, reference, .. } in std::mem::take(&mut rights.unsent) {
+            effects.push(if is_permitted {
+                Effect::Broadcast { member: Arc::clone(&member), broadcast }
+            } else {
+                Effect::Refused("Unauthorized")
+            });
+            if channel.wants_ack {
+                let response = if is_permitted { "{}" } else { FORBIDDEN };
+                let refs = channel.refs(&reference);
+                let vsn = self.dialect.vsn;
+                effects.push(Effect::Send(vsn.reply(refs, &channel.topic, is_permitted, response)));
+            }
+        }
+    }
+
+    fn ask_to_send(&mut self, place: usize, effects: &mut Vec<Effect>) {
+        let Some(channel) = self.channels.get(place) else { return };
+        let Phase::Joined(joined) = &channel.phase else { return };
+        let (principal, topic) = (joined.member.principal(), channel.room().topic);
+        let work = self.start(Work::MaySend { principal, topic }, effects);
+        if let Some(channel) = self.channels.get_mut(place) {
+            channel.rights.asking = Some(work);
+        }
+    }
+
+    /// Waits for the stream of the database's messages, for a channel that wants to know.
+    pub(super) fn await_messages(&mut self, place: usize, effects: &mut Vec<Effect>) {
+        let work = self.start(Work::AwaitMessages, effects);
+        if let Some(channel) = self.channels.get_mut(place) {
+            channel.awaiting = Some(work);
+        }
+    }
+
+    /// The database's messages are streamed, or were not in time.
+    pub(super) fn on_messages(&mut self, place: usize, is_ok: bool, effects: &mut Vec<Effect>) {
+        let Some(channel) = self.channels.get_mut(place) else { return };
+        channel.awaiting = None;
+        let text = if is_ok {
+            "Replication connection established"
+        } else {
+            "Replication connection was not established in time"
+        };
+        let notice = Notice { extension: "system", is_ok, message: text.to_owned() };
+        let frame = self.dialect.notice(&channel.topic, &channel.join_ref, &notice);
+        if is_ok {
+            effects.push(Effect::Send(frame));
+        } else {
+            self.shut(place, frame, effects);
+        }
+    }
+
+    /// Takes the end of work that is not a step of a channel's join; true when it was such work.
+    pub(super) fn on_aside(
+        &mut self,
+        work: u64,
+        finding: &Finding,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let aside =
+            |channel: &Channel| [channel.rights.asking, channel.awaiting].contains(&Some(work));
+        let Some(place) = self.channels.iter().position(aside) else { return false };
+        match finding {
+            Finding::MaySend(finding) => self.on_may_send(place, *finding, effects),
+            Finding::Streams(is_ok) => self.on_messages(place, *is_ok, effects),
+            _ => {}
+        }
+        true
+    }
+}
+
+/// What a member hears of the past, oldest first; it will not hear it again.
+pub(super) fn replay(vsn: Vsn, member: &Member, past: Vec<Kept>, effects: &mut Vec<Effect>) {
+    for kept in &past {
+        effects.extend(replayed(vsn, member, kept).map(Effect::Send));
+    }
+    if !past.is_empty() {
+        member.remember(past.into_iter().map(|kept| kept.id).collect());
+    }
+}
+
+fn replayed(vsn: Vsn, member: &Member, kept: &Kept) -> Option<Frame> {
+    let meta = format!(r#"{{"id":"{}","replayed":true}}"#, kept.id);
+    match &kept.payload {
+        Ok(json) => {
+            let message = message(&kept.event, &meta, json);
+            Some(vsn.encode((&member.join_ref, NULL), &member.topic, "broadcast", &message))
+        }
+        Err(bytes) if vsn == Vsn::V2 => {
+            binary::write(&member.topic, &kept.event, &meta, false, bytes)
+        }
+        Err(_) => None,
+    }
+}

@@ -1,0 +1,161 @@
+//! Private channels: what waits for the policies, and what does not.
+
+use super::Step::{Authorised, MaySend};
+use super::*;
+
+const ASKS: &str = r#"["1","1","realtime:b","phx_join",{"config":{"private":true,"broadcast":{"ack":true,"replay":{"since":5,"limit":99}},"presence":{"enabled":true}}}]"#;
+const ENTERED: &str = r#"enter "1" private b"#;
+const ALL: Readable = Readable { broadcast: true, presence: true };
+const DEAF: Readable = Readable { broadcast: false, presence: true };
+const NOTHING: Readable = Readable { broadcast: false, presence: false };
+const CLOSED: &str = r#"["1","1","realtime:b","phx_close",{}]"#;
+const GONE: &str = r#"unsubscribe "1""#;
+
+fn joined<'a>() -> Vec<(Step<'a>, &'a [&'a str])> {
+    vec![
+        (Says(ASKS), &["admit connection"]),
+        (Believed(EXP), &["authorise 10000 in b with presence and (5, 25)"]),
+        (Authorised(Ok(ALL)), &[PLAIN_JOINED, ENTERED]),
+    ]
+}
+
+fn says(reference: u32) -> String {
+    format!(r#"["1","{reference}","realtime:b","broadcast",{{"n":{reference}}}]"#)
+}
+
+fn reply(reference: u32, is_ok: bool) -> String {
+    let (status, response) =
+        if is_ok { ("ok", "{}") } else { ("error", crate::egress::phoenix::private::FORBIDDEN) };
+    format!(
+        r#"["1","{reference}","realtime:b","phx_reply",{{"status":"{status}","response":{response}}}]"#
+    )
+}
+
+fn token(token: &str) -> String {
+    format!(r#"["1","9","realtime:b","access_token",{{"access_token":"{token}"}}]"#)
+}
+
+fn goodbye(text: &str) -> String {
+    format!(
+        r#"["1",null,"realtime:b","system",{{"extension":"system","status":"error","message":"{text}","channel":"b"}}]"#
+    )
+}
+
+#[test]
+fn a_join_is_answered_by_the_policies() {
+    let unauthorized = refusal(
+        "1",
+        "realtime:b",
+        "Unauthorized: You do not have permissions to read from this Channel topic: b",
+    );
+    let busy = "IncreaseConnectionPool: Please increase your connection pool size";
+    for (finding, lines) in [
+        (Ok(NOTHING), ["refused Unauthorized", &unauthorized]),
+        // Whoever wants the past must hear.
+        (Ok(DEAF), ["refused Unauthorized", &unauthorized]),
+        (Err(Denial::Failed), ["refused Unauthorized", &unauthorized]),
+        (Err(Denial::Busy), ["refused IncreaseConnectionPool", &refusal("1", "realtime:b", busy)]),
+    ] {
+        let mut script = joined();
+        script.truncate(2);
+        script.push((Authorised(finding), &lines));
+        check_session(script);
+    }
+    check_session(joined());
+}
+
+#[test]
+fn what_is_said_waits_for_the_policies_once() {
+    let (one, two, three, four) = (says(1), says(2), says(3), says(4));
+    check_session(and(
+        joined(),
+        vec![
+            (Says(&one), &["may 10000 send to b"][..]),
+            (Says(&two), &[]),
+            (
+                MaySend(Ok(true)),
+                &[
+                    r#"broadcast "1" {"n":1}"#,
+                    &reply(1, true),
+                    r#"broadcast "1" {"n":2}"#,
+                    &reply(2, true),
+                ],
+            ),
+            (Says(&three), &[r#"broadcast "1" {"n":3}"#, &reply(3, true)]),
+        ],
+    ));
+    check_session(and(
+        joined(),
+        vec![
+            (Says(&one), &["may 10000 send to b"][..]),
+            (MaySend(Err(Denial::Unavailable)), &["refused Unauthorized", &reply(1, false)]),
+            // Not known is not no.
+            (Says(&two), &["may 10000 send to b"]),
+            (MaySend(Ok(false)), &["refused Unauthorized", &reply(2, false)]),
+            (Says(&four), &["refused Unauthorized", &reply(4, false)]),
+        ],
+    ));
+}
+
+#[test]
+fn a_new_token_asks_everything_again() {
+    let (one, two, renew, again) = (says(1), says(2), token("second"), token("third"));
+    check_session(and(
+        joined(),
+        vec![
+            (Says(&one), &["may 10000 send to b"][..]),
+            (Says(&renew), &["verify second"]),
+            (
+                Believed(20_000),
+                &["cancel 3", "may 20000 send to b", "authorise 20000 in b with presence"],
+            ),
+            (Authorised(Ok(ALL)), &[]),
+            (Says(&two), &[]),
+            (Says(&again), &["verify third"]),
+            (
+                Believed(30_000),
+                &["cancel 5", "may 30000 send to b", "authorise 30000 in b with presence"],
+            ),
+            (
+                Authorised(Ok(DEAF)),
+                &[
+                    "refused Unauthorized",
+                    "cancel 8",
+                    GONE,
+                    &goodbye("You no longer have permission to read from this Channel topic: b"),
+                    CLOSED,
+                ],
+            ),
+        ],
+    ));
+    check_session(and(
+        joined(),
+        vec![
+            (Says(&renew), &["verify second"][..]),
+            (Believed(20_000), &["authorise 20000 in b with presence"]),
+            (
+                Authorised(Ok(NOTHING)),
+                &[
+                    "refused Unauthorized",
+                    GONE,
+                    &goodbye("You do not have permissions to read from this Channel topic: b"),
+                    CLOSED,
+                ],
+            ),
+        ],
+    ));
+}
+
+#[test]
+fn what_waits_is_bounded() {
+    let mut script = Script::new(&PHOENIX_V2);
+    for (step, _) in joined() {
+        script.step(step);
+    }
+    let large =
+        format!(r#"["1","1","realtime:b","broadcast",{{"x":"{}"}}]"#, "x".repeat(100 << 10));
+    assert_eq!(script.step(Says(&large)), ["may 10000 send to b"]);
+    let refused = script.step(Says(&large));
+    assert_eq!(refused[0], "refused MessageRateLimitReached");
+    assert_eq!(script.step(MaySend(Ok(true))).len(), 2);
+}
