@@ -1,5 +1,6 @@
 //! Private channels, and what the database says in channels: both stand on `realtime.messages`.
 
 mod channels;
+mod http;
 mod messages;
 mod policies;

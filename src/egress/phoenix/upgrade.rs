@@ -18,6 +18,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use super::desk::Desk;
 use super::dialect::Phoenix;
 use super::frame::Vsn;
+use super::rest;
 use super::socket;
 use super::wire::Wire;
 use crate::rowjson::push_string;
@@ -29,7 +30,7 @@ pub const PATHS: [&str; 2] = ["/realtime/v1/websocket", "/socket/websocket"];
 pub fn routes(desk: &Arc<Desk>) -> Router {
     let router =
         PATHS.into_iter().fold(Router::new(), |router, path| router.route(path, get(open)));
-    router.with_state(Arc::clone(desk))
+    router.with_state(Arc::clone(desk)).merge(rest::routes(desk))
 }
 
 async fn open(State(desk): State<Arc<Desk>>, mut request: Request) -> Response<Body> {
@@ -58,7 +59,7 @@ async fn open(State(desk): State<Arc<Desk>>, mut request: Request) -> Response<B
         desk.refused("ClientJoinRateLimitReached");
         return refusal(429, "Too many joins per second");
     }
-    let headers = own_headers(request.headers());
+    let headers = as_json(request.headers(), |name| name.starts_with("x-"));
     let upgrade = hyper::upgrade::on(&mut request);
     drop(request);
     let runner = Arc::clone(&desk);
@@ -110,17 +111,17 @@ fn credential(headers: &HeaderMap, query: Option<&str>) -> Option<String> {
     from_header.or_else(from_query).filter(|token| !token.trim().is_empty())
 }
 
-/// The `x-…` headers as a JSON object, for policies. The last of equal names counts.
-fn own_headers(headers: &HeaderMap) -> Arc<str> {
-    let own = headers.iter().filter(|(name, _)| name.as_str().starts_with("x-"));
-    let own = own.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
-    let own: serde_json::Map<String, serde_json::Value> =
-        own.map(|(name, value)| (name.to_owned(), value.into())).collect();
-    serde_json::Value::Object(own).to_string().into()
+/// Headers as a JSON object, for policies. The last of equal names counts.
+pub(super) fn as_json(headers: &HeaderMap, is_shown: impl Fn(&str) -> bool) -> Arc<str> {
+    let shown = headers.iter().filter(|(name, _)| is_shown(name.as_str()));
+    let shown = shown.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+    let object: serde_json::Map<String, serde_json::Value> =
+        shown.map(|(name, value)| (name.to_owned(), value.into())).collect();
+    serde_json::Value::Object(object).to_string().into()
 }
 
 /// The last value of a query parameter, still percent-encoded.
-fn parameter<'a>(query: Option<&'a str>, name: &str) -> Option<&'a str> {
+pub(super) fn parameter<'a>(query: Option<&'a str>, name: &str) -> Option<&'a str> {
     let pairs = query?.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     pairs.filter(|(key, _)| *key == name).map(|(_, value)| value).next_back()
 }
