@@ -17,7 +17,7 @@ use crate::auth::visibility::Visibility;
 use crate::catalog::Catalog;
 use crate::changelog::MemoryLog;
 use crate::config::Config;
-use crate::egress::phoenix::Desk;
+use crate::egress::phoenix::{Desk, Services};
 use crate::error::{Error, ErrorKind};
 use crate::fanout::Fanout;
 use crate::hub::Hub;
@@ -73,12 +73,15 @@ impl Relay {
 
         let listener = listen(config.http.listen).await?;
         let address = listener.local_addr().unwrap_or(config.http.listen);
-        let desk = Arc::new(Desk::new(
+        let services = Services {
             tokens,
-            Arc::clone(&catalog),
-            Arc::clone(&policies),
-            state.clone(),
-            Arc::clone(&hub),
+            catalog: Arc::clone(&catalog),
+            policies: Arc::clone(&policies),
+            source: state.clone(),
+            hub: Arc::clone(&hub),
+        };
+        let desk = Arc::new(Desk::new(
+            services,
             config.limits.clone(),
             metrics.clone(),
             || now().unix_micros().div_euclid(1_000_000),

@@ -281,7 +281,7 @@ async fn the_past_comes_after_the_reply_oldest_first_and_only_once() {
             events.push(event);
         }
         assert_eq!(events.pop().as_deref(), Some("bytes"), "{replay}");
-        if !replay["since"].as_i64().is_some_and(|since| since > 0) {
+        if replay["since"].as_i64().is_none_or(|since| since <= 0) {
             let expected: Vec<_> = expected.iter().map(|n| format!("e{n}")).collect();
             assert_eq!(events, expected, "{replay}");
         } else {

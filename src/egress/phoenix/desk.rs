@@ -45,6 +45,21 @@ pub struct Desk {
     pub(super) bodies: Semaphore,
 }
 
+/// Whom a desk asks.
+#[derive(Debug)]
+pub struct Services {
+    /// See [`Desk::tokens`].
+    pub tokens: Arc<Tokens>,
+    /// See [`Desk::catalog`].
+    pub catalog: Arc<Catalog>,
+    /// See [`Desk::policies`].
+    pub policies: Arc<Policies>,
+    /// See [`Desk::source`].
+    pub source: watch::Receiver<SourceState>,
+    /// See [`Desk::hub`].
+    pub hub: Arc<Hub>,
+}
+
 /// One of the sockets that may be open at once; given back when dropped.
 #[derive(Debug)]
 pub struct Seat(Metrics);
@@ -52,11 +67,7 @@ pub struct Seat(Metrics);
 impl Desk {
     /// Opens the desk.
     pub fn new(
-        tokens: Arc<Tokens>,
-        catalog: Arc<Catalog>,
-        policies: Arc<Policies>,
-        source: watch::Receiver<SourceState>,
-        hub: Arc<Hub>,
+        services: Services,
         limits: Limits,
         metrics: Metrics,
         clock: fn() -> i64,
@@ -65,6 +76,7 @@ impl Desk {
         let joins = Budget::new(limits.joins_per_second, Instant::now());
         let http_messages = Budget::new(limits.http_messages_per_second, Instant::now());
         let bodies = Semaphore::new(rest::MAX_BODIES);
+        let Services { tokens, catalog, policies, source, hub } = services;
         Self {
             tokens,
             catalog,

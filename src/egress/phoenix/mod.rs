@@ -25,6 +25,6 @@ mod upgrade;
 mod wire;
 mod work;
 
-pub use desk::Desk;
+pub use desk::{Desk, Services};
 pub use dialect::{PHOENIX_V1, PHOENIX_V2};
 pub use upgrade::{PATHS, routes};
