@@ -3,4 +3,5 @@
 mod channels;
 mod http;
 mod messages;
+mod migrate;
 mod policies;

@@ -169,6 +169,7 @@ async fn a_slot_older_than_the_publication_goes_on() {
     relay.launch();
     relay.ready().await;
     let mut client = Client::connect(&relay, &token("service_role", &json!({}))).await;
+    // The original's way: any word is a yes.
     let ready = json!({ "config": { "broadcast": { "replication_ready": "false" } } });
     assert_eq!(client.join("room", ready).await["status"], "ok");
     assert_eq!(client.expect("system").await.payload["status"], "ok");
