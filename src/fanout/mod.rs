@@ -282,9 +282,8 @@ impl Fanout {
         match message::read(change, self.broadcast_limit) {
             Ok(Some(Message { room, broadcast, id })) => {
                 self.metrics.broadcasts.inc();
-                let is_for = |member: &Member, receives: Receives| {
-                    receives.broadcast && !member.has_had(&id)
-                };
+                let is_for =
+                    |member: &Member, receives: Receives| receives.broadcast && member.is_news(&id);
                 self.hub
                     .rooms()
                     .give(&room, is_for, |dialect, topic| dialect.broadcast(topic, &broadcast));

@@ -324,3 +324,33 @@ async fn a_replay_that_cannot_be_is_refused_in_the_original_s_words() {
 fn now_ms() -> u64 {
     crate::support::relay::now() * 1000
 }
+
+#[tokio::test]
+async fn between_the_past_and_the_present_nothing_is_lost_or_told_twice() {
+    let (database, relay) =
+        start("create policy r on realtime.messages for select to authenticated using (true)")
+            .await;
+    let writer = database.connect().await;
+    let writing = tokio::spawn(async move {
+        for number in 0..600 {
+            let send = format!("select realtime.send('{{}}', '{number}', 'room')");
+            writer.batch_execute(&send).await.unwrap();
+        }
+    });
+    let mut clients = Vec::new();
+    for _ in 0..10 {
+        let config = json!({ "replay": { "since": 0, "limit": 25 } });
+        clients.push(member(&relay, &token_of("ann"), config).await);
+    }
+    writing.await.unwrap();
+    for mut client in clients {
+        let mut numbers: Vec<u32> = Vec::new();
+        while !numbers.contains(&599) {
+            let message = client.expect("broadcast").await.payload;
+            numbers.push(message["event"].as_str().unwrap().parse().unwrap());
+        }
+        numbers.sort_unstable();
+        let first = numbers[0];
+        assert_eq!(numbers, (first..600).collect::<Vec<_>>());
+    }
+}

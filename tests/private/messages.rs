@@ -173,14 +173,11 @@ async fn a_slot_older_than_the_publication_goes_on() {
     let ready = json!({ "config": { "broadcast": { "replication_ready": "false" } } });
     assert_eq!(client.join("room", ready).await["status"], "ok");
     assert_eq!(client.expect("system").await.payload["status"], "ok");
-    until("messages to be streamed", || {
-        let send = database.execute("select realtime.send('{}', 'e', 'room', false)");
-        async {
-            send.await;
-            Some(())
-        }
-    })
-    .await;
+    // A walsender from version 18 on skips a publication that did not exist yet.
+    let version = "select current_setting('server_version_num')";
+    let skips = database.text(version).await.parse::<u32>().unwrap() >= 180_000;
+    assert!(skips || relay.log_text().contains("going on without the database's broadcasts"));
+    database.execute("select realtime.send('{}', 'e', 'room', false)").await;
     assert_eq!(heard(&mut client).await["event"], "e");
 }
 

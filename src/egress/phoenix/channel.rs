@@ -42,6 +42,8 @@ pub(super) struct Channel {
     pub(super) replay: Option<Replay>,
     /// What it may hear and say.
     pub(super) rights: Rights,
+    /// The work that reads what was said while it joined.
+    pub(super) catching_up: Option<u64>,
     /// The work that waits for the database's messages.
     pub(super) awaiting: Option<u64>,
     /// The row changes it asked for.
@@ -125,6 +127,7 @@ impl Channel {
             wants_messages: join.wants_messages,
             replay: join.replay,
             rights: Rights::of(namespace),
+            catching_up: None,
             awaiting: None,
             wants_own: join.wants_own,
             wants_ack: join.wants_ack,

@@ -110,6 +110,15 @@ pub enum Work {
         /// The topic without its prefix.
         topic: Arc<str>,
     },
+    /// Ask again for the past of a channel that is in its room now: what was said since the first time it was asked.
+    CatchUp {
+        /// The topic without its prefix.
+        topic: Arc<str>,
+        /// Since when in Unix milliseconds.
+        since: i64,
+        /// How many at most.
+        limit: usize,
+    },
     /// Wait until the database's messages are streamed.
     AwaitMessages,
     /// Look up what a channel asks for.
@@ -169,6 +178,8 @@ pub enum Finding {
     },
     /// Whether a private channel may broadcast.
     MaySend(Result<bool, Denial>),
+    /// What was said meanwhile.
+    CaughtUp(Result<Vec<Kept>, Denial>),
     /// Whether the database's messages are streamed, in time.
     Streams(bool),
     /// The wishes were looked up, or not granted.

@@ -79,18 +79,47 @@ impl Session {
     ) {
         let Some(channel) = self.channels.get(place) else { return };
         let is_joining = matches!(channel.phase, Phase::Joining(_));
-        let replay = channel.replay.filter(|_| is_joining).map(|replay| {
-            let limit = replay.limit.map_or(self.max_replay, |limit| {
-                usize::try_from(limit.max(1)).unwrap_or(usize::MAX).min(self.max_replay)
-            });
-            (replay.since, limit)
-        });
+        let replay = self.wanted_past(channel).filter(|_| is_joining);
         let (topic, wants_presence) = (channel.room().topic, channel.wants_presence);
         let work = Work::Authorise { principal, topic, wants_presence, replay };
         let work = self.start(work, effects);
         if let Some(channel) = self.channels.get_mut(place) {
             channel.work = Some(work);
         }
+    }
+
+    /// Since when and how many messages of the past a channel gets.
+    fn wanted_past(&self, channel: &Channel) -> Option<(i64, usize)> {
+        let replay = channel.replay?;
+        let limit = replay.limit.map_or(self.max_replay, |limit| {
+            usize::try_from(limit.max(1)).unwrap_or(usize::MAX).min(self.max_replay)
+        });
+        Some((replay.since, limit))
+    }
+
+    /// Asks once more for the past of a channel that has just entered its room, so that nothing falls between.
+    pub(super) fn catch_up(&mut self, place: usize, effects: &mut Vec<Effect>) {
+        let Some(channel) = self.channels.get(place) else { return };
+        let Some((since, limit)) = self.wanted_past(channel) else { return };
+        let topic = channel.room().topic;
+        let work = self.start(Work::CatchUp { topic, since, limit }, effects);
+        if let Some(channel) = self.channels.get_mut(place) {
+            channel.catching_up = Some(work);
+        }
+    }
+
+    /// What was said while a channel joined is given to it, unless it heard it.
+    fn on_caught_up(&mut self, place: usize, past: &[Kept], effects: &mut Vec<Effect>) {
+        let Some(channel) = self.channels.get_mut(place) else { return };
+        channel.catching_up = None;
+        let Phase::Joined(joined) = &channel.phase else { return };
+        let member = &joined.member;
+        if channel.rights.readable.broadcast {
+            for kept in past.iter().filter(|kept| member.is_news(&kept.id)) {
+                effects.extend(replayed(self.dialect.vsn, member, kept).map(Effect::Send));
+            }
+        }
+        member.caught_up();
     }
 
     /// It is known what a private channel may hear.
@@ -251,11 +280,16 @@ impl Session {
         finding: &Finding,
         effects: &mut Vec<Effect>,
     ) -> bool {
-        let aside =
-            |channel: &Channel| [channel.rights.asking, channel.awaiting].contains(&Some(work));
+        let aside = |channel: &Channel| {
+            [channel.rights.asking, channel.catching_up, channel.awaiting].contains(&Some(work))
+        };
         let Some(place) = self.channels.iter().position(aside) else { return false };
         match finding {
             Finding::MaySend(finding) => self.on_may_send(place, *finding, effects),
+            Finding::CaughtUp(past) => {
+                let past = past.as_deref().unwrap_or_default();
+                self.on_caught_up(place, past, effects);
+            }
             Finding::Streams(is_ok) => self.on_messages(place, *is_ok, effects),
             _ => {}
         }
@@ -268,9 +302,7 @@ pub(super) fn replay(vsn: Vsn, member: &Member, past: Vec<Kept>, effects: &mut V
     for kept in &past {
         effects.extend(replayed(vsn, member, kept).map(Effect::Send));
     }
-    if !past.is_empty() {
-        member.remember(past.into_iter().map(|kept| kept.id).collect());
-    }
+    member.remember(past.into_iter().map(|kept| kept.id));
 }
 
 fn replayed(vsn: Vsn, member: &Member, kept: &Kept) -> Option<Frame> {

@@ -88,7 +88,7 @@ impl Session {
                 self.authorised(now, place, readable, past, done.member_id, effects);
             }
             // Asides; see above.
-            Finding::MaySend(_) | Finding::Streams(_) => {}
+            Finding::MaySend(_) | Finding::CaughtUp(_) | Finding::Streams(_) => {}
         }
     }
 
@@ -161,7 +161,10 @@ impl Session {
             verified.principal,
         ));
         // After the reply: nothing on this channel may come before it.
-        replay(dialect.vsn, &member, past, effects);
+        let wants_past = channel.replay.is_some();
+        if wants_past {
+            replay(dialect.vsn, &member, past, effects);
+        }
         let (room, receives) = (channel.room(), channel.receives());
         effects.push(Effect::Enter { member: Arc::clone(&member), room, receives });
         let (is_legacy, wants_messages) = (channel.is_legacy, channel.wants_messages);
@@ -178,6 +181,9 @@ impl Session {
         }
         if let Some(bound) = bound {
             self.bound(now, place, bound, effects);
+        }
+        if wants_past {
+            self.catch_up(place, effects);
         }
         if wants_messages {
             self.await_messages(place, effects);

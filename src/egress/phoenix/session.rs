@@ -318,7 +318,7 @@ const RESTART: u16 = 1012;
 
 /// Ends a channel without a word to the client.
 fn leave(channel: Channel, effects: &mut Vec<Effect>) {
-    let works = [channel.work, channel.rights.asking, channel.awaiting];
+    let works = [channel.work, channel.rights.asking, channel.catching_up, channel.awaiting];
     effects.extend(works.into_iter().flatten().map(Effect::Cancel));
     if let Phase::Joined(joined) = channel.phase {
         effects.push(Effect::Unsubscribe(joined.member));

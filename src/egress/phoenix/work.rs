@@ -18,7 +18,7 @@ const STREAM_PATIENCE: Duration = Duration::from_secs(60);
 
 type Running = Pin<Box<dyn Future<Output = Finding> + Send>>;
 
-/// The work of one socket. A channel waits for three pieces at a time at most, so the channel limit bounds it.
+/// The work of one socket. A channel waits for four pieces at a time at most, so the channel limit bounds it.
 pub(super) struct Works {
     running: Vec<(u64, Running)>,
     /// Headers of the request that became the socket, as policies see them: a JSON object.
@@ -92,6 +92,9 @@ async fn run(desk: Arc<Desk>, headers: Arc<str>, work: Work) -> Finding {
             let asking = Asking { principal: &principal, topic: &topic, headers: &headers };
             let may = desk.policies.may_write(asking, &[Extension::Broadcast]).await;
             Finding::MaySend(may.map(|may| may == [true]))
+        }
+        Work::CatchUp { topic, since, limit } => {
+            Finding::CaughtUp(desk.policies.replay(&topic, since, limit).await)
         }
         Work::AwaitMessages => {
             let mut source = desk.source.clone();

@@ -12,6 +12,7 @@ use super::dialect::{PHOENIX_V1, PHOENIX_V2, Phoenix};
 use super::effect::{Done, Effect, Finding, Input, Now, Readable, Work};
 use super::session::Session;
 use crate::auth::denial::Denial;
+use crate::auth::policy::Kept;
 use crate::auth::token::{TokenRefusal, Verified};
 use crate::catalog::bind::Unbound;
 use crate::config::{Config, Limits};
@@ -42,6 +43,8 @@ enum Step<'a> {
     Unbound(Unbound),
     /// The newest work found out what may be heard.
     Authorised(Result<Readable, Denial>),
+    /// The newest work read what was said meanwhile.
+    CaughtUp(Result<Vec<Kept>, Denial>),
     /// The newest work found out whether it may broadcast.
     MaySend(Result<bool, Denial>),
     /// The end of the n-th work arrives: a believed token.
@@ -114,6 +117,7 @@ impl Script {
             Step::Authorised(readable) => {
                 done(newest, Finding::Authorised { readable, past: None })
             }
+            Step::CaughtUp(past) => done(newest, Finding::CaughtUp(past)),
             Step::MaySend(may) => done(newest, Finding::MaySend(may)),
             Drains => Input::Drain,
             Gone => Input::Gone,
@@ -141,6 +145,9 @@ impl Script {
                     }
                     Work::MaySend { principal, topic } => {
                         format!("may {} send to {topic}", principal.claims())
+                    }
+                    Work::CatchUp { topic, since, limit } => {
+                        format!("catch up {topic} {since} {limit}")
                     }
                     Work::AwaitMessages => "await messages".to_owned(),
                     Work::Bind { principal, wishes } => {

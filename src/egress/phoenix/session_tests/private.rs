@@ -1,6 +1,6 @@
 //! Private channels: what waits for the policies, and what does not.
 
-use super::Step::{Authorised, MaySend};
+use super::Step::{Authorised, CaughtUp, MaySend};
 use super::*;
 
 const ASKS: &str = r#"["1","1","realtime:b","phx_join",{"config":{"private":true,"broadcast":{"ack":true,"replay":{"since":5,"limit":99}},"presence":{"enabled":true}}}]"#;
@@ -15,7 +15,8 @@ fn joined<'a>() -> Vec<(Step<'a>, &'a [&'a str])> {
     vec![
         (Says(ASKS), &["admit connection"]),
         (Believed(EXP), &["authorise 10000 in b with presence and (5, 25)"]),
-        (Authorised(Ok(ALL)), &[PLAIN_JOINED, ENTERED]),
+        (Authorised(Ok(ALL)), &[PLAIN_JOINED, ENTERED, "catch up b 5 25"]),
+        (CaughtUp(Ok(Vec::new())), &[]),
     ]
 }
 
@@ -107,20 +108,20 @@ fn a_new_token_asks_everything_again() {
             (Says(&renew), &["verify second"]),
             (
                 Believed(20_000),
-                &["cancel 3", "may 20000 send to b", "authorise 20000 in b with presence"],
+                &["cancel 4", "may 20000 send to b", "authorise 20000 in b with presence"],
             ),
             (Authorised(Ok(ALL)), &[]),
             (Says(&two), &[]),
             (Says(&again), &["verify third"]),
             (
                 Believed(30_000),
-                &["cancel 5", "may 30000 send to b", "authorise 30000 in b with presence"],
+                &["cancel 6", "may 30000 send to b", "authorise 30000 in b with presence"],
             ),
             (
                 Authorised(Ok(DEAF)),
                 &[
                     "refused Unauthorized",
-                    "cancel 8",
+                    "cancel 9",
                     GONE,
                     &goodbye("You no longer have permission to read from this Channel topic: b"),
                     CLOSED,
@@ -158,4 +159,19 @@ fn what_waits_is_bounded() {
     let refused = script.step(Says(&large));
     assert_eq!(refused[0], "refused MessageRateLimitReached");
     assert_eq!(script.step(MaySend(Ok(true))).len(), 2);
+}
+
+#[test]
+fn what_was_said_while_it_joined_is_heard_once() {
+    let kept = |id: &str| Kept { id: id.into(), event: "e".into(), payload: Ok("{}".into()) };
+    let again = r#"["1",null,"realtime:b","broadcast",{"event":"e","meta":{"id":N"x","replayed":true},"payload":{},"type":"broadcast"}]"#;
+    let mut script = joined();
+    script.pop();
+    let lines = [again];
+    script.push((CaughtUp(Ok(vec![kept("x"), kept("x")])), &lines));
+    check_session(script);
+    let mut script = joined();
+    script.pop();
+    script.push((CaughtUp(Err(Denial::Unavailable)), &[]));
+    check_session(script);
 }
