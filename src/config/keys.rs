@@ -61,6 +61,7 @@ pub(crate) const KEYS: &[Key] = keys![
     limits.joins_per_second,
     limits.frame,
     limits.outbox,
+    limits.outboxes,
     limits.write_stall,
     limits.idle,
     limits.record,

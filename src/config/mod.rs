@@ -123,6 +123,8 @@ pub struct Limits {
     pub frame: usize,
     /// Bytes queued for one socket before it is closed as slow.
     pub outbox: usize,
+    /// Bytes queued for all sockets together before those over their own limit are closed.
+    pub outboxes: usize,
     /// How long one write may stall before the socket is closed as slow.
     pub write_stall: Duration,
     /// Silence from a client before it is closed.

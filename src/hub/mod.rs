@@ -8,5 +8,5 @@ pub mod outbox;
 pub mod registry;
 
 pub use member::{Dialect, Member, Notice};
-pub use outbox::{Closed, Frame, Outbox, Undelivered};
+pub use outbox::{Backlog, Closed, Frame, Outbox, Undelivered};
 pub use registry::Hub;

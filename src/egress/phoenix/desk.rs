@@ -8,7 +8,7 @@ use super::effect::Now;
 use crate::auth::token::Tokens;
 use crate::catalog::Catalog;
 use crate::config::Limits;
-use crate::hub::Hub;
+use crate::hub::{Backlog, Hub, Outbox};
 use crate::metrics::{Metrics, reason};
 use crate::shutdown::Stage;
 
@@ -30,6 +30,7 @@ pub struct Desk {
     /// Where sockets run; they say goodbye when it is asked to stop.
     pub stage: Stage,
     joins: Budget,
+    backlog: Arc<Backlog>,
 }
 
 /// One of the sockets that may be open at once; given back when dropped.
@@ -48,7 +49,13 @@ impl Desk {
         stage: Stage,
     ) -> Self {
         let joins = Budget::new(limits.joins_per_second, Instant::now());
-        Self { tokens, catalog, hub, limits, metrics, clock, stage, joins }
+        let backlog = Arc::new(Backlog::new(limits.outboxes));
+        Self { tokens, catalog, hub, limits, metrics, clock, stage, joins, backlog }
+    }
+
+    /// The queue in front of one more socket.
+    pub fn outbox(&self) -> Outbox {
+        Outbox::new(self.limits.outbox, Arc::clone(&self.backlog))
     }
 
     /// This moment.

@@ -9,7 +9,7 @@ use crate::catalog::Catalog;
 use crate::config::{Deletes, Postgres};
 use crate::fanout::sighting::Layout;
 use crate::fanout::sighting::tests::{relation, table};
-use crate::hub::{Dialect, Frame, Hub, Outbox};
+use crate::hub::{Backlog, Dialect, Frame, Hub, Outbox};
 use crate::metrics::Metrics;
 use crate::model::table::{Policy, Rows};
 use crate::model::{
@@ -63,7 +63,7 @@ fn lanes() -> Lanes {
 }
 
 fn ask() -> (Ask, Arc<Outbox>) {
-    let outbox = Arc::new(Outbox::new(1 << 20));
+    let outbox = Arc::new(Outbox::new(1 << 20, Arc::new(Backlog::new(1 << 30))));
     let principal = Arc::new(Principal::new("anon", "{}"));
     let queue = Arc::clone(&outbox);
     let member = Arc::new(Member::new(1, "t".into(), "null".into(), &Plain, queue, principal));

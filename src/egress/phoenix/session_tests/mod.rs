@@ -11,7 +11,7 @@ use super::effect::{Done, Effect, Finding, Input, Now, Work};
 use super::session::Session;
 use crate::auth::token::{TokenRefusal, Verified};
 use crate::catalog::bind::Unbound;
-use crate::hub::{Frame, Outbox};
+use crate::hub::{Backlog, Frame, Outbox};
 use crate::model::filter::Filter;
 use crate::model::{Principal, Subscription, Target};
 
@@ -57,7 +57,7 @@ struct Script {
 
 impl Script {
     fn new(dialect: &'static Phoenix) -> Self {
-        let outbox = Arc::new(Outbox::new(1 << 20));
+        let outbox = Arc::new(Outbox::new(1 << 20, Arc::new(Backlog::new(1 << 30))));
         let session = Session::new(dialect, outbox, "connection", 3);
         Self { session, start: Instant::now(), passed_ms: 0, newest: 0, wishes: 0 }
     }
