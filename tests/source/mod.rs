@@ -33,6 +33,7 @@ pub struct Wish {
     pub url: String,
     pub slot: String,
     pub wal_sender_timeout: Duration,
+    pub heartbeat: Duration,
     pub log_bytes: usize,
 }
 
@@ -42,6 +43,7 @@ impl Wish {
             url: database.url.clone(),
             slot: database.slot(),
             wal_sender_timeout: Duration::from_secs(10),
+            heartbeat: Duration::from_secs(10),
             log_bytes: 64 << 20,
         }
     }
@@ -54,6 +56,7 @@ impl Wish {
             pool: 1,
             check_timeout: Duration::from_secs(1),
             wal_sender_timeout: self.wal_sender_timeout,
+            heartbeat: self.heartbeat,
             max_transaction: 64 << 20,
             max_backlog: 64 << 20,
         };
