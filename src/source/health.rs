@@ -111,6 +111,8 @@ fn say(condition: Condition, slot: &Slot) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
     use crate::model::Lsn;
 
@@ -137,9 +139,50 @@ mod tests {
         let mut health = Health::new(metrics.clone());
         health.see(&slot("reserved", Some(500)));
         assert_eq!((metrics.slot_lag_bytes.get(), metrics.slot_retained_bytes.get()), (30, 60));
-        assert!(metrics.render().contains("\nrelay_slot_safe_bytes 500\n"), "{}", metrics.render());
+        assert!(
+            metrics.render().contains("\nrelay_slot_safe_bytes{} 500\n"),
+            "{}",
+            metrics.render()
+        );
         health.see(&slot("reserved", None));
-        assert!(!metrics.render().contains("\nrelay_slot_safe_bytes "), "no limit, no number");
+        assert!(!metrics.render().contains("\nrelay_slot_safe_bytes{"), "no limit, no number");
+    }
+
+    #[test]
+    fn each_change_is_said_once() {
+        let said = Said::default();
+        let writer = said.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let mut health = Health::new(Metrics::new());
+            for status in ["reserved", "extended", "extended", "unreserved", "lost", "lost"] {
+                health.see(&slot(status, None));
+            }
+            health.see(&slot("reserved", None));
+            for obstacle in [None, Some(Obstacle::Forbidden), Some(Obstacle::Forbidden), None] {
+                health.hinder(obstacle);
+            }
+        });
+        let said = said.0.lock().unwrap().clone();
+        let said = String::from_utf8(said).unwrap();
+        let levels: Vec<&str> =
+            said.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
+        assert_eq!(levels, ["WARN", "WARN", "ERROR", "INFO", "WARN", "INFO"], "{said}");
+    }
+
+    /// What was written to the log.
+    #[derive(Clone, Default)]
+    struct Said(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Said {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
     }
 
     #[test]
