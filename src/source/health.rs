@@ -69,6 +69,11 @@ impl Health {
         }
     }
 
+    /// Whether Postgres may take WAL away from the slot, and ends its walsender first.
+    pub(super) fn is_in_danger(&self) -> bool {
+        Condition::Unreserved <= self.condition
+    }
+
     /// Takes in whether a heartbeat can be written.
     pub(super) fn hinder(&mut self, obstacle: Option<Obstacle>) {
         if self.obstacle == obstacle {

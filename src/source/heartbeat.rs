@@ -36,7 +36,8 @@ struct State {
     reached: Lsn,
     /// Since the last judgement something came, or could not come because the log had no room.
     has_moved: bool,
-    is_held: bool,
+    /// Since when nothing is read.
+    held_since: Option<Instant>,
     missed: u32,
     lost: u32,
 }
@@ -128,15 +129,20 @@ impl Heartbeat {
     /// Whether nothing is read because the log has no room.
     pub(super) fn hold(&self, is_held: bool) {
         let mut state = self.state();
-        state.is_held = is_held;
+        state.held_since = is_held.then(Instant::now);
         state.has_moved |= is_held;
+    }
+
+    /// For how long nothing was read because the log has no room.
+    pub(super) fn held(&self) -> Duration {
+        self.state().held_since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// What to think now, asked once per interval.
     pub(super) fn judge(&self) -> Verdict {
         let mut state = self.state();
-        let State { has_moved, is_held, missed, lost, .. } = &mut *state;
-        let moved = std::mem::replace(has_moved, *is_held);
+        let State { has_moved, held_since, missed, lost, .. } = &mut *state;
+        let moved = std::mem::replace(has_moved, held_since.is_some());
         let (missed, lost) = (*missed, *lost);
         let Some(oldest) = state.under_way.front() else { return Verdict::Back };
         let is_passed = oldest.end.is_some_and(|end| end <= state.reached);

@@ -74,6 +74,14 @@ impl Watch<'_> {
         let seen = self.answer(Slot::read(&self.sql.client, slot)).await?;
         if let Some(Some(slot)) = seen {
             self.health.see(&slot);
+            // A walsender that must end says so first, and would wait for us to read it; the checkpoint that wants it
+            // gone waits with it.
+            if self.health.is_in_danger() && LOOK_AGAIN <= self.heartbeat.held() {
+                return Err(Stopped::For(Error::new(
+                    ErrorKind::SourceUnreachable,
+                    "the log has no room and the slot is about to lose WAL; the connection is given up so that Postgres need not wait for it",
+                )));
+            }
         }
         // From Postgres 18 on its walsender skips a missing publication with a warning in its own log; nobody would
         // learn why changes stay away.
