@@ -47,6 +47,7 @@ pub(crate) const KEYS: &[Key] = keys![
     postgres.pool,
     postgres.check_timeout,
     postgres.wal_sender_timeout,
+    postgres.heartbeat,
     postgres.max_transaction,
     postgres.max_backlog,
     auth.jwt_secret true,

@@ -40,6 +40,7 @@ pub(crate) struct Postgres {
     pub(crate) pool: usize,
     pub(crate) check_timeout: Time,
     pub(crate) wal_sender_timeout: Time,
+    pub(crate) heartbeat: Time,
     pub(crate) max_transaction: Size,
     pub(crate) max_backlog: Size,
 }
@@ -93,6 +94,7 @@ impl Default for Postgres {
             pool: 4,
             check_timeout: seconds(5),
             wal_sender_timeout: seconds(10),
+            heartbeat: seconds(10),
             max_transaction: Size(64 << 20),
             max_backlog: Size(64 << 20),
         }
