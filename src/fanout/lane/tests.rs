@@ -39,6 +39,7 @@ impl Dialect for Plain {
 fn lanes() -> Lanes {
     let url = "postgres://relay@127.0.0.1:1/none";
     let settings = Postgres {
+        heartbeat: Duration::ZERO,
         url: Secret::new(url.to_owned()),
         publication: "none".to_owned(),
         slot: "none".to_owned(),
