@@ -188,10 +188,10 @@ impl<L: ChangeLog> Source<L> {
             Remedy::Exit => return Err(error),
             Remedy::Retry => {
                 let reason = Some(format!("{error}; {IF_IT_STAYS}"));
-                (SourceState::Connecting { reason }, None)
+                (SourceState::Connecting { reason }, IF_IT_STAYS)
             }
             Remedy::AskOperator(advice) => {
-                (SourceState::Blocked { reason: format!("{error}; {advice}") }, Some(advice))
+                (SourceState::Blocked { reason: format!("{error}; {advice}") }, advice)
             }
         };
         let is_news = self.state.send_if_modified(|current| {
