@@ -6,6 +6,7 @@
 pub mod broadcast;
 pub mod member;
 pub mod outbox;
+pub mod presence;
 pub mod registry;
 pub mod rooms;
 
