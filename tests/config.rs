@@ -74,6 +74,8 @@ fn each_contradiction_names_its_key_and_the_fix() {
         ("auth", "jwks = \"https://a:b@example.org/\"", "auth.jwks", "remove it"),
         ("auth", "jwks = \"ftp://example.org/\"", "auth.jwks", "https://"),
         ("auth", "issuer = \"\"", "auth.issuer", "remove it"),
+        ("realtime", "presence_grace = \"2h\"", "realtime.presence_grace", "use 0ms to 1h"),
+        ("limits", "presence_calls = 0", "limits.presence_calls", "use at least 1"),
         ("realtime", "deletes = \"strct\"", "realtime.deletes", "did you mean \"strict\"?"),
         (
             "realtime",

@@ -34,7 +34,7 @@ impl Check<'_> {
             http: self.http(&written.http),
             postgres: self.postgres(&written.postgres),
             auth: self.auth(&written.auth),
-            realtime: Realtime { deletes: self.deletes(&written.realtime.deletes) },
+            realtime: self.realtime(&written.realtime),
             limits: self.limits(&written.limits),
         }
     }
@@ -189,6 +189,13 @@ impl Check<'_> {
         }
     }
 
+    fn realtime(&mut self, written: &written::Realtime) -> Realtime {
+        let deletes = self.deletes(&written.deletes);
+        let presence_grace =
+            self.time("realtime.presence_grace", written.presence_grace, 0, 3_600_000);
+        Realtime { deletes, presence_grace }
+    }
+
     fn limits(&mut self, written: &written::Limits) -> Limits {
         if written.joins_per_second == 0 {
             self.say("limits.joins_per_second", "nobody could join; use at least 1");
@@ -198,6 +205,9 @@ impl Check<'_> {
         }
         if written.http_messages_per_second == 0 {
             self.say("limits.http_messages_per_second", "nobody could speak; use at least 1");
+        }
+        if written.presence_calls == 0 {
+            self.say("limits.presence_calls", "nobody could be present; use at least 1");
         }
         Limits {
             connections: self.count("limits.connections", written.connections, 1, 10_000_000),
@@ -215,6 +225,13 @@ impl Check<'_> {
             write_stall: self.time("limits.write_stall", written.write_stall, 100, 3_600_000),
             idle: self.time("limits.idle", written.idle, 1_000, 86_400_000),
             record: self.size("limits.record", written.record, 1 << 10),
+            presence_calls: written.presence_calls,
+            presence_window: self.time(
+                "limits.presence_window",
+                written.presence_window,
+                1_000,
+                86_400_000,
+            ),
         }
     }
 

@@ -56,6 +56,7 @@ pub(crate) const KEYS: &[Key] = keys![
     auth.issuer,
     auth.audience,
     realtime.deletes,
+    realtime.presence_grace,
     limits.connections,
     limits.channels,
     limits.joins_per_second,
@@ -67,6 +68,8 @@ pub(crate) const KEYS: &[Key] = keys![
     limits.write_stall,
     limits.idle,
     limits.record,
+    limits.presence_calls,
+    limits.presence_window,
 ];
 
 impl Key {

@@ -97,6 +97,8 @@ pub enum JwksSource {
 pub struct Realtime {
     /// What subscribers learn of deleted rows under row security.
     pub deletes: Deletes,
+    /// How long a member whose socket broke stays present.
+    pub presence_grace: Duration,
 }
 
 /// What subscribers learn of a DELETE on a table with row security.
@@ -135,6 +137,10 @@ pub struct Limits {
     pub idle: Duration,
     /// Bytes of one row's JSON before it is cut to its small columns.
     pub record: usize,
+    /// Presence messages of one channel in one window.
+    pub presence_calls: u32,
+    /// How long such a window is.
+    pub presence_window: Duration,
 }
 
 /// A setting that cannot be meant.

@@ -61,6 +61,7 @@ pub(crate) struct Auth {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Realtime {
     pub(crate) deletes: String,
+    pub(crate) presence_grace: Time,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -77,6 +78,8 @@ pub(crate) struct Limits {
     pub(crate) write_stall: Time,
     pub(crate) idle: Time,
     pub(crate) record: Size,
+    pub(crate) presence_calls: u32,
+    pub(crate) presence_window: Time,
 }
 
 impl Default for Http {
@@ -116,7 +119,7 @@ impl Default for Auth {
 
 impl Default for Realtime {
     fn default() -> Self {
-        Self { deletes: "authorised".to_owned() }
+        Self { deletes: "authorised".to_owned(), presence_grace: seconds(3) }
     }
 }
 
@@ -134,6 +137,8 @@ impl Default for Limits {
             write_stall: seconds(10),
             idle: seconds(60),
             record: Size(1 << 20),
+            presence_calls: 5,
+            presence_window: seconds(30),
         }
     }
 }

@@ -32,6 +32,10 @@ pub struct Join {
     pub wants_own: bool,
     /// Each broadcast wants a reply.
     pub wants_ack: bool,
+    /// It wants to be told who is present.
+    pub wants_presence: bool,
+    /// As whom it tracks, when it said.
+    pub presence_key: Option<String>,
     /// The row changes wanted, in order.
     pub wishes: Vec<Wish>,
     /// The ids of the wishes, unique in the channel.
@@ -45,6 +49,9 @@ pub const MAX_ID: u64 = 0x7fff_ffff;
 
 /// Wishes of one channel; each is matched against every change of its table.
 const MAX_WISHES: usize = 100;
+
+/// Bytes of a presence key; it is repeated in every state and diff.
+const MAX_KEY: usize = 1024;
 
 /// Bytes of `postgres_changes`; they are kept for the life of the channel.
 const MAX_WISHES_BYTES: usize = 64 * 1024;
@@ -60,7 +67,8 @@ macro_rules! keys {
 }
 
 keys!(Payload { access_token, user_token, config });
-keys!(Config { private, broadcast, postgres_changes });
+keys!(Config { private, broadcast, presence, postgres_changes });
+keys!(Presence { enabled, key });
 keys!(Element { event, schema, table, filter, select });
 
 /// As [`keys`], but one of them is a word of Rust.
@@ -107,6 +115,11 @@ pub fn parse_join(payload: &str) -> Result<Join, String> {
         join.wants_own = flag(broadcast.own).unwrap_or(false);
         join.wants_ack = flag(broadcast.ack).unwrap_or(false);
     }
+    if let Some(presence) = some(config.presence) {
+        let presence: Presence<'_> = object("config.presence", presence.get())?;
+        join.wants_presence = flag(presence.enabled).unwrap_or(false);
+        join.presence_key = read_key(presence.key)?;
+    }
     if let Some(changes) = some(config.postgres_changes) {
         read_wishes(changes.get(), &mut join)?;
     }
@@ -117,6 +130,22 @@ pub fn parse_join(payload: &str) -> Result<Join, String> {
 pub fn parse_access_token(payload: &str) -> Option<String> {
     let payload: Payload<'_> = object("payload", payload).ok()?;
     payload.access_token.and_then(string).filter(|token| !token.starts_with("sb_"))
+}
+
+/// A presence key: a text as it is, a number or boolean as its text; nothing when it is absent, empty or of another
+/// type.
+fn read_key(key: Option<&RawValue>) -> Result<Option<String>, String> {
+    let key = some(key).and_then(|key| {
+        let is_nested = key.get().starts_with(['{', '[']);
+        string(key).or_else(|| (!is_nested).then(|| key.get().to_owned()))
+    });
+    let Some(key) = key.filter(|key| !key.is_empty()) else { return Ok(None) };
+    if MAX_KEY < key.len() {
+        return Err(format!(
+            "InvalidJoinPayload: config.presence.key: longer than {MAX_KEY} bytes"
+        ));
+    }
+    Ok(Some(key))
 }
 
 fn read_wishes(changes: &str, join: &mut Join) -> Result<(), String> {
