@@ -29,6 +29,8 @@ pub struct Metrics {
     pub channels: Gauge,
     /// Topics with somebody in them.
     pub topics: Gauge,
+    /// Tracked members, those awaited for their grace time included.
+    pub presences: Gauge,
     /// Distinct bindings in the router.
     pub bindings: Gauge,
     /// Transactions read from Postgres.
@@ -80,10 +82,11 @@ impl Metrics {
                 ($({ let metric = $value; registry.register($name, $help, metric.clone()); metric }),*)
             };
         }
-        let (connections, channels, topics, bindings) = register!(
+        let (connections, channels, topics, presences, bindings) = register!(
             "connections" "Open sockets" Gauge::default(),
             "channels" "Joined channels" Gauge::default(),
             "topics" "Topics with somebody in them" Gauge::default(),
+            "presences" "Tracked presences" Gauge::default(),
             "bindings" "Distinct bindings in the router" Gauge::default(),
         );
         let (transactions, changes, broadcasts, deliveries) = register!(
@@ -114,6 +117,7 @@ impl Metrics {
             connections,
             channels,
             topics,
+            presences,
             bindings,
             transactions,
             changes,

@@ -79,7 +79,10 @@ async fn tracking_updating_and_untracking_are_told_to_all_including_oneself() {
         for client in [&mut ann, &mut ben] {
             let mut told = diff(client).await;
             references.push(take_reference(&mut told["joins"], "ann"));
-            assert_eq!(told, json!({ "joins": { "ann": { "metas": [{ "at": 1 }] } }, "leaves": {} }));
+            assert_eq!(
+                told,
+                json!({ "joins": { "ann": { "metas": [{ "at": 1 }] } }, "leaves": {} })
+            );
         }
         assert_eq!((references[0].len(), &references[0]), (16, &references[1]));
 
@@ -96,7 +99,10 @@ async fn tracking_updating_and_untracking_are_told_to_all_including_oneself() {
         assert_eq!(push(&mut ann, &room, untrack.clone()).await, ok());
         for client in [&mut ann, &mut ben] {
             let told = diff(client).await;
-            assert_eq!((&told["joins"], &told["leaves"]["ann"]["metas"][0]["at"]), (&json!({}), &json!(2)));
+            assert_eq!(
+                (&told["joins"], &told["leaves"]["ann"]["metas"][0]["at"]),
+                (&json!({}), &json!(2))
+            );
         }
         assert_eq!(push(&mut ann, &room, untrack).await, ok());
         assert!(events(&ben.flush().await).is_empty());
@@ -324,7 +330,7 @@ async fn a_sixth_presence_message_in_a_window_closes_its_channel_and_no_other() 
 
 #[tokio::test]
 async fn what_is_too_large_to_track_closes_its_channel() {
-    let relay = relay_with(&[("RELAY_LIMITS__PAYLOAD", "16 KiB")]).await;
+    let relay = relay_with(&[("RELAY_LIMITS__PRESENCE_PAYLOAD", "16 KiB")]).await;
     let mut ann = connect(&relay, "2.0.0").await;
     attend(&mut ann, "room", json!("ann")).await;
     let large = json!({ "event": "track", "payload": { "a": "x".repeat(20 << 10) } });

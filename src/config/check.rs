@@ -232,6 +232,11 @@ impl Check<'_> {
                 1_000,
                 86_400_000,
             ),
+            presence_payload: self.size(
+                "limits.presence_payload",
+                written.presence_payload,
+                1 << 10,
+            ),
         }
     }
 

@@ -70,6 +70,7 @@ pub(crate) const KEYS: &[Key] = keys![
     limits.record,
     limits.presence_calls,
     limits.presence_window,
+    limits.presence_payload,
 ];
 
 impl Key {

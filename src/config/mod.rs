@@ -141,6 +141,8 @@ pub struct Limits {
     pub presence_calls: u32,
     /// How long such a window is.
     pub presence_window: Duration,
+    /// Bytes of one presence message.
+    pub presence_payload: usize,
 }
 
 /// A setting that cannot be meant.

@@ -80,6 +80,7 @@ pub(crate) struct Limits {
     pub(crate) record: Size,
     pub(crate) presence_calls: u32,
     pub(crate) presence_window: Time,
+    pub(crate) presence_payload: Size,
 }
 
 impl Default for Http {
@@ -139,6 +140,7 @@ impl Default for Limits {
             record: Size(1 << 20),
             presence_calls: 5,
             presence_window: seconds(30),
+            presence_payload: Size(64 << 10),
         }
     }
 }

@@ -248,9 +248,7 @@ impl Presences {
         self.metrics.presences.inc_by(number(after) - number(before));
     }
 
-    fn kept(
-        &self,
-    ) -> MutexGuard<'_, HashMap<RoomName, Arc<Kept>, foldhash::fast::RandomState>> {
+    fn kept(&self) -> MutexGuard<'_, HashMap<RoomName, Arc<Kept>, foldhash::fast::RandomState>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

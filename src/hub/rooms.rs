@@ -220,6 +220,12 @@ mod tests {
         fn notice(&self, _topic: &str, _join_ref: &str, _notice: &Notice) -> Frame {
             Frame::Text("notice".into())
         }
+        fn presence_state(&self, _topic: &str, _join_ref: &str, state: &str) -> Frame {
+            Frame::Text(state.into())
+        }
+        fn presence_diff(&self, _topic: &str, diff: &str) -> Frame {
+            Frame::Text(diff.into())
+        }
         fn broadcast(&self, topic: &str, broadcast: &Broadcast) -> Option<Frame> {
             self.0.fetch_add(1, Ordering::Relaxed);
             let is_text = !matches!(broadcast.content, Content::Binary(_));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::attend::Attendance;
 use super::dialect::TOPIC_PREFIX;
 use super::effect::Now;
 use super::frame::Vsn;
@@ -26,6 +27,8 @@ pub(super) struct Channel {
     pub(super) join_ref: Box<str>,
     /// Which topics it meets.
     pub(super) namespace: Namespace,
+    /// Its part in presence.
+    pub(super) attendance: Attendance,
     /// Its own broadcasts come back to it.
     pub(super) wants_own: bool,
     /// Each broadcast wants a reply.
@@ -105,6 +108,7 @@ impl Channel {
             topic: topic.into(),
             join_ref: join_ref.into(),
             namespace: if join.is_private { Namespace::Private } else { Namespace::Public },
+            attendance: Attendance::new(join.wants_presence, join.presence_key),
             wants_own: join.wants_own,
             wants_ack: join.wants_ack,
             is_legacy: join.is_legacy,
@@ -134,7 +138,8 @@ impl Channel {
 
     /// What it receives there.
     pub(super) const fn receives(&self) -> Receives {
-        Receives { broadcast: true, own: self.wants_own, presence: false }
+        let presence = self.attendance.attendee.is_some();
+        Receives { broadcast: true, own: self.wants_own, presence }
     }
 
     /// The references of a reply to one of its messages.

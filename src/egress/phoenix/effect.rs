@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use crate::auth::token::{TokenRefusal, Verified};
 use crate::catalog::bind::{Unbound, Wish};
-use crate::hub::{Broadcast, Frame, Member, Receives, RoomName};
+use crate::hub::presence::Payload;
+use crate::hub::{Attendee, Broadcast, Frame, Member, Receives, RoomName};
 use crate::model::{Principal, Subscription};
 
 /// The moment something happens, on both clocks.
@@ -62,6 +63,24 @@ pub enum Effect {
         /// What it receives there.
         receives: Receives,
     },
+    /// From now on the attendee is told who is present.
+    Attend {
+        /// Who.
+        attendee: Arc<Attendee>,
+        /// What it receives in its room.
+        receives: Receives,
+    },
+    /// The attendee says something of itself.
+    Track {
+        /// Who.
+        attendee: Arc<Attendee>,
+        /// What it says.
+        payload: Payload,
+    },
+    /// The attendee takes it back, or left.
+    Untrack(Arc<Attendee>),
+    /// The attendee is gone without a word; it may come back.
+    Lose(Arc<Attendee>),
     /// The member says something to everyone in its room.
     Broadcast {
         /// The member.

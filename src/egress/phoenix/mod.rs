@@ -3,6 +3,7 @@
 //! `session` is the protocol as a pure function from inputs to effects; `socket` is the connection that obeys it.
 //! Presence and private channels are not here yet.
 
+mod attend;
 mod binary;
 mod budget;
 mod channel;

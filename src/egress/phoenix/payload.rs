@@ -82,7 +82,9 @@ struct Broadcast<'a> {
     replay: Option<&'a RawValue>,
 }
 
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+pub(super) fn present<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
@@ -381,6 +383,26 @@ mod tests {
         assert_eq!(replay, "UnableToReplayMessages: Replay is not allowed for public channels");
         let many = vec!["{}"; MAX_WISHES + 1].join(",");
         assert!(join(&format!(r#"{{"postgres_changes":[{many}]}}"#)).is_err());
+    }
+
+    #[test]
+    fn reads_as_whom_a_channel_is_present() {
+        for (config, expected) in [
+            ("{}", (false, None)),
+            (r#"{"presence":null}"#, (false, None)),
+            (r#"{"presence":{"enabled":"True","key":"me"}}"#, (true, Some("me"))),
+            (r#"{"presence":{"enabled":true,"key":""}}"#, (true, None)),
+            (r#"{"presence":{"enabled":7,"key":null}}"#, (false, None)),
+            (r#"{"presence":{"key":42}}"#, (false, Some("42"))),
+            (r#"{"presence":{"key":false}}"#, (false, Some("false"))),
+            (r#"{"presence":{"key":{"a":1}}}"#, (false, None)),
+            (r#"{"presence":{"key":"[1]"}}"#, (false, Some("[1]"))),
+        ] {
+            let join = join(config).unwrap();
+            assert_eq!((join.wants_presence, join.presence_key.as_deref()), expected, "{config}");
+        }
+        let key = "x".repeat(MAX_KEY + 1);
+        assert!(join(&format!(r#"{{"presence":{{"key":"{key}"}}}}"#)).is_err());
     }
 
     #[test]

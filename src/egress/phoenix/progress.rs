@@ -146,6 +146,7 @@ impl Session {
         if let Some(bound) = bound {
             self.bound(now, place, bound, effects);
         }
+        self.attend_if_wanted(place, effects);
         if let Some(token) = newer_token {
             self.on_token(place, token, effects);
         }

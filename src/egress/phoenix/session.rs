@@ -19,12 +19,13 @@
 //!                                                            phx_close
 //! ```
 //!
-//! Presence and private channels are not here yet: they are refused where a client waits for an answer.
+//! Private channels are not here yet: they are refused.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::attend::PresenceLimits;
 use super::budget::Budget;
 use super::channel::{Channel, Joining, Phase, close};
 use super::dialect::{Phoenix, TOPIC_PREFIX};
@@ -40,9 +41,6 @@ const MAX_TOPIC: usize = 1024;
 /// How messages that cannot be understood are counted.
 const MALFORMED: &str = "MalformedMessage";
 
-/// The answer to what a later version will do.
-const NOT_YET: &str = "not supported yet";
-
 /// One client's protocol state.
 #[derive(Debug)]
 pub struct Session {
@@ -54,6 +52,8 @@ pub struct Session {
     max_channels: usize,
     /// Bytes of a broadcast.
     pub(super) max_payload: usize,
+    /// What a channel may say of itself.
+    pub(super) presence: PresenceLimits,
     /// Broadcasts it may send.
     pub(super) messages: Budget,
     /// When the last one over the budget was refused.
@@ -80,6 +80,7 @@ impl Session {
             max_channels: limits.channels,
             max_payload: limits.broadcast_payload,
             messages: Budget::new(limits.messages_per_second, now),
+            presence: PresenceLimits::of(limits),
             refused_at: None,
             next_work: 0,
             is_draining: false,
@@ -102,7 +103,7 @@ impl Session {
             Input::Drain => self.on_drain(effects),
             Input::Gone => {
                 while let Some(channel) = self.channels.pop() {
-                    leave(channel, effects);
+                    leave(channel, Parting::Lost, effects);
                 }
             }
         }
@@ -149,7 +150,7 @@ impl Session {
                 replaced.append(&mut joining.replaced);
             }
             replaced.push(old.join_ref.clone());
-            leave(old, effects);
+            leave(old, Parting::Lost, effects);
         }
         let join = match self.may_join(topic) {
             Ok(()) => parse_join(message.payload),
@@ -230,7 +231,7 @@ impl Session {
                         Effect::Send(vsn.reply(refs, &channel.topic, true, "{}")),
                         Effect::Send(close(vsn, &channel.join_ref, &channel.topic)),
                     ];
-                    leave(channel, effects);
+                    leave(channel, Parting::Left, effects);
                     effects.extend(replies);
                 }
             }
@@ -240,14 +241,7 @@ impl Session {
                 }
             }
             "broadcast" => self.on_broadcast(now, message, place, effects),
-            "presence" => {
-                let Some(channel) = self.channels.get(place) else { return };
-                if matches!(channel.phase, Phase::Joined(_)) {
-                    let refs = channel.refs(&message.reference);
-                    let frame = vsn.refusal(refs, &channel.topic, NOT_YET);
-                    effects.push(Effect::Send(frame));
-                }
-            }
+            "presence" => self.on_presence(now, message, place, effects),
             _ => {}
         }
     }
@@ -293,7 +287,7 @@ impl Session {
     pub(super) fn shut(&mut self, place: usize, reason: Frame, effects: &mut Vec<Effect>) {
         let channel = self.channels.swap_remove(place);
         let closing = close(self.dialect.vsn, &channel.join_ref, &channel.topic);
-        leave(channel, effects);
+        leave(channel, Parting::Left, effects);
         effects.extend([Effect::Send(reason), Effect::Send(closing)]);
     }
 
@@ -315,12 +309,25 @@ const UNMATCHED: &str = "unmatched topic";
 /// Close code: the server restarts, come back.
 const RESTART: u16 = 1012;
 
+/// How a channel ends.
+#[derive(Clone, Copy, Debug)]
+enum Parting {
+    /// The client said so, or it was closed from this side.
+    Left,
+    /// It may come back: its socket is gone, or a second join took its place.
+    Lost,
+}
+
 /// Ends a channel without a word to the client.
-fn leave(channel: Channel, effects: &mut Vec<Effect>) {
+fn leave(channel: Channel, parting: Parting, effects: &mut Vec<Effect>) {
     effects.extend(channel.work.map(Effect::Cancel));
     if let Phase::Joined(joined) = channel.phase {
         effects.push(Effect::Unsubscribe(joined.member));
     }
+    effects.extend(channel.attendance.attendee.map(|attendee| match parting {
+        Parting::Left => Effect::Untrack(attendee),
+        Parting::Lost => Effect::Lose(attendee),
+    }));
 }
 
 /// The fixed part of a refusal's text, for the metrics.

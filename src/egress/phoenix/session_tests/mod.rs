@@ -2,6 +2,7 @@
 
 mod joins;
 mod lives;
+mod presence;
 mod talk;
 
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use super::session::Session;
 use crate::auth::token::{TokenRefusal, Verified};
 use crate::catalog::bind::Unbound;
 use crate::config::{Config, Limits};
-use crate::hub::{Content, Frame, Namespace, Outbox};
+use crate::hub::{Attendee, Content, Frame, Namespace, Outbox};
 use crate::model::filter::Filter;
 use crate::model::{Principal, Subscription, Target};
 
@@ -140,6 +141,15 @@ impl Script {
                 assert_eq!((receives.broadcast, room.namespace), (true, Namespace::Public));
                 format!("enter {} {}{own}", member.join_ref, room.topic)
             }
+            Effect::Attend { attendee, receives } => {
+                assert!(!receives.own && attendee.member.join_ref.starts_with('"'));
+                told(&attendee, "attend")
+            }
+            Effect::Track { attendee, payload } => {
+                format!("{} {}", told(&attendee, "track"), payload.as_str())
+            }
+            Effect::Untrack(attendee) => told(&attendee, "untrack"),
+            Effect::Lose(attendee) => told(&attendee, "lose"),
             Effect::Broadcast { member, broadcast } => match broadcast.content {
                 Content::Whole(message) => format!("broadcast {} {message}", member.join_ref),
                 Content::Json(payload) => {
@@ -154,6 +164,12 @@ impl Script {
             Effect::Close(code, _) => format!("close {code}"),
         }
     }
+}
+
+/// What happens to whose presence.
+fn told(attendee: &Attendee, what: &str) -> String {
+    let key = if attendee.is_named { &*attendee.key } else { "somebody" };
+    format!("{what} {} {key} in {}", attendee.member.join_ref, attendee.room.topic)
 }
 
 /// Replaces the ids of wishes, which are hashes, by `N`.
