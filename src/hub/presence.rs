@@ -100,11 +100,16 @@ impl Presence {
         };
         let was_lost = place.lost_at.take().is_some();
         place.member = member;
+        let was_told = place.since < self.round;
         if place.meta.payload == payload {
             let diff = || Diff::of_join(Arc::clone(key), Arc::clone(&place.meta));
-            return if was_lost { Tracked::Resumed(diff()) } else { Tracked::Same };
+            return match (was_lost, was_told) {
+                (true, true) => Tracked::Resumed(diff()),
+                // It is about to be told to everybody.
+                (true, false) => Tracked::News,
+                (false, _) => Tracked::Same,
+            };
         }
-        let was_told = place.since < self.round;
         let previous = match was_told {
             true => Some(place.meta.reference.clone()),
             false => place.meta.previous.clone(),

@@ -6,6 +6,9 @@
 //!
 //! Lock order: a room's presence, then who is in the room, then the alarms.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +19,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio::sync::Notify;
 
 use super::presence::{Diff, Payload, Presence, Tracked};
-use super::{Member, Receives, RoomName, Rooms};
+use super::{Frame, Member, Receives, RoomName, Rooms};
 use crate::metrics::Metrics;
 use crate::shutdown::Stage;
 
@@ -86,9 +89,10 @@ impl Presences {
             let member = &attendee.member;
             self.rooms.enter(&attendee.room, member, Receives { presence: true, ..receives });
             let state = presence.state();
-            let frame = member.dialect.presence_state(&member.topic, &member.join_ref, &state);
-            // A closed outbox is noticed by whoever drains it.
-            let _ = member.offer(frame);
+            self.give(
+                member,
+                member.dialect.presence_state(&member.topic, &member.join_ref, &state),
+            );
         });
     }
 
@@ -98,9 +102,7 @@ impl Presences {
         self.with(now, &attendee.room, |presence| {
             let tracked = presence.track(member.id, &attendee.key, payload, reference);
             if let Tracked::Resumed(own) = tracked {
-                let frame = member.dialect.presence_diff(&member.topic, &own.to_json());
-                // A closed outbox is noticed by whoever drains it.
-                let _ = member.offer(frame);
+                self.give(member, member.dialect.presence_diff(&member.topic, &own.to_json()));
             }
         });
     }
@@ -200,6 +202,13 @@ impl Presences {
         let deadline = state.presence.deadline();
         if deadline != state.alarm.map(|(at, _)| at) {
             self.set_alarm(&mut state, deadline, room);
+        }
+    }
+
+    /// Gives a frame to one member. A closed outbox is noticed by whoever drains it.
+    fn give(&self, member: &Member, frame: Frame) {
+        if member.offer(frame).is_ok() {
+            self.metrics.deliveries.inc();
         }
     }
 

@@ -159,6 +159,13 @@ fn who_comes_back_within_the_grace_never_left() {
     room.wait(GRACE * 2);
     assert_eq!((room.told(), room.presence.tracked()), (None, 1));
 
+    // What nobody was told yet is told to everybody instead.
+    room.track(7, "ben", &json!({}));
+    room.lose(7, "ben");
+    assert_eq!(room.track(8, "ben", &json!({})), Tracked::News);
+    assert!(room.presence.untrack(8, "ben"));
+    assert_eq!(room.told_later(), None);
+
     room.lose(2, "ann");
     assert_eq!(room.track(3, "ann", &json!({ "at": 2 })), Tracked::News);
     let told = room.told_later().unwrap();
