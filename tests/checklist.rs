@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// The items of the chapters that are built: connection, framing, channels, tokens, row changes, filters, rights,
 /// broadcast, presence.
-const ITEMS: [std::ops::RangeInclusive<usize>; 2] = [1..=144, 160..=170];
+const ITEMS: [std::ops::RangeInclusive<usize>; 2] = [1..=151, 160..=170];
 
 /// What is wrong, and the tests that show its message and that nobody else is harmed.
 const BAD_INPUT: &[(&str, &[&str])] = &[

@@ -44,6 +44,8 @@ mod presence;
 mod limits;
 // What clients say to each other: who hears it, what it looks like, and what its sender is told.
 mod broadcast;
+// Broadcast by HTTP: what is passed on, and what each mistake is answered with.
+mod broadcast_http;
 
 // What a change looks like to the client that asked for it.
 mod delivery;

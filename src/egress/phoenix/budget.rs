@@ -33,6 +33,11 @@ impl Budget {
         self.even_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 
+    /// How many could be taken at once after a rest.
+    pub(super) fn most(&self) -> u64 {
+        saving_ns() / self.interval_ns
+    }
+
     /// How many could be taken at the moment.
     pub(super) fn left(&self, now: Instant) -> u64 {
         let now_ns = self.since_start(now);

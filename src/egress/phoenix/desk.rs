@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::sync::Semaphore;
+
 use super::budget::Budget;
 use super::effect::Now;
+use super::rest;
 use crate::auth::token::Tokens;
 use crate::catalog::Catalog;
 use crate::config::Limits;
@@ -30,6 +33,10 @@ pub struct Desk {
     /// Where sockets run; they say goodbye when it is asked to stop.
     pub stage: Stage,
     joins: Budget,
+    /// Broadcasts by HTTP.
+    pub(super) http_messages: Budget,
+    /// Memory for the bodies of requests.
+    pub(super) bodies: Semaphore,
 }
 
 /// One of the sockets that may be open at once; given back when dropped.
@@ -48,7 +55,9 @@ impl Desk {
         stage: Stage,
     ) -> Self {
         let joins = Budget::new(limits.joins_per_second, Instant::now());
-        Self { tokens, catalog, hub, limits, metrics, clock, stage, joins }
+        let http_messages = Budget::new(limits.http_messages_per_second, Instant::now());
+        let bodies = Semaphore::new(rest::MAX_BODIES);
+        Self { tokens, catalog, hub, limits, metrics, clock, stage, joins, http_messages, bodies }
     }
 
     /// This moment.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::budget::Budget;
 use super::channel::{Channel, Phase};
+use super::dialect::TOPIC_PREFIX;
 use super::effect::{Effect, Now};
 use super::frame::ClientMessage;
 use super::json;
@@ -15,7 +16,13 @@ use super::session::Session;
 use crate::hub::{Broadcast, Dialect as _, Notice};
 
 /// The longest topic of a broadcast: binary frames have one byte for its length.
-pub(super) const MAX_TOPIC: usize = 255;
+const MAX_TOPIC: usize = 255;
+
+/// The longest topic of a broadcast without the protocol's prefix.
+pub(super) const MAX_SUBTOPIC: usize = MAX_TOPIC - TOPIC_PREFIX.len();
+
+/// The longest event of a broadcast, for the same reason.
+pub(super) const MAX_EVENT: usize = 255;
 
 /// Longer broadcasts count as several messages, one for each piece of this size that is begun.
 const PIECE: usize = 64 * 1024;
