@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::relay::{token, token_of};
+use crate::support::relay::{QUIET, token, token_of};
 use crate::support::{Client, Cluster, Database, Relay, until};
 
 const ONE: &str = "00000000-0000-0000-0000-000000000001";
@@ -327,4 +327,126 @@ async fn a_commit_held_back_by_synchronous_replication_is_judged_once_it_is_visi
     cluster.reload();
     held.await.unwrap().unwrap();
     assert_eq!(one.change().await["record"]["id"], 1);
+}
+
+#[tokio::test]
+async fn a_transaction_that_hides_its_table_shows_none_of_its_rows() {
+    let cluster = Cluster::start(&[]);
+    let database = cluster.database().await.with_roles().await;
+    database.execute(CHAT).await;
+    database.execute("create table plain (id int primary key)").await;
+    database.execute("alter publication supabase_realtime add table plain").await;
+    let relay = Relay::start(&database).await;
+    let mut anon = watch(&relay, &token("anon", &json!({}))).await;
+    database.execute("insert into open values (1, 'x')").await;
+    assert_eq!(anon.change().await["record"]["id"], 1);
+    let read = relay.metric("relay_changes_total");
+    database.execute("alter system set synchronous_standby_names = 'ghost'").await;
+    cluster.reload();
+    let writer = database.connect().await;
+    until("synchronous replication to be in force", || async {
+        let set = writer.query_one("show synchronous_standby_names", &[]).await.ok()?;
+        (set.get::<_, String>(0) == "ghost").then_some(())
+    })
+    .await;
+    let write = "begin; alter table open enable row level security; insert into open values (2, 'secret'); commit";
+    let held = tokio::spawn(async move { writer.batch_execute(write).await });
+    until("the relay to have read the row", || async {
+        (relay.metric("relay_changes_total") > read).then_some(())
+    })
+    .await;
+    tokio::time::sleep(QUIET).await;
+    assert!(anon.flush().await.is_empty());
+    database.execute("alter system set synchronous_standby_names = ''").await;
+    cluster.reload();
+    held.await.unwrap().unwrap();
+    database.execute("insert into plain values (3)").await;
+    assert_eq!(anon.change().await["table"], "plain");
+}
+
+#[tokio::test]
+async fn a_deleted_row_answers_only_filters_on_its_key_to_those_who_could_not_read_it() {
+    let database = database().await;
+    database.execute(&format!("insert into notes values (1, '{ONE}', 'secret')")).await;
+    let relay = Relay::start(&database).await;
+    let subscribe = async |user: &str, filter: &str| {
+        let mut client = Client::connect(&relay, &token_of(user)).await;
+        let filtered =
+            json!({ "event": "*", "schema": "public", "table": "notes", "filter": filter });
+        let open = json!({ "event": "*", "schema": "public", "table": "open" });
+        client.subscribe("room", json!([filtered, open])).await;
+        client
+    };
+    let mut reader = subscribe(ONE, "body=eq.secret").await;
+    let mut oracle = subscribe(TWO, "body=eq.secret").await;
+    let mut by_key = subscribe(TWO, "id=eq.1").await;
+    database.execute("delete from notes").await;
+    let seen = sentinel(&database, &mut [&mut reader, &mut oracle, &mut by_key]).await;
+    assert_eq!(seen[0][0]["old_record"]["body"], "secret");
+    assert!(seen[1].is_empty(), "{seen:?}");
+    assert_eq!(seen[2][0]["old_record"], json!({ "id": 1 }));
+}
+
+#[tokio::test]
+async fn a_filter_on_a_column_that_became_unreadable_tells_nothing() {
+    let database = database().await;
+    database.execute("create table plain (id int primary key, secret text)").await;
+    database.execute("alter publication supabase_realtime add table plain").await;
+    let relay = Relay::start(&database).await;
+    let mut anon = Client::connect(&relay, &token("anon", &json!({}))).await;
+    let filtered =
+        json!({ "event": "*", "schema": "public", "table": "plain", "filter": "secret=eq.x" });
+    let open = json!({ "event": "*", "schema": "public", "table": "open" });
+    anon.subscribe("room", json!([filtered, open])).await;
+    database.execute("insert into plain values (1, 'x')").await;
+    assert_eq!(anon.change().await["record"]["secret"], "x");
+    database.execute("revoke select on plain from anon; grant select (id) on plain to anon").await;
+    database.execute("insert into plain values (2, 'x')").await;
+    let seen = sentinel(&database, &mut [&mut anon]).await;
+    assert!(seen[0].is_empty(), "{seen:?}");
+}
+
+#[tokio::test]
+async fn json_that_jsonb_would_not_take_is_judged_all_the_same() {
+    let database = database().await;
+    database
+        .execute(
+            "create table docs (id int primary key, owner uuid, doc json);
+             alter table docs enable row level security;
+             create policy own on docs for select to authenticated using (owner = (select auth.uid()));
+             alter publication supabase_realtime add table docs;",
+        )
+        .await;
+    let relay = Relay::start(&database).await;
+    let mut one = watch(&relay, &token_of(ONE)).await;
+    database
+        .execute(&format!(
+            r#"insert into docs values (1, '{ONE}', '{{"a": "\u0000"}}'), (2, '{ONE}', '{{"a": 1}}')"#
+        ))
+        .await;
+    let seen = sentinel(&database, &mut [&mut one]).await;
+    assert_eq!(seen[0].len(), 2, "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_json_null_is_not_taken_for_an_sql_null() {
+    let database = database().await;
+    database
+        .execute(
+            "create table marked (id int primary key, mark jsonb, plain json);
+             alter table marked enable row level security;
+             create policy unmarked on marked for select to anon using (mark is null and plain is null);
+             alter publication supabase_realtime add table marked;",
+        )
+        .await;
+    let relay = Relay::start(&database).await;
+    let mut anon = watch(&relay, &token("anon", &json!({}))).await;
+    database
+        .execute(
+            "insert into marked values (1, 'null', null), (2, null, null), (3, null, ' null ')",
+        )
+        .await;
+    let seen = sentinel(&database, &mut [&mut anon]).await;
+    let ids: Vec<_> = seen[0].iter().map(|data| &data["record"]["id"]).collect();
+    assert_eq!(ids, [2]);
 }

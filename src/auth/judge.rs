@@ -31,6 +31,8 @@ const LONG_GATE: Duration = Duration::from_secs(10);
 pub(super) struct Judge<'a> {
     /// Connections of the principal's role.
     pub(super) pool: &'a Pool,
+    /// Connections of the same role for what is not asked on anybody's behalf.
+    pub(super) service: &'a Pool,
     /// Transactions known to be visible.
     pub(super) gate: &'a Gate,
     /// Counts.
@@ -92,7 +94,7 @@ impl Judge<'_> {
         let json = check::array(images);
         let mut patience = Patience::new();
         loop {
-            let mut lent = self.lend("", &mut patience).await?;
+            let mut lent = self.lend(self.service, "", &mut patience).await?;
             let asked_at = Instant::now();
             let answer =
                 tokio::time::timeout(self.limit * 2, lent.connection.compute(sql, json.clone()));
@@ -109,7 +111,7 @@ impl Judge<'_> {
     async fn type_name(&self, principal: &Principal, oid: u32) -> Result<String, Trouble> {
         let mut patience = Patience::new();
         loop {
-            let mut lent = self.lend(principal.claims(), &mut patience).await?;
+            let mut lent = self.lend(self.pool, principal.claims(), &mut patience).await?;
             let asked_at = Instant::now();
             let answer = tokio::time::timeout(self.limit * 2, lent.connection.type_name(oid));
             match self.settle(lent_result(answer.await), asked_at) {
@@ -132,7 +134,7 @@ impl Judge<'_> {
         let mut may_be_early = true;
         loop {
             let unknown = self.gate.unknown(xids);
-            let mut lent = self.lend(principal.claims(), &mut patience).await?;
+            let mut lent = self.lend(self.pool, principal.claims(), &mut patience).await?;
             self.metrics.checks.inc();
             let asked_at = Instant::now();
             let answer = tokio::time::timeout(
@@ -153,7 +155,7 @@ impl Judge<'_> {
                 }
                 Ok(_) => {
                     lent.give_back();
-                    self.wait_until_visible(principal, xids).await?;
+                    self.wait_until_visible(xids).await?;
                 }
                 // A policy that cannot see the transaction yet may fail because of that.
                 Err(Setback::Final(Trouble::Failed { .. }))
@@ -161,10 +163,13 @@ impl Judge<'_> {
                 {
                     may_be_early = false;
                     lent.give_back();
-                    self.wait_until_visible(principal, xids).await?;
+                    self.wait_until_visible(xids).await?;
                 }
                 Err(setback) => {
-                    if setback == Setback::Final(Trouble::TimedOut) {
+                    // Waiting for a lock holds a connection as well as being slow does.
+                    if let Setback::Final(Trouble::TimedOut) | Setback::Passing(Trouble::TimedOut) =
+                        setback
+                    {
                         self.pool.mark_slow(principal.claims());
                     }
                     patience.bear(setback, lent, self.stage).await?;
@@ -174,7 +179,7 @@ impl Judge<'_> {
     }
 
     /// Waits until all of `xids` are visible. One caller asks, the others wait for it.
-    async fn wait_until_visible(&self, principal: &Principal, xids: &[u32]) -> Result<(), Trouble> {
+    async fn wait_until_visible(&self, xids: &[u32]) -> Result<(), Trouble> {
         let turn = tokio::select! {
             () = self.stage.stopping() => return Err(Trouble::Unavailable),
             turn = self.gate.turn() => turn,
@@ -187,7 +192,7 @@ impl Judge<'_> {
             if unknown.is_empty() {
                 break;
             }
-            let mut lent = self.lend(principal.claims(), &mut patience).await?;
+            let mut lent = self.lend(self.service, "", &mut patience).await?;
             let asked_at = Instant::now();
             let answer = tokio::time::timeout(self.limit * 2, lent.connection.sees(&unknown));
             match self.settle(lent_result(answer.await), asked_at) {
@@ -216,14 +221,15 @@ impl Judge<'_> {
     }
 
     async fn lend<'p>(
-        &'p self,
+        &self,
+        pool: &'p Pool,
         claims: &str,
         patience: &mut Patience,
     ) -> Result<Lent<'p>, Trouble> {
         loop {
             let lent = tokio::select! {
                 () = self.stage.stopping() => return Err(Trouble::Unavailable),
-                lent = self.pool.lend(claims) => lent,
+                lent = pool.lend(claims) => lent,
             };
             match lent {
                 Ok(lent) => return Ok(lent),

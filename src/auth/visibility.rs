@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::stream::{self, StreamExt as _};
 use tokio::time::Instant;
 
 use super::check::{MOST_ROWS, computing};
@@ -24,6 +25,11 @@ use crate::model::table::Policy;
 use crate::model::{Principal, Table};
 use crate::postgres::Target;
 use crate::shutdown::Stage;
+
+/// Questions of one principal asked at once: the line for connections is not one principal's.
+const AT_ONCE: usize = 2;
+/// Connections for what is not asked on behalf of anybody.
+const SERVICE: usize = 2;
 
 /// One thing to ask Postgres on behalf of a principal.
 #[derive(Clone, Debug)]
@@ -62,26 +68,22 @@ impl Question {
         self.len() == 0
     }
 
-    /// The same question about each row or value alone.
-    pub fn split(self) -> Vec<Self> {
-        match self {
-            Self::Readable { table, policy, rows } => {
-                let alone = |row| Self::Readable {
-                    table: Arc::clone(&table),
-                    policy: Arc::clone(&policy),
-                    rows: vec![row],
-                };
-                rows.into_iter().map(alone).collect()
-            }
-            Self::Passes { condition, type_oid, values } => {
-                let alone = |value| Self::Passes {
-                    condition: condition.clone(),
-                    type_oid,
-                    values: vec![value],
-                };
-                values.into_iter().map(alone).collect()
-            }
-        }
+    /// The same question about the first half of its rows or values, and about the others.
+    pub fn halve(mut self) -> (Self, Self) {
+        let half = self.len() / 2;
+        let rest = match &mut self {
+            Self::Readable { table, policy, rows } => Self::Readable {
+                table: Arc::clone(table),
+                policy: Arc::clone(policy),
+                rows: rows.split_off(half),
+            },
+            Self::Passes { condition, type_oid, values } => Self::Passes {
+                condition: condition.clone(),
+                type_oid: *type_oid,
+                values: values.split_off(half),
+            },
+        };
+        (self, rest)
     }
 }
 
@@ -120,8 +122,12 @@ pub struct Visibility {
     stage: Stage,
     gate: Gate,
     /// One per API role that was asked for; the allow-list bounds them.
-    pools: Mutex<HashMap<Box<str>, Arc<Pool>>>,
+    pools: Mutex<Pools>,
+    /// The same for computing columns and for waiting until commits are visible, so that no policy holds that up.
+    services: Mutex<Pools>,
 }
+
+type Pools = HashMap<Box<str>, Arc<Pool>>;
 
 impl Visibility {
     /// Connections are opened when first needed, `pool` per role.
@@ -139,6 +145,7 @@ impl Visibility {
             stage,
             gate: Gate::default(),
             pools: Mutex::default(),
+            services: Mutex::default(),
         })
     }
 
@@ -151,14 +158,17 @@ impl Visibility {
         questions: Vec<Question>,
     ) -> Vec<Result<Vec<bool>, Trouble>> {
         let started = Instant::now();
-        let pool = self.pool(principal.role());
-        let judge = self.judge_with(&pool);
+        let pool = self.pool(&self.pools, self.pool_size, principal.role());
+        let service = self.pool(&self.services, SERVICE, principal.role());
+        let judge = self.judge_with(&pool, &service);
         let answers = match questions.as_slice() {
             [question] => vec![judge.answer(principal, xids, question).await],
             questions => {
-                let asking =
-                    questions.iter().map(|question| judge.answer(principal, xids, question));
-                futures_util::future::join_all(asking).await
+                let mut asking = Vec::with_capacity(questions.len());
+                for question in questions {
+                    asking.push(judge.answer(principal, xids, question));
+                }
+                stream::iter(asking).buffered(AT_ONCE).collect().await
             }
         };
         self.metrics.check_seconds.observe(started.elapsed().as_secs_f64());
@@ -185,8 +195,8 @@ impl Visibility {
         roles.sort_unstable();
         let mut trouble = Trouble::Unavailable;
         for role in roles {
-            let pool = self.pool(role);
-            let judge = self.judge_with(&pool);
+            let service = self.pool(&self.services, SERVICE, role);
+            let judge = self.judge_with(&service, &service);
             match compute_all(&judge, &sql, &images).await {
                 Ok(rows) => return Ok(rows),
                 Err(failed @ Trouble::Failed { .. }) => trouble = failed,
@@ -196,9 +206,10 @@ impl Visibility {
         Err(trouble)
     }
 
-    fn judge_with<'a>(&'a self, pool: &'a Pool) -> Judge<'a> {
+    fn judge_with<'a>(&'a self, pool: &'a Pool, service: &'a Pool) -> Judge<'a> {
         Judge {
             pool,
+            service,
             gate: &self.gate,
             metrics: &self.metrics,
             stage: &self.stage,
@@ -206,14 +217,14 @@ impl Visibility {
         }
     }
 
-    fn pool(&self, role: &str) -> Arc<Pool> {
-        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+    fn pool(&self, pools: &Mutex<Pools>, size: usize, role: &str) -> Arc<Pool> {
+        let mut pools = pools.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pool) = pools.get(role) {
             return Arc::clone(pool);
         }
         let pool = Arc::new(Pool::new(
             role,
-            self.pool_size,
+            size,
             self.target.clone(),
             self.check_timeout,
             self.stage.clone(),

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const SETTINGS: &[(&str, &str)] = &[
     ("search_path", "pg_catalog"),
     ("default_transaction_read_only", "on"),
-    ("lock_timeout", "2000"),
+    ("lock_timeout", "250"),
     ("jit", "off"),
 ];
 

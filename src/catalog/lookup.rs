@@ -21,16 +21,25 @@ pub(super) struct Scope {
     pub(super) roles: Box<[String]>,
 }
 
-/// The tables among `oids` that exist now.
+/// The tables among `oids` that exist now; `None` when the transaction `xid` cannot be seen yet.
 pub(super) async fn tables(
     client: &Client,
     scope: &Scope,
     oids: &[u32],
-) -> Result<Vec<Table>, tokio_postgres::Error> {
+    xid: Option<u32>,
+) -> Result<Option<Vec<Table>>, tokio_postgres::Error> {
     let publication = &*scope.publication;
     let roles = &*scope.roles;
     client.batch_execute("begin isolation level repeatable read read only").await?;
     let described = async {
+        if let Some(xid) = xid {
+            // The first query takes the snapshot that all the others use.
+            let gate = include_str!("../../sql/queries/visibility_gate.sql");
+            let seen = client.query_one(gate, &[&[i64::from(xid)].as_slice()]).await?;
+            if !seen.try_get::<_, bool>(0)? {
+                return Ok(None);
+            }
+        }
         let shapes = client
             .query(include_str!("../../sql/queries/catalog_tables.sql"), &[&oids, &publication])
             .await?;
@@ -46,12 +55,21 @@ pub(super) async fn tables(
         }
         let wanted: Vec<u32> = wanted.into_iter().collect();
         let types = Types::fetch(client, &wanted).await?;
-        assemble(&shapes, &access, &types)
+        assemble(&shapes, &access, &types).map(Some)
     }
     .await;
     // Also after an error: the connection is used again.
     client.batch_execute("commit").await?;
     described
+}
+
+/// Those of `oids` that cannot be looked at without waiting for somebody's lock.
+pub(super) async fn locked(
+    client: &Client,
+    oids: &[u32],
+) -> Result<HashSet<u32>, tokio_postgres::Error> {
+    let rows = client.query(include_str!("../../sql/queries/catalog_locked.sql"), &[&oids]).await?;
+    rows.iter().map(|row| row.try_get("relation")).collect()
 }
 
 /// The oid of the table with this exact name.

@@ -14,6 +14,7 @@ mod lookup;
 mod refresh;
 mod types;
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt as _;
@@ -24,6 +25,23 @@ use self::link::Link;
 use self::lookup::Scope;
 use crate::error::Error;
 use crate::model::{Relation, Table};
+
+/// What the catalog says of a change's table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// What it is like.
+    Table(Arc<Table>),
+    /// It is gone.
+    Gone,
+    /// The change's transaction cannot be seen by queries yet; ask again in a moment.
+    TooEarly,
+}
+
+impl From<Option<Arc<Table>>> for Seen {
+    fn from(table: Option<Arc<Table>>) -> Self {
+        table.map_or(Self::Gone, Self::Table)
+    }
+}
 
 /// The cache of published tables. Shared.
 #[derive(Debug)]
@@ -57,20 +75,30 @@ impl Catalog {
         catalog
     }
 
-    /// The table a change belongs to, at least as new as the relation message that described it. `None`: it is gone.
+    /// The table a change belongs to, at least as new as the relation message that described it: as a query sees it that
+    /// sees the change's transaction, `xid`, too. A transaction may change the rules for the rows it writes.
     ///
     /// # Errors
     /// Postgres could not be asked.
-    pub async fn table(&self, relation: &Relation) -> Result<Option<Arc<Table>>, Error> {
+    pub async fn table(&self, relation: &Relation, xid: u32) -> Result<Seen, Error> {
         let (oid, generation) = (relation.oid, relation.generation);
         if let Known::Fresh(table) = self.cache().by_oid(oid, generation, Instant::now()) {
-            return Ok(table);
+            return Ok(table.into());
         }
+        // Asking is rare and large; a future that carries it would be slow to move for every change.
+        Box::pin(self.ask_for(oid, generation, xid)).await
+    }
+
+    async fn ask_for(&self, oid: u32, generation: u64, xid: u32) -> Result<Seen, Error> {
         let _turn = self.turn.lock().await;
         if let Known::Fresh(table) = self.cache().by_oid(oid, generation, Instant::now()) {
-            return Ok(table);
+            return Ok(table.into());
         }
-        refresh::fetch_for(self, relation).await
+        let asked_at = Instant::now();
+        let Some(mut tables) = self.fetch_all(vec![oid], Some(xid)).await? else {
+            return Ok(Seen::TooEarly);
+        };
+        Ok(self.cache().put(oid, generation, tables.pop(), asked_at).into())
     }
 
     /// The table with this oid (an ancestor of a partition).
@@ -81,11 +109,14 @@ impl Catalog {
         if let Known::Fresh(table) = self.cache().by_oid(oid, 0, Instant::now()) {
             return Ok(table);
         }
-        let _turn = self.turn.lock().await;
-        if let Known::Fresh(table) = self.cache().by_oid(oid, 0, Instant::now()) {
-            return Ok(table);
-        }
-        self.fetch(oid, 0).await
+        Box::pin(async {
+            let _turn = self.turn.lock().await;
+            if let Known::Fresh(table) = self.cache().by_oid(oid, 0, Instant::now()) {
+                return Ok(table);
+            }
+            self.fetch(oid, 0).await
+        })
+        .await
     }
 
     /// The table of this exact name, published or not.
@@ -159,15 +190,30 @@ impl Catalog {
     /// Asks Postgres about one table and remembers the answer.
     async fn fetch(&self, oid: u32, generation: u64) -> Result<Option<Arc<Table>>, Error> {
         let asked_at = Instant::now();
-        let table = self.fetch_all(vec![oid]).await?.pop();
+        let table = self.fetch_all(vec![oid], None).await?.unwrap_or_default().pop();
         Ok(self.cache().put(oid, generation, table, asked_at))
     }
 
-    async fn fetch_all(&self, oids: Vec<u32>) -> Result<Vec<Table>, Error> {
+    /// `None`: the transaction cannot be seen yet.
+    async fn fetch_all(
+        &self,
+        oids: Vec<u32>,
+        xid: Option<u32>,
+    ) -> Result<Option<Vec<Table>>, Error> {
         self.link
             .ask(|client| {
                 let (scope, oids) = (self.scope.clone(), oids.clone());
-                async move { lookup::tables(client, &scope, &oids).await }.boxed()
+                async move { lookup::tables(client, &scope, &oids, xid).await }.boxed()
+            })
+            .await
+    }
+
+    /// Those of `oids` that somebody has locked.
+    async fn locked(&self, oids: Vec<u32>) -> Result<HashSet<u32>, Error> {
+        self.link
+            .ask(|client| {
+                let oids = oids.clone();
+                async move { lookup::locked(client, &oids).await }.boxed()
             })
             .await
     }

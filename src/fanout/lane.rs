@@ -2,19 +2,27 @@
 //!
 //! A lane exists while it has work. A change that needs no judging, for a principal without a lane, is handed out at
 //! once. A member that changes principal (a refreshed token) gets the new principal's changes only after the old
-//! lane finished what it had for it, so its changes stay in order.
+//! lane finished what it had for it, so its changes stay in order. A change waits only for earlier ones, so lanes never
+//! wait for each other in a circle.
+//!
+//! Overflow: when the lanes together hold [`HELD_LIMIT`], the fan-out waits for them a moment; then the lane that holds
+//! the most lets its changes go, and its members are told of a gap.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use smallvec::SmallVec;
+use tokio::time::{Instant, timeout_at};
 
 use super::Fanout;
+use super::held::Held;
 use super::render::Shown;
+use super::round::{Holding, Judged, judge};
 use super::sighting::Sighting;
-use super::work::{Answers, Ask, Plan, Round, Verdict, Work};
+use super::work::{Answers, Ask, Plan, Verdict, Work, by_principal};
 use crate::auth::visibility::Trouble;
 use crate::hub::{Member, Notice};
 use crate::metrics::reason;
@@ -26,42 +34,81 @@ pub(super) const NO_EPOCH: Epoch = Epoch::new(0);
 /// Changes judged in one round of a lane.
 const ROUND: usize = 512;
 
-/// Changes a lane may hold; beyond that its members are told of a gap.
-const LANE_LIMIT: usize = 100_000;
+/// Bytes of changes judged in one round of a lane, unless one alone has more.
+const ROUND_BYTES: usize = 16 << 20;
+
+/// Bytes that the changes waiting in all lanes may take.
+const HELD_LIMIT: usize = 256 << 20;
+
+/// How long the fan-out waits for lanes that hold too much to get down to half of it.
+const ROOM_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Members remembered by the lane they last waited in before those that wait no longer are forgotten.
+const REMEMBERED: usize = 1024;
 
 type PrincipalRef = Arc<Principal>;
+
+/// A place in the order of matching, and the lane it is in.
+type Place = (PrincipalRef, u64);
 
 /// All lanes.
 pub(super) struct Lanes {
     fanout: Fanout,
     lanes: HashMap<PrincipalRef, Lane, foldhash::fast::RandomState>,
-    rounds: FuturesUnordered<BoxFuture<'static, Judged>>,
-    /// Which lane last held work for a member.
-    last_lane: HashMap<u64, PrincipalRef, foldhash::fast::RandomState>,
+    rounds: FuturesUnordered<BoxFuture<'static, (PrincipalRef, Judged)>>,
+    /// The last thing that waited for a member.
+    last: HashMap<u64, Place, foldhash::fast::RandomState>,
+    /// Above this many members, those that wait no longer are forgotten.
+    remembered: usize,
+    /// Lanes that may have something to start.
+    stirred: Vec<PrincipalRef>,
+    /// Lanes whose next piece waits for another lane.
+    blocked: Vec<PrincipalRef>,
+    held: Held,
     sequence: u64,
 }
 
 #[derive(Default)]
 struct Lane {
-    queue: VecDeque<Work>,
+    queue: VecDeque<Queued>,
     /// Sequence of the first work of the round under way.
     judging: Option<u64>,
-    /// Lanes that must have passed a sequence first.
-    after: Vec<(PrincipalRef, u64)>,
+    bytes: usize,
 }
 
-/// A finished round.
-struct Judged {
-    principal: PrincipalRef,
-    works: Vec<(Work, Plan)>,
-    answers: Vec<Vec<Result<bool, Trouble>>>,
+/// Something that waits in a lane.
+struct Queued {
+    /// Order of matching over the whole fan-out.
+    sequence: u64,
+    /// What must have left other lanes first, because it is for the same members.
+    after: SmallVec<[Place; 1]>,
+    bytes: usize,
+    piece: Piece,
+}
+
+enum Piece {
+    /// A change.
+    Change(Holding),
+    /// Something to tell these members.
+    Notice(Notice, Vec<Arc<Member>>),
 }
 
 impl Lane {
     /// Whether everything up to `sequence` has left the lane.
     fn has_passed(&self, sequence: u64) -> bool {
-        let first = self.judging.or_else(|| self.queue.front().map(|work| work.sequence));
+        let first = self.judging.or_else(|| self.queue.front().map(|queued| queued.sequence));
         first.is_none_or(|first| first > sequence)
+    }
+
+    fn push(&mut self, queued: Queued) {
+        self.bytes += queued.bytes;
+        self.queue.push_back(queued);
+    }
+
+    fn pop(&mut self) -> Option<Queued> {
+        let queued = self.queue.pop_front()?;
+        self.bytes -= queued.bytes;
+        Some(queued)
     }
 }
 
@@ -71,108 +118,238 @@ impl Lanes {
             fanout,
             lanes: HashMap::default(),
             rounds: FuturesUnordered::new(),
-            last_lane: HashMap::default(),
+            last: HashMap::default(),
+            remembered: REMEMBERED,
+            stirred: Vec::new(),
+            blocked: Vec::new(),
+            held: Held::nothing(),
             sequence: 0,
         }
     }
 
     /// Takes a change and everyone who asked for it, in commit order.
     pub(super) fn take(&mut self, sighting: Arc<Sighting>, asks: Vec<Ask>) {
+        let mut held = None;
         for (principal, asks) in by_principal(asks) {
-            self.sequence += 1;
-            let work = Work { sequence: self.sequence, sighting: Arc::clone(&sighting), asks };
-            let after = self.lanes_before(&work, &principal);
+            let work = Work { sighting: Arc::clone(&sighting), asks };
+            let after = self.places_before(&work, &principal);
             if after.is_empty() && !self.lanes.contains_key(&principal) {
-                let plan = Round::default().add(&work, &principal, self.fanout.deletes);
-                if plan.is_settled() {
+                let plan = Plan::unasked(&work, &principal, self.fanout.deletes);
+                if let Some(plan) = plan {
                     self.deliver(&principal, &work, &plan, &[]);
                     continue;
                 }
             }
-            for ask in &work.asks {
-                self.last_lane.insert(ask.member.id, Arc::clone(&principal));
-            }
-            let lane = self.lanes.entry(Arc::clone(&principal)).or_default();
-            lane.after.extend(after);
-            lane.queue.push_back(work);
-            if lane.queue.len() > LANE_LIMIT {
-                let shed = std::mem::take(&mut lane.queue);
-                self.shed(shed);
-            }
+            let size = sighting.size();
+            let row = held.get_or_insert_with(|| Arc::new(self.held.more(size)));
+            let asks = size_of::<Ask>() * work.asks.len();
+            let holds = [Arc::clone(row), Arc::new(self.held.more(asks))];
+            let members: Vec<u64> = work.asks.iter().map(|ask| ask.member.id).collect();
+            let piece = Piece::Change((work, holds));
+            self.enqueue(principal, after, size + asks, piece, &members);
         }
     }
 
-    /// Other lanes that still hold something for a member of `work`.
-    fn lanes_before(&self, work: &Work, principal: &PrincipalRef) -> Vec<(PrincipalRef, u64)> {
-        if self.lanes.is_empty() {
-            return Vec::new();
+    fn enqueue(
+        &mut self,
+        principal: PrincipalRef,
+        after: SmallVec<[Place; 1]>,
+        bytes: usize,
+        piece: Piece,
+        members: &[u64],
+    ) {
+        self.sequence += 1;
+        let sequence = self.sequence;
+        for member in members {
+            self.last.insert(*member, (Arc::clone(&principal), sequence));
         }
-        let last = work.asks.iter().filter_map(|ask| self.last_lane.get(&ask.member.id));
-        let other = last.filter(|last| *last != principal && self.lanes.contains_key(*last));
-        other.map(|last| (Arc::clone(last), work.sequence)).collect()
+        let lane = self.lanes.entry(Arc::clone(&principal)).or_default();
+        if lane.judging.is_none() && lane.queue.is_empty() {
+            self.stirred.push(principal);
+        }
+        lane.push(Queued { sequence, after, bytes, piece });
+        if self.remembered < self.last.len() {
+            let lanes = &self.lanes;
+            self.last.retain(|_, (principal, sequence)| {
+                lanes.get(principal).is_some_and(|lane| !lane.has_passed(*sequence))
+            });
+            self.remembered = REMEMBERED.max(2 * self.last.len());
+        }
+    }
+
+    /// What other lanes still hold for a member of `work`.
+    fn places_before(&self, work: &Work, principal: &PrincipalRef) -> SmallVec<[Place; 1]> {
+        let mut before: SmallVec<[Place; 1]> = SmallVec::new();
+        if self.lanes.is_empty() {
+            return before;
+        }
+        for ask in &work.asks {
+            let Some((lane, sequence)) = self.waiting(ask.member.id) else { continue };
+            if *lane == *principal {
+                continue;
+            }
+            match before.iter_mut().find(|(held, _)| held == lane) {
+                Some((_, held)) => *held = (*held).max(*sequence),
+                None => before.push((Arc::clone(lane), *sequence)),
+            }
+        }
+        before
+    }
+
+    /// The last thing that still waits for a member.
+    fn waiting(&self, member: u64) -> Option<&Place> {
+        self.last.get(&member).filter(|place| !self.has_passed(place))
+    }
+
+    fn has_passed(&self, (lane, sequence): &Place) -> bool {
+        self.lanes.get(lane).is_none_or(|lane| lane.has_passed(*sequence))
+    }
+
+    /// Tells everyone who is subscribed, each after what already waits for it.
+    pub(super) fn announce(&mut self, notice: &Notice) {
+        let everyone: Vec<Arc<Member>> = self.fanout.hub.read().everyone().cloned().collect();
+        let mut waiting: HashMap<PrincipalRef, Vec<Arc<Member>>> = HashMap::new();
+        for member in everyone {
+            match self.waiting(member.id) {
+                Some((lane, _)) => waiting.entry(Arc::clone(lane)).or_default().push(member),
+                // A member that cannot be told is being closed, and learns by reconnecting.
+                None => drop(member.notify(notice)),
+            }
+        }
+        for (lane, members) in waiting {
+            let ids: Vec<u64> = members.iter().map(|member| member.id).collect();
+            let piece = Piece::Notice(notice.clone(), members);
+            self.enqueue(lane, SmallVec::new(), 0, piece, &ids);
+        }
     }
 
     /// Starts a round for every lane that can.
     pub(super) fn pump(&mut self) {
-        let idle: Vec<_> = self.lanes.iter().filter(|(_, lane)| lane.judging.is_none()).collect();
-        let ready: Vec<PrincipalRef> = idle
-            .into_iter()
-            .filter(|(_, lane)| lane.after.iter().all(|(before, at)| self.has_passed(before, *at)))
-            .map(|(principal, _)| Arc::clone(principal))
-            .collect();
-        for principal in ready {
+        while let Some(principal) = self.stirred.pop() {
             self.start(principal);
         }
     }
 
-    fn has_passed(&self, lane: &PrincipalRef, sequence: u64) -> bool {
-        self.lanes.get(lane).is_none_or(|lane| lane.has_passed(sequence))
-    }
-
     fn start(&mut self, principal: PrincipalRef) {
+        let mut works = Vec::new();
+        let (mut first, mut bytes) = (None, 0);
+        loop {
+            let Some(lane) = self.lanes.get(&principal) else { return };
+            if lane.judging.is_some() {
+                return;
+            }
+            let Some(next) = lane.queue.front() else { break };
+            if !next.after.iter().all(|place| self.has_passed(place)) {
+                if works.is_empty() {
+                    return self.blocked.push(principal);
+                }
+                break;
+            }
+            let is_notice = matches!(next.piece, Piece::Notice(..));
+            bytes += next.bytes;
+            let is_full = ROUND <= works.len() || ROUND_BYTES < bytes;
+            if (is_full || is_notice) && !works.is_empty() {
+                break;
+            }
+            let next = self.lanes.get_mut(&principal).and_then(Lane::pop);
+            match next.map(|next| (next.sequence, next.piece)) {
+                Some((sequence, Piece::Change(work))) => {
+                    first.get_or_insert(sequence);
+                    works.push(work);
+                }
+                Some((_, Piece::Notice(notice, members))) => tell(&members, &notice),
+                None => break,
+            }
+        }
         let Some(lane) = self.lanes.get_mut(&principal) else { return };
-        lane.after.clear();
-        let count = lane.queue.len().min(ROUND);
-        let works: Vec<Work> = lane.queue.drain(..count).collect();
-        let Some(first) = works.first() else {
-            self.close(&principal);
+        if works.is_empty() {
+            self.lanes.remove(&principal);
+            self.stirred.append(&mut self.blocked);
             return;
-        };
-        lane.judging = Some(first.sequence);
-        let mut round = Round::default();
-        let deletes = self.fanout.deletes;
-        let works = works.into_iter().map(|work| {
-            let plan = round.add(&work, &principal, deletes);
-            (work, plan)
-        });
-        let works: Vec<_> = works.collect();
-        let visibility = Arc::clone(&self.fanout.visibility);
+        }
+        lane.judging = first;
+        let fanout = self.fanout.clone();
         self.rounds.push(Box::pin(async move {
-            let answers = round.judge(&visibility, &principal).await;
-            Judged { principal, works, answers }
+            let judged = judge(&fanout, &principal, works).await;
+            (principal, judged)
         }));
     }
 
-    /// Waits for a round to finish and hands out what it decided. Pending while no round is under way.
+    /// Waits for a round to finish and hands out what it decided. Pending while no round is under way. Cancel-safe.
     pub(super) async fn turn(&mut self) {
-        let Some(judged) = self.rounds.next().await else { return std::future::pending().await };
-        for (work, plan) in &judged.works {
-            self.deliver(&judged.principal, work, plan, &judged.answers);
+        let next = self.rounds.next().await;
+        let Some((principal, judged)) = next else { return std::future::pending().await };
+        for ((work, _), plan) in &judged.works {
+            self.deliver(&principal, work, plan, &judged.answers);
         }
-        if let Some(lane) = self.lanes.get_mut(&judged.principal) {
+        drop(judged);
+        if let Some(lane) = self.lanes.get_mut(&principal) {
             lane.judging = None;
-            if lane.queue.is_empty() {
-                self.close(&judged.principal);
-            }
         }
+        self.stirred.push(principal);
+        self.stirred.append(&mut self.blocked);
         self.pump();
     }
 
-    fn close(&mut self, principal: &PrincipalRef) {
-        self.lanes.remove(principal);
-        if self.lanes.is_empty() {
-            self.last_lane.clear();
+    /// Waits for `task`, and does not let the rounds stand still meanwhile: they hold connections that it may need.
+    pub(super) async fn meanwhile<T>(&mut self, task: impl Future<Output = T>) -> T {
+        let mut task = std::pin::pin!(task);
+        loop {
+            tokio::select! {
+                done = &mut task => return done,
+                () = self.turn() => {}
+            }
         }
+    }
+
+    /// Returns once the lanes hold little enough.
+    pub(super) async fn make_room(&mut self) {
+        if self.held.total() <= HELD_LIMIT {
+            return;
+        }
+        self.pump();
+        let deadline = Instant::now() + ROOM_PATIENCE;
+        while HELD_LIMIT / 2 < self.held.total() {
+            if timeout_at(deadline, self.turn()).await.is_err() && !self.shed_heaviest() {
+                break;
+            }
+        }
+    }
+
+    /// Lets the changes go that wait in the lane with the most; false when none do.
+    fn shed_heaviest(&mut self) -> bool {
+        let heaviest = self.lanes.iter_mut().max_by_key(|(_, lane)| lane.bytes);
+        let Some((principal, lane)) = heaviest.filter(|(_, lane)| lane.bytes != 0) else {
+            return false;
+        };
+        let principal = Arc::clone(principal);
+        lane.bytes = 0;
+        let shed = std::mem::take(&mut lane.queue);
+        self.fanout.metrics.gaps.get_or_create(&reason("row_checks_behind")).inc();
+        let mut told = HashSet::new();
+        let mut members = Vec::new();
+        for queued in &shed {
+            let (asked, noticed): (&[Ask], &[Arc<Member>]) = match &queued.piece {
+                Piece::Change((work, _)) => (&work.asks, &[]),
+                Piece::Notice(_, members) => (&[], members),
+            };
+            let concerned = asked.iter().map(|ask| &ask.member).chain(noticed);
+            members.extend(concerned.filter(|member| told.insert(member.id)).cloned());
+        }
+        tracing::error!(
+            changes = shed.len(),
+            members = members.len(),
+            "shed a principal's backlog; its members were told"
+        );
+        let message =
+            "Changes are missing: row checks could not keep up. Please read the table again."
+                .to_owned();
+        let notice = Notice { extension: "postgres_changes", is_ok: false, message };
+        let ids: Vec<u64> = told.into_iter().collect();
+        self.enqueue(principal, SmallVec::new(), 0, Piece::Notice(notice, members), &ids);
+        self.stirred.append(&mut self.blocked);
+        self.pump();
+        true
     }
 
     fn deliver(&self, principal: &Principal, work: &Work, plan: &Plan, answers: &Answers) {
@@ -238,45 +415,14 @@ impl Lanes {
             let _ = member.notify(&Notice { extension: "postgres_changes", is_ok: false, message });
         }
     }
+}
 
-    /// Lets a lane's backlog go and says so to its members.
-    fn shed(&self, works: VecDeque<Work>) {
-        self.fanout.metrics.gaps.get_or_create(&reason("row_checks_behind")).inc();
-        let message =
-            "Changes are missing: row checks could not keep up. Please read the table again."
-                .to_owned();
-        let notice = Notice { extension: "postgres_changes", is_ok: false, message };
-        let mut told = HashSet::new();
-        for ask in works.iter().flat_map(|work| &work.asks) {
-            if told.insert(ask.member.id) {
-                let _ = ask.member.notify(&notice);
-            }
-        }
-        tracing::error!(
-            changes = works.len(),
-            members = told.len(),
-            "shed a principal's backlog; its members were told"
-        );
+/// Tells members; one that cannot be told is being closed, and learns by reconnecting.
+fn tell(members: &[Arc<Member>], notice: &Notice) {
+    for member in members {
+        let _ = member.notify(notice);
     }
 }
 
-/// Groups who asked by whom they act for.
-fn by_principal(asks: Vec<Ask>) -> Vec<(PrincipalRef, Vec<Ask>)> {
-    let mut places: HashMap<PrincipalRef, usize, foldhash::fast::RandomState> = HashMap::default();
-    let mut groups: Vec<(PrincipalRef, Vec<Ask>)> = Vec::new();
-    for ask in asks {
-        let principal = ask.member.principal();
-        match groups.last_mut() {
-            Some((last, asks)) if Arc::ptr_eq(last, &principal) => asks.push(ask),
-            _ => {
-                let next = groups.len();
-                let at = *places.entry(Arc::clone(&principal)).or_insert(next);
-                match groups.get_mut(at) {
-                    Some((_, asks)) => asks.push(ask),
-                    None => groups.push((principal, vec![ask])),
-                }
-            }
-        }
-    }
-    groups
-}
+#[cfg(test)]
+mod tests;

@@ -8,8 +8,10 @@
 //! Promises: one channel gets its changes in commit order; a change that could not be judged is not shown, is
 //! counted, and is told to the channel; a table's JSON is written once per set of columns.
 
+mod held;
 mod lane;
 mod render;
+mod round;
 mod sighting;
 mod work;
 
@@ -18,18 +20,17 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tokio::sync::watch;
 
 use crate::auth::visibility::Visibility;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Seen};
 use crate::changelog::ChangeLog;
 use crate::config::Deletes;
 use crate::hub::{Hub, Notice};
 use crate::metrics::{Metrics, reason};
 use crate::model::time::PgTime;
-use crate::model::{
-    Cell, Change, Event, OldRow, Position, Relation, Row, Table, Target, Transaction,
-};
+use crate::model::{Cell, Change, OldRow, Position, Relation, Row, Table, Target, Transaction};
 use crate::router::Candidate;
 use crate::source::SourceState;
 
@@ -64,11 +65,22 @@ const BATCH_BYTES: usize = 1 << 20;
 /// How long to wait before asking an unreachable catalog again.
 const CATALOG_RETRY: Duration = Duration::from_millis(100);
 
+/// How long to wait before asking again whether a commit can be seen in the catalog.
+const VISIBILITY_RETRY: Duration = Duration::from_millis(2);
+
+/// Tables whose layouts are kept; then all are forgotten, because tables come and go.
+const LAYOUTS: usize = 10_000;
+
+/// Changes handed out before the rounds under way are looked at.
+const STRIDE: usize = 256;
+
 impl Fanout {
     /// Delivers what the log has, for ever.
     pub async fn run<L: ChangeLog>(self, log: Arc<L>) -> Infallible {
         let mut layouts = HashMap::new();
         let mut lanes = Lanes::new(self.clone());
+        let mut source = self.source.clone();
+        let mut epoch = None;
         loop {
             tokio::select! {
                 batch = log.next(BATCH_BYTES) => {
@@ -78,6 +90,14 @@ impl Fanout {
                     lanes.pump();
                 }
                 () = lanes.turn() => {}
+                Ok(()) = source.changed() => {
+                    if let SourceState::Streaming { epoch: now } = *source.borrow_and_update()
+                        && epoch.replace(now).is_some_and(|before| before != now)
+                    {
+                        let words = "the replication slot does not continue what was read before";
+                        self.announce_gap(&mut lanes, "history_lost", words);
+                    }
+                }
             }
         }
     }
@@ -89,42 +109,70 @@ impl Fanout {
         lanes: &mut Lanes,
     ) {
         if transaction.oversized {
-            self.announce_gap(
-                "transaction_too_large",
-                "a transaction was too large to hold in memory",
-            );
+            let words = "a transaction was too large to hold in memory";
+            self.announce_gap(lanes, "transaction_too_large", words);
         }
         for (index, change) in transaction.changes.iter().enumerate() {
-            let Some((event, new, old)) = sighting::resolve(change) else { continue };
-            for (table, is_own) in self.tables(change).await {
-                if !self.hub.read().router().wants(&table.schema, &table.name) {
-                    continue;
-                }
-                let layout = layout(layouts, &change.relation, table);
-                let (new, old) = self.compute(&layout, new.clone(), old.clone()).await;
-                let sighting = Sighting {
-                    id: self.position(transaction, index),
-                    xid: transaction.xid,
-                    committed_at: transaction.committed_at,
-                    event,
-                    new,
-                    old,
-                    layout,
-                    rendered: render::Rendered::default(),
-                };
-                let asks = self.who_asked(&sighting, event, is_own);
+            let sightings = lanes.meanwhile(self.look(transaction, index, change, layouts)).await;
+            for (sighting, is_own) in sightings {
+                let asks = self.who_asked(&sighting, is_own);
                 if !asks.is_empty() {
                     lanes.take(Arc::new(sighting), asks);
+                    lanes.make_room().await;
                 }
+            }
+            if index % STRIDE == STRIDE - 1 {
+                lanes.pump();
+                lanes.meanwhile(tokio::task::yield_now()).await;
             }
         }
     }
 
+    /// The change as seen through each table that somebody may have asked for.
+    async fn look(
+        &self,
+        transaction: &Transaction,
+        index: usize,
+        change: &Change,
+        layouts: &mut HashMap<(u32, u32), Arc<Layout>>,
+    ) -> SmallVec<[(Sighting, bool); 1]> {
+        let mut sightings = SmallVec::new();
+        let Some((event, new, old)) = sighting::resolve(change) else { return sightings };
+        for (table, is_own) in self.tables(change, transaction.xid).await {
+            if !self.hub.read().router().wants(&table.schema, &table.name) {
+                continue;
+            }
+            let layout = layout(layouts, &change.relation, table);
+            let (new, old) = self.compute(&layout, new.clone(), old.clone()).await;
+            let sighting = Sighting {
+                id: self.position(transaction, index),
+                xid: transaction.xid,
+                committed_at: transaction.committed_at,
+                event,
+                new,
+                old,
+                layout,
+                rendered: render::Rendered::default(),
+            };
+            sightings.push((sighting, is_own));
+        }
+        sightings
+    }
+
     /// The change's own table, then the partitioned tables it belongs to.
-    async fn tables(&self, change: &Change) -> Vec<(Arc<Table>, bool)> {
-        let Some(own) = self.insist(|| self.catalog.table(&change.relation)).await else {
-            self.metrics.withheld.get_or_create(&reason("table_gone")).inc();
-            return Vec::new();
+    async fn tables(&self, change: &Change, xid: u32) -> Vec<(Arc<Table>, bool)> {
+        let own = loop {
+            match self.insist(|| self.catalog.table(&change.relation, xid)).await {
+                Seen::Table(table) => break table,
+                Seen::Gone => {
+                    self.metrics.withheld.get_or_create(&reason("table_gone")).inc();
+                    return Vec::new();
+                }
+                Seen::TooEarly => {
+                    self.metrics.check_waits.inc();
+                    tokio::time::sleep(VISIBILITY_RETRY).await;
+                }
+            }
         };
         let mut tables = Vec::with_capacity(1 + own.ancestors.len());
         let ancestors = own.ancestors.clone();
@@ -138,13 +186,13 @@ impl Fanout {
     }
 
     /// Asks the catalog until it answers: nothing may be shown before it is known who may see it.
-    async fn insist<F>(&self, ask: impl Fn() -> F) -> Option<Arc<Table>>
+    async fn insist<T, F>(&self, ask: impl Fn() -> F) -> T
     where
-        F: Future<Output = Result<Option<Arc<Table>>, crate::error::Error>>,
+        F: Future<Output = Result<T, crate::error::Error>>,
     {
         loop {
             match ask().await {
-                Ok(table) => return table,
+                Ok(answer) => return answer,
                 Err(error) => {
                     tracing::warn!(%error, "waiting for the catalog");
                     tokio::time::sleep(CATALOG_RETRY).await;
@@ -167,8 +215,9 @@ impl Fanout {
         let columns = layout.computed.iter().filter_map(|at| layout.table.columns.get(*at));
         let expressions: Vec<&str> =
             columns.filter_map(|column| column.generated.as_deref()).collect();
-        let images = rows.iter().map(|row| layout.image(row).0).collect();
-        let values = self.visibility.generate(&layout.table, &expressions, images).await.unwrap_or_else(|trouble| {
+        let images = rows.iter().map(|row| layout.image(row, "").0).collect();
+        let generating = Box::pin(self.visibility.generate(&layout.table, &expressions, images));
+        let values = generating.await.unwrap_or_else(|trouble| {
             tracing::warn!(table = %layout.table.name, ?trouble, "could not compute generated columns");
             self.metrics.withheld.get_or_create(&reason("generated_column")).inc();
             Vec::new()
@@ -193,13 +242,19 @@ impl Fanout {
 
     /// The members whose wishes the change answers, or may answer. A partitioned table is seen only by those who
     /// named it: a wildcard already covers the partition.
-    fn who_asked(&self, sighting: &Sighting, event: Event, is_own: bool) -> Vec<Ask> {
+    fn who_asked(&self, sighting: &Sighting, is_own: bool) -> Vec<Ask> {
         let Some(row) = sighting.subject() else { return Vec::new() };
         let table = sighting.table();
         let members = self.hub.read();
         let mut candidates: Vec<Candidate> = Vec::new();
         let name = (&*table.schema, &*table.name);
-        members.router().candidates(name, event, &sighting.layout.relation, row, &mut candidates);
+        members.router().candidates(
+            name,
+            sighting.event,
+            &sighting.layout.relation,
+            row,
+            &mut candidates,
+        );
         let mut asks = Vec::new();
         for Candidate { binding, undecided } in candidates {
             let Some(wish) = members.router().subscription(binding) else { continue };
@@ -227,15 +282,11 @@ impl Fanout {
     }
 
     /// Tells every subscriber that something it asked for may be missing.
-    fn announce_gap(&self, why: &'static str, words: &str) {
+    fn announce_gap(&self, lanes: &mut Lanes, why: &'static str, words: &str) {
         self.metrics.gaps.get_or_create(&reason(why)).inc();
         tracing::error!(reason = why, "changes were lost to subscribers; they were told");
         let message = format!("Changes may be missing: {words}. Please read the table again.");
-        let notice = Notice { extension: "postgres_changes", is_ok: false, message };
-        for member in self.hub.read().everyone() {
-            // A member that cannot be told is being closed, and learns by reconnecting.
-            let _ = member.notify(&notice);
-        }
+        lanes.announce(&Notice { extension: "postgres_changes", is_ok: false, message });
     }
 }
 
@@ -247,6 +298,9 @@ fn layout(
     let key = (relation.oid, table.oid);
     if let Some(held) = layouts.get(&key).filter(|held| held.fits(relation, &table)) {
         return Arc::clone(held);
+    }
+    if layouts.len() == LAYOUTS {
+        layouts.clear();
     }
     let made = Arc::new(Layout::new(relation, table));
     layouts.insert(key, Arc::clone(&made));

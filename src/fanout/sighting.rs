@@ -3,13 +3,14 @@
 //! A large value that an UPDATE left alone, and that the log therefore does not repeat, is taken from the whole old row
 //! where there is one and is absent otherwise, as clients are used to: what it was at that moment cannot be read later.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::fanout::render::Rendered;
 use crate::model::time::PgTime;
 use crate::model::{
-    Cell, Change, ChangeKind, Column, Event, OldRow, Position, Relation, ReplicaIdentity, Row,
-    SqlType, Table,
+    Cell, Change, ChangeKind, Column, Event, Kind, OldRow, Position, Relation, ReplicaIdentity,
+    Row, SqlType, Table,
 };
 use crate::rowjson;
 
@@ -18,6 +19,9 @@ pub(super) type Mask = Arc<[bool]>;
 
 /// Columns asked for by a subscription; `None` is all.
 pub(super) type Select = Option<Arc<[Box<str>]>>;
+
+/// Masks kept per layout: clients choose the lists of columns, so there may be any number.
+const MASKS_KEPT: usize = 256;
 
 /// How the cells of a relation's rows map to the columns of a table.
 #[derive(Debug)]
@@ -90,6 +94,9 @@ impl Layout {
         };
         let columns = self.table.columns.iter();
         let mask: Mask = columns.map(|column| sees(&column.name, column.is_primary_key)).collect();
+        if masks.len() == MASKS_KEPT {
+            masks.clear();
+        }
         masks.push((role.into(), select.clone(), Arc::clone(&mask)));
         mask
     }
@@ -111,11 +118,41 @@ impl Layout {
         })
     }
 
-    /// The image of `row` that Postgres judges, and whether values are missing from it.
-    pub(super) fn image(&self, row: &Row) -> (String, bool) {
+    /// The image of `row` that Postgres judges by `expression`, and whether values that it needs are missing from it.
+    pub(super) fn image(&self, row: &Row, expression: &str) -> (String, bool) {
         let mut image = String::with_capacity(256);
-        rowjson::push_image(&mut image, self.cells(row, |_| true));
-        (image, row.cells.contains(&Cell::Unchanged))
+        // Names are looked for as text: a false alarm costs a look at the stored row, no more.
+        let mentions = |name: &str| {
+            expression.contains(".*") || expression.contains(&name.replace('"', "\"\""))
+        };
+        let mut lacks_text = false;
+        let cells = self.cells(row, |_| true).filter(|(name, sql_type, cell)| {
+            let text = match sql_type.base().kind {
+                Kind::Json | Kind::Jsonb => cell.text().unwrap_or_default(),
+                _ => return true,
+            };
+            let is_text = rowjson::names_only_characters(text);
+            // A JSON null would be read back as an SQL null, which policies tell apart.
+            lacks_text |= !is_text || (text.trim() == "null" && mentions(name));
+            is_text
+        });
+        rowjson::push_image(&mut image, cells);
+        // A column the WAL does not know yet is not null in the table.
+        let mut absent = self.table.columns.iter().zip(&self.places).filter(|(_, at)| at.is_none());
+        let lacks = absent.any(|(column, _)| mentions(&column.name));
+        (image, lacks || lacks_text || row.cells.contains(&Cell::Unchanged))
+    }
+
+    /// The same when the table is gone: nobody may read it.
+    pub(super) fn of_nobody(&self) -> Self {
+        let table = Table { access: HashMap::new(), ..Table::clone(&self.table) };
+        Self::new(&self.relation, Arc::new(table))
+    }
+
+    /// Whether the column called `name` is part of what a key-only old row shows.
+    pub(super) fn is_key_named(&self, name: &str) -> bool {
+        let at = self.table.columns.iter().position(|column| *column.name == *name);
+        at.is_some_and(|at| self.is_key(at))
     }
 
     /// Whether table column `index` is part of what a key-only old row shows.
@@ -196,6 +233,22 @@ impl Sighting {
         }
     }
 
+    /// Memory its values take, in bytes, roughly.
+    pub(super) fn size(&self) -> usize {
+        let row = |row: &Row| row.size() + row.cells.len() * size_of::<Cell>();
+        let old = match &self.old {
+            OldRow::Absent => 0,
+            OldRow::Key(old) | OldRow::Full(old) => row(old),
+        };
+        size_of::<Self>() + old + self.new.as_ref().map_or(0, row)
+    }
+
+    /// The same change with another word of the catalog on its table.
+    pub(super) fn through(&self, layout: Arc<Layout>) -> Self {
+        let (new, old, rendered) = (self.new.clone(), self.old.clone(), Rendered::default());
+        Self { new, old, layout, rendered, ..*self }
+    }
+
     /// The table it is seen through.
     pub(super) fn table(&self) -> &Arc<Table> {
         &self.layout.table
@@ -206,7 +259,6 @@ impl Sighting {
 pub(super) mod tests {
     use super::*;
     use crate::model::table::{Access, Columns, Rows, TableColumn};
-    use crate::model::{Kind, SqlType};
 
     /// `t(id primary key, body)`, readable in full by `anon` under `rows`.
     pub(in crate::fanout) fn table(rows: Rows, identity: ReplicaIdentity) -> Arc<Table> {
@@ -256,6 +308,21 @@ pub(super) mod tests {
             panic!("not a delete")
         };
         assert_eq!(*row.cells, [Cell::Text("1".into()), Cell::Unchanged]);
+    }
+
+    #[test]
+    fn an_image_without_a_column_that_the_policy_reads_is_partial() {
+        let identity = ReplicaIdentity::Default;
+        let full = relation(identity);
+        let columns = full.columns.iter().take(1).cloned().collect();
+        let older = Arc::new(Relation { columns, ..Relation::clone(&full) });
+        let is_partial = |relation: &Arc<Relation>, row: &Row, policy: &str| {
+            Layout::new(relation, table(Rows::All, identity)).image(row, policy).1
+        };
+        assert!(!is_partial(&full, &row(["1", "x"]), "body is null"));
+        assert!(is_partial(&older, &row(["1"]), "body is null"));
+        assert!(is_partial(&older, &row(["1"]), "sees(t.*)"));
+        assert!(!is_partial(&older, &row(["1"]), "id = '1'"));
     }
 
     #[test]

@@ -1,17 +1,18 @@
 //! What one principal's members are to get of one change, and what must be asked first.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::auth::visibility::{Asked, Question, Trouble, Visibility};
+use crate::auth::visibility::Trouble;
 use crate::config::Deletes;
 use crate::fanout::render::{OldShown, Problem, Shown};
+use crate::fanout::round::Round;
 use crate::fanout::sighting::Sighting;
 use crate::hub::Member;
-use crate::model::filter::Condition;
-use crate::model::table::{Columns, Policy, Rows};
-use crate::model::{Event, OldRow, Principal, Row, Subscription, Table};
+use crate::model::table::{Access, Columns, Policy, Rows};
+use crate::model::{Event, OldRow, Principal, Subscription, Table};
 
 /// One member that asked for the change.
 #[derive(Clone, Debug)]
@@ -29,12 +30,32 @@ pub(super) struct Ask {
 /// A change for the members of one principal.
 #[derive(Debug)]
 pub(super) struct Work {
-    /// Order of matching over the whole fan-out.
-    pub(super) sequence: u64,
     /// The change.
     pub(super) sighting: Arc<Sighting>,
     /// Who asked.
     pub(super) asks: Vec<Ask>,
+}
+
+/// Groups who asked by whom they act for.
+pub(super) fn by_principal(asks: Vec<Ask>) -> Vec<(Arc<Principal>, Vec<Ask>)> {
+    let mut places: HashMap<Arc<Principal>, usize, foldhash::fast::RandomState> =
+        HashMap::default();
+    let mut groups: Vec<(Arc<Principal>, Vec<Ask>)> = Vec::new();
+    for ask in asks {
+        let principal = ask.member.principal();
+        match groups.last_mut() {
+            Some((last, asks)) if Arc::ptr_eq(last, &principal) => asks.push(ask),
+            _ => {
+                let next = groups.len();
+                let at = *places.entry(Arc::clone(&principal)).or_insert(next);
+                match groups.get_mut(at) {
+                    Some((_, asks)) => asks.push(ask),
+                    None => groups.push((principal, vec![ask])),
+                }
+            }
+        }
+    }
+    groups
 }
 
 /// What must be known before a change is shown.
@@ -89,17 +110,8 @@ fn problem(table: &Table, columns: &Columns) -> Option<Problem> {
     keys.any(|column| !columns.allow(&column.name)).then_some(Problem::KeyUnreadable)
 }
 
-/// The questions of a round of work, and where each answer belongs.
-#[derive(Debug, Default)]
-pub(super) struct Round {
-    /// What to ask.
-    pub(super) questions: Vec<Question>,
-    /// Transactions that must be visible first.
-    pub(super) xids: Vec<u32>,
-}
-
 /// A place in the answers: question and row.
-type Place = (usize, usize);
+pub(super) type Place = (usize, usize);
 
 /// For each question, an answer per row.
 pub(super) type Answers = [Vec<Result<bool, Trouble>>];
@@ -109,10 +121,54 @@ pub(super) type Answers = [Vec<Result<bool, Trouble>>];
 pub(super) struct Plan {
     /// What the rows need.
     pub(super) need: Need,
-    new: Option<Place>,
-    old: Option<Place>,
-    /// For each ask, its undecided conditions.
-    conditions: Vec<SmallVec<[Place; 1]>>,
+    /// The verdict on the new row.
+    pub(super) new: Option<Place>,
+    /// The verdict on the whole old row.
+    pub(super) old: Option<Place>,
+    /// For each ask, what its filter still needs.
+    pub(super) filters: Vec<Filtered>,
+}
+
+/// What the filter of an ask still needs.
+#[derive(Debug)]
+pub(super) enum Filtered {
+    /// The answer to its undecided conditions, if there are any.
+    Undecided(SmallVec<[Place; 1]>),
+    /// The row itself must be readable as well, because the filter looks at more than the key.
+    Readable(SmallVec<[Place; 1]>),
+    /// It looks at what the role may not read, so nothing may tell whether it holds.
+    Blind,
+}
+
+impl Filtered {
+    /// Where the answers to undecided conditions are.
+    fn places(&self) -> &[Place] {
+        match self {
+            Self::Undecided(places) | Self::Readable(places) => places,
+            Self::Blind => &[],
+        }
+    }
+
+    /// What the filter of `ask` needs besides its undecided conditions, whose answers are at `places`.
+    pub(super) fn of(
+        ask: &Ask,
+        sighting: &Sighting,
+        access: &Access,
+        deletes: Deletes,
+        places: SmallVec<[Place; 1]>,
+    ) -> Self {
+        let mut columns = ask.wish.filter.iter().map(|condition| &condition.predicate.column);
+        if !columns.clone().all(|column| access.columns.allow(column)) {
+            return Self::Blind;
+        }
+        let is_cut = sighting.event == Event::Delete
+            && access.rows != Rows::All
+            && deletes != Deletes::Supabase;
+        if is_cut && columns.any(|column| !sighting.layout.is_key_named(column)) {
+            return Self::Readable(places);
+        }
+        Self::Undecided(places)
+    }
 }
 
 /// What the answers say of one ask.
@@ -128,125 +184,41 @@ pub(super) enum Verdict {
     Withhold(Trouble),
 }
 
-impl Round {
-    /// Adds what `work` needs to the questions.
-    pub(super) fn add(&mut self, work: &Work, principal: &Principal, deletes: Deletes) -> Plan {
-        let sighting = &work.sighting;
-        if !self.xids.contains(&sighting.xid) {
-            self.xids.push(sighting.xid);
-        }
-        let need = need(sighting, principal.role(), deletes);
-        let (mut new, mut old) = (None, None);
-        match &need {
-            Need::JudgeNew(policy) => {
-                new = sighting.new.as_ref().map(|row| self.ask_row(sighting, policy, row));
-                old = sighting.old.full().map(|row| self.ask_row(sighting, policy, row));
-            }
-            Need::JudgeOld(policy, _) => {
-                old = sighting.old.full().map(|row| self.ask_row(sighting, policy, row));
-            }
-            Need::Show(_) | Need::Hide | Need::Tell(_) => {}
-        }
-        let mut conditions = Vec::with_capacity(work.asks.len());
-        for ask in &work.asks {
-            let places = ask.undecided.iter().filter_map(|at| ask.wish.filter.get(*at));
-            conditions
-                .push(places.map(|condition| self.ask_condition(sighting, condition)).collect());
-        }
-        Plan { need, new, old, conditions }
-    }
-
-    /// Asks Postgres. When one row's error fails a whole question, its rows are asked one by one, so that only that
-    /// row is withheld.
-    pub(super) async fn judge(
-        self,
-        visibility: &Visibility,
-        principal: &Principal,
-    ) -> Vec<Vec<Result<bool, Trouble>>> {
-        if self.questions.is_empty() {
-            return Vec::new();
-        }
-        let together = visibility.judge(principal, &self.xids, self.questions.clone()).await;
-        let mut answers = Vec::with_capacity(together.len());
-        for (question, answer) in self.questions.into_iter().zip(together) {
-            let count = question.len();
-            answers.push(match answer {
-                Ok(verdicts) => verdicts.into_iter().map(Ok).collect(),
-                Err(Trouble::Failed { .. }) if count > 1 => {
-                    let alone = visibility.judge(principal, &self.xids, question.split()).await;
-                    alone
-                        .into_iter()
-                        .map(|answer| answer.map(|verdicts| verdicts == [true]))
-                        .collect()
-                }
-                Err(trouble) => vec![Err(trouble); count],
-            });
-        }
-        answers
-    }
-
-    fn ask_row(&mut self, sighting: &Sighting, policy: &Arc<Policy>, row: &Row) -> Place {
-        let (image, is_partial) = sighting.layout.image(row);
-        let asked = Asked { image, is_partial };
-        let same = |question: &Question| {
-            matches!(question, Question::Readable { table, policy: held, .. }
-                if Arc::ptr_eq(table, sighting.table()) && Arc::ptr_eq(held, policy))
-        };
-        let at = self.questions.iter().position(same).unwrap_or_else(|| {
-            let (table, policy) = (Arc::clone(sighting.table()), Arc::clone(policy));
-            self.questions.push(Question::Readable { table, policy, rows: Vec::new() });
-            self.questions.len() - 1
-        });
-        match self.questions.get_mut(at) {
-            Some(Question::Readable { rows, .. }) => {
-                rows.push(asked);
-                (at, rows.len() - 1)
-            }
-            _ => (usize::MAX, 0),
-        }
-    }
-
-    fn ask_condition(&mut self, sighting: &Sighting, condition: &Condition) -> Place {
-        let relation = &sighting.layout.relation;
-        let place = relation.column(&condition.predicate.column);
-        let row = sighting.subject();
-        let cell = place.and_then(|at| row.and_then(|row| row.cell(at)));
-        let value = cell.and_then(|cell| cell.text().map(str::to_owned));
-        let oid = place.and_then(|at| relation.columns.get(at)).map_or(0, |column| column.type_oid);
-        let same = |question: &Question| {
-            matches!(question, Question::Passes { condition: held, type_oid, .. }
-                if held == condition && *type_oid == oid)
-        };
-        let at = self.questions.iter().position(same).unwrap_or_else(|| {
-            let condition = condition.clone();
-            self.questions.push(Question::Passes { condition, type_oid: oid, values: Vec::new() });
-            self.questions.len() - 1
-        });
-        match self.questions.get_mut(at) {
-            Some(Question::Passes { values, .. }) => {
-                values.push(value);
-                (at, values.len() - 1)
-            }
-            _ => (usize::MAX, 0),
-        }
-    }
-}
-
 impl Plan {
+    /// The plan for work that needs nothing from Postgres; `None` when it does.
+    pub(super) fn unasked(work: &Work, principal: &Principal, deletes: Deletes) -> Option<Self> {
+        let plan = Round::default().add(work, principal, deletes);
+        plan.is_settled().then_some(plan)
+    }
+
     /// Whether nothing has to be asked of Postgres.
     pub(super) fn is_settled(&self) -> bool {
-        self.new.is_none() && self.old.is_none() && self.conditions.iter().all(SmallVec::is_empty)
+        self.new.is_none()
+            && self.old.is_none()
+            && self.filters.iter().all(|filter| filter.places().is_empty())
     }
 
-    /// What the answers say of the ask at `index`.
+    /// What the answers say of the ask at `index`. Whoever may not see the row learns nothing of the filter on it.
     pub(super) fn verdict(&self, index: usize, answers: &Answers) -> Verdict {
-        for place in self.conditions.get(index).into_iter().flatten() {
+        let Some(filter) = self.filters.get(index) else { return Verdict::Hide };
+        let row = self.row_verdict(answers);
+        match (filter, &row) {
+            (_, Verdict::Hide)
+            | (Filtered::Blind, _)
+            | (Filtered::Readable(_), Verdict::Show(OldShown::Key)) => return Verdict::Hide,
+            (Filtered::Readable(_) | Filtered::Undecided(_), _) => {}
+        }
+        for place in filter.places() {
             match answer(answers, *place) {
                 Ok(true) => {}
                 Ok(false) => return Verdict::Hide,
                 Err(trouble) => return Verdict::Withhold(trouble),
             }
         }
+        row
+    }
+
+    fn row_verdict(&self, answers: &Answers) -> Verdict {
         let judged = |place: Option<Place>| place.map_or(Ok(false), |place| answer(answers, place));
         match &self.need {
             Need::Show(old) => Verdict::Show(*old),
@@ -350,7 +322,7 @@ mod tests {
             need: Need::JudgeNew(policy()),
             new: Some((0, 5)),
             old: None,
-            conditions: Vec::new(),
+            filters: vec![Filtered::Undecided(SmallVec::new())],
         };
         assert_eq!(plan.verdict(0, &[vec![Ok(true)]]), Verdict::Withhold(Trouble::Unavailable));
         assert_eq!(plan.verdict(0, &[]), Verdict::Withhold(Trouble::Unavailable));

@@ -77,7 +77,7 @@ struct State {
 const FRAME_OVERHEAD: usize = 32;
 
 /// How long a queue over its limit may stand still.
-const STANDSTILL: Duration = Duration::from_secs(1);
+const STANDSTILL: Duration = Duration::from_secs(2);
 
 /// How far above its limit a queue that moves may grow.
 const BURST: usize = 64;

@@ -1,10 +1,21 @@
 //! What a role may read, as the catalog knows it, and how soon it knows better.
 
+use std::sync::Arc;
+
+use relay::catalog::Seen;
 use relay::model::table::{Access, Columns, Rows};
-use relay::model::{Column, Relation, ReplicaIdentity};
+use relay::model::{Column, Relation, ReplicaIdentity, Table};
 
 use super::scene::{Scene, Setup};
 use crate::support::{Cluster, unique, until};
+
+/// A transaction that every query sees.
+const LONG_AGO: u32 = 3;
+
+fn known(seen: Seen) -> Arc<Table> {
+    let Seen::Table(table) = seen else { panic!("no table: {seen:?}") };
+    table
+}
 
 fn names(columns: &Columns) -> Vec<&str> {
     match columns {
@@ -92,14 +103,14 @@ async fn changed_rights_are_known_within_about_a_second_without_any_relation_mes
         columns: Box::new([]),
     };
     let anon = || async {
-        let notes = scene.catalog.table(&relation).await.unwrap().unwrap();
+        let notes = known(scene.catalog.table(&relation, LONG_AGO).await.unwrap());
         (notes.is_published, notes.access["anon"].clone())
     };
     let (is_published, before) = anon().await;
     assert_eq!((is_published, before.columns, before.rows), (false, Columns::All, Rows::All));
 
-    type Seen<'a> = &'a dyn Fn(&(bool, Access)) -> bool;
-    let steps: [(&str, Seen<'_>); 6] = [
+    type IsSeen<'a> = &'a dyn Fn(&(bool, Access)) -> bool;
+    let steps: [(&str, IsSeen<'_>); 6] = [
         ("revoke select on notes from anon", &|(_, anon)| names(&anon.columns).is_empty()),
         ("grant select (id) on notes to anon", &|(_, anon)| names(&anon.columns) == ["id"]),
         ("alter table notes enable row level security", &|(_, anon)| anon.rows == Rows::None),
@@ -116,7 +127,8 @@ async fn changed_rights_are_known_within_about_a_second_without_any_relation_mes
     }
     scene.db.execute("drop table notes").await;
     until("the table to be gone", || async {
-        scene.catalog.table(&relation).await.unwrap().is_none().then_some(())
+        let seen = scene.catalog.table(&relation, LONG_AGO).await.unwrap();
+        (seen == Seen::Gone).then_some(())
     })
     .await;
     assert!(scene.catalog.find("public", "notes").await.unwrap().is_none());
@@ -139,7 +151,7 @@ async fn a_newer_relation_is_looked_up_at_once() {
         identity: ReplicaIdentity::Default,
         columns: Box::new([column("id", 23), column("feeling", feeling)]),
     };
-    let notes = scene.catalog.table(&relation).await.unwrap().unwrap();
+    let notes = known(scene.catalog.table(&relation, LONG_AGO).await.unwrap());
     let kind = &notes.column("feeling").unwrap().sql_type.kind;
     assert!(format!("{kind:?}").contains(r#"["low", "mid", "high"]"#), "{kind:?}");
 }
@@ -203,4 +215,30 @@ async fn publications_publish_by_table_by_schema_by_parent_and_all() {
         })
         .await;
     }
+}
+
+#[tokio::test]
+async fn a_table_that_is_locked_does_not_hold_up_what_is_known_of_others() {
+    let scene = Scene::new().await;
+    scene
+        .db
+        .execute(
+            "create table notes (id int primary key); create policy p on notes using (id = 1);
+             create table other (id int primary key)",
+        )
+        .await;
+    let (_, other) = (scene.table("notes").await, scene.table("other").await);
+    scene.db.execute("begin; lock table notes in access exclusive mode").await;
+    let observer = scene.db.connect().await;
+    let asked = "select coalesce(max(query_start)::text, ''), coalesce(bool_or(wait_event_type = 'Lock'), false)
+                 from pg_stat_activity where application_name = 'relay-catalog' and datname = current_database()";
+    let mut rounds = std::collections::HashSet::new();
+    while rounds.len() < 4 {
+        let row = observer.query_one(asked, &[]).await.unwrap();
+        assert!(!row.get::<_, bool>(1), "the catalog waits for a lock");
+        rounds.insert(row.get::<_, String>(0));
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert!(scene.catalog.table_by_oid(other.oid).await.unwrap().is_some());
+    scene.db.execute("commit").await;
 }

@@ -43,8 +43,11 @@ impl Session {
                 check_at(now, joined.expires_at).max(now.at + Duration::from_millis(1));
             if joined.retry_at.is_some_and(|retry| retry <= now.at) {
                 joined.retry_at = None;
-                let principal = joined.member.principal();
-                self.bind(place, principal, effects);
+                // A newer token on its way ends in the same lookup, or in the channel's end.
+                if channel.work.is_none() {
+                    let principal = joined.member.principal();
+                    self.bind(place, principal, effects);
+                }
             }
             place += 1;
         }

@@ -43,6 +43,20 @@ fn takes_a_newer_token_without_a_reply_and_subscribes_again() {
 }
 
 #[test]
+fn does_not_lose_a_newer_token_to_wishes_that_are_due_again() {
+    let told = r#"["6",null,"realtime:a","system",{"extension":"postgres_changes","status":"error","message":"away","channel":"a"}]"#;
+    check_session([
+        (Says(JOIN), &["admit connection"][..]),
+        (Believed(EXP), &["bind 1 for 10000"]),
+        (Step::Unbound(Unbound::Unavailable("away".to_owned())), &[JOINED, told]),
+        (Says(r#"["6","8","realtime:a","access_token",{"access_token":"new"}]"#), &["verify new"]),
+        (Waits(10_001), &[]),
+        (Believed(EXP + 10), &["bind 1 for 10010"]),
+        (Granted, &[r#"subscribe "6" x1"#, SUBSCRIBED]),
+    ]);
+}
+
+#[test]
 fn looks_at_a_token_that_came_while_it_joined() {
     check_session([
         (Says(PLAIN), &["admit connection"][..]),

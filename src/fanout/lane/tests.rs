@@ -1,0 +1,131 @@
+//! Lanes whose Postgres never answers.
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::*;
+use crate::auth::visibility::Visibility;
+use crate::catalog::Catalog;
+use crate::config::{Deletes, Postgres};
+use crate::fanout::sighting::Layout;
+use crate::fanout::sighting::tests::{relation, table};
+use crate::hub::{Dialect, Frame, Hub, Outbox};
+use crate::metrics::Metrics;
+use crate::model::table::{Policy, Rows};
+use crate::model::{
+    Cell, Event, Lsn, OldRow, Position, ReplicaIdentity, Row, Subscription, Target,
+};
+use crate::postgres::Target as Address;
+use crate::secret::Secret;
+use crate::shutdown::Stage;
+use crate::source::SourceState;
+
+/// Writes changes as `change` and notices as their text.
+#[derive(Debug)]
+struct Plain;
+
+impl Dialect for Plain {
+    fn name(&self) -> &'static str {
+        "plain"
+    }
+    fn change(&self, _topic: &str, _ids: &[u64], _data: &str) -> Frame {
+        Frame::Binary(Bytes::from_static(b"change"))
+    }
+    fn notice(&self, _topic: &str, _join_ref: &str, notice: &Notice) -> Frame {
+        Frame::Binary(Bytes::from(notice.message.clone()))
+    }
+}
+
+fn lanes() -> Lanes {
+    let url = "postgres://relay@127.0.0.1:1/none";
+    let settings = Postgres {
+        url: Secret::new(url.to_owned()),
+        publication: "none".to_owned(),
+        slot: "none".to_owned(),
+        pool: 1,
+        check_timeout: Duration::from_secs(1),
+        wal_sender_timeout: Duration::from_secs(1),
+        max_transaction: 1 << 20,
+        max_backlog: 1 << 20,
+    };
+    let (address, stage, metrics) = (Address::parse(url).unwrap(), Stage::new(), Metrics::new());
+    let (_, source) = watch::channel(SourceState::Connecting { reason: None });
+    Lanes::new(Fanout {
+        hub: Arc::new(Hub::new(metrics.clone())),
+        catalog: Catalog::new(address.clone(), "none", &[], stage.clone()),
+        visibility: Visibility::new(address, &settings, metrics.clone(), stage),
+        source,
+        deletes: Deletes::Strict,
+        record_limit: 1 << 20,
+        now: Default::default,
+        metrics,
+    })
+}
+
+fn ask() -> (Ask, Arc<Outbox>) {
+    let outbox = Arc::new(Outbox::new(1 << 20));
+    let principal = Arc::new(Principal::new("anon", "{}"));
+    let queue = Arc::clone(&outbox);
+    let member = Arc::new(Member::new(1, "t".into(), "null".into(), &Plain, queue, principal));
+    let wish =
+        Subscription { target: Target::All, event: None, filter: Arc::from([]), select: None };
+    (Ask { member, id: 1, wish: Arc::new(wish), undecided: SmallVec::new() }, outbox)
+}
+
+/// An insertion that must be judged.
+fn insertion(body: Bytes) -> Arc<Sighting> {
+    let policy = Policy { expression: "true".into(), needs_stored_row: false };
+    let table = table(Rows::Policy(Arc::new(policy)), ReplicaIdentity::Default);
+    let cells = [Cell::Text(Bytes::from_static(b"1")), Cell::Text(body)];
+    Arc::new(Sighting {
+        id: Position { epoch: NO_EPOCH, commit_lsn: Lsn::new(1), index: 0 },
+        xid: 1,
+        committed_at: Default::default(),
+        event: Event::Insert,
+        new: Some(Row { cells: cells.into() }),
+        old: OldRow::Absent,
+        layout: Arc::new(Layout::new(&relation(ReplicaIdentity::Default), table)),
+        rendered: Default::default(),
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_that_stands_still_lets_its_changes_go_and_says_so() {
+    let (mut lanes, (ask, outbox)) = (lanes(), ask());
+    let body = Bytes::from(vec![b'x'; HELD_LIMIT / 8]);
+    for _ in 0..8 {
+        lanes.take(insertion(body.clone()), vec![ask.clone()]);
+        lanes.make_room().await;
+    }
+    assert!(lanes.held.total() <= HELD_LIMIT / 4, "{}", lanes.held.total());
+    assert!(outbox.take(&mut Vec::new()).is_none(), "the notice waits for what came before it");
+    let lane = lanes.lanes.values().next().unwrap();
+    let Some(Piece::Notice(notice, members)) = lane.queue.front().map(|queued| &queued.piece)
+    else {
+        panic!("nobody is told")
+    };
+    assert!(notice.message.starts_with("Changes are missing"), "{}", notice.message);
+    assert_eq!(members.len(), 1);
+}
+
+#[tokio::test]
+async fn members_that_wait_no_longer_are_forgotten() {
+    let mut lanes = lanes();
+    for id in 0..10 * REMEMBERED as u64 {
+        let (mut ask, _) = ask();
+        let principal = Arc::new(Principal::new("anon", format!("{id}")));
+        let outbox = Arc::clone(&ask.member.outbox);
+        ask.member = Arc::new(Member::new(
+            id,
+            "t".into(),
+            "null".into(),
+            &Plain,
+            outbox,
+            Arc::clone(&principal),
+        ));
+        lanes.take(insertion(Bytes::new()), vec![ask]);
+        // As when its round has ended.
+        lanes.lanes.remove(&principal);
+    }
+    assert!(lanes.last.len() <= REMEMBERED + 1, "{}", lanes.last.len());
+}
