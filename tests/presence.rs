@@ -339,3 +339,68 @@ async fn what_is_too_large_to_track_closes_its_channel() {
     ann.expect("phx_close").await;
     assert!(ann.flush().await.is_empty());
 }
+
+/// What a client makes of states and diffs: the payloads under each key, by reference.
+fn apply(people: &mut Value, received: &Received) {
+    if received.event == "presence_state" {
+        *people = json!({});
+    }
+    let sides = match received.event.as_str() {
+        "presence_state" => [&received.payload, &Value::Null],
+        "presence_diff" => [&received.payload["joins"], &received.payload["leaves"]],
+        _ => return,
+    };
+    for (place, side) in sides.into_iter().enumerate() {
+        for (key, entry) in side.as_object().into_iter().flatten() {
+            for meta in entry["metas"].as_array().unwrap() {
+                let known = people.as_object_mut().unwrap().entry(key).or_insert(json!({}));
+                let reference = meta["phx_ref"].as_str().unwrap().to_owned();
+                match place {
+                    0 => known.as_object_mut().unwrap().insert(reference, meta["n"].clone()),
+                    _ => known.as_object_mut().unwrap().remove(&reference),
+                };
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_crowd_that_comes_at_once_sees_everyone_and_then_nobody() {
+    let relay = relay().await;
+    let crowd = 100;
+    let clients = futures_util::future::join_all((0..crowd).map(|n| {
+        let relay = &relay;
+        async move {
+            let version = if n % 2 == 0 { "1.0.0" } else { "2.0.0" };
+            let mut client = connect(relay, version).await;
+            client.join("room", present(json!(n))).await;
+            track(&mut client, "room", json!({ "n": n })).await;
+            client
+        }
+    }))
+    .await;
+    let everyone = |people: &Value| {
+        let people = people.as_object().unwrap();
+        let here = people.values().filter(|metas| metas.as_object().unwrap().len() == 1);
+        here.count() == crowd
+    };
+    let mut last = Vec::new();
+    for mut client in clients {
+        let mut people = json!({});
+        while !everyone(&people) {
+            let next = client.find("more people", |next| next.event.starts_with("presence_")).await;
+            apply(&mut people, &next);
+        }
+        last.push((client, people));
+    }
+    let (mut stays, mut people) = last.pop().unwrap();
+    drop(last);
+    let is_alone = |people: &Value| {
+        let here = people.as_object().unwrap().values();
+        here.filter(|metas| !metas.as_object().unwrap().is_empty()).count() == 1
+    };
+    while !is_alone(&people) {
+        let next = stays.expect("presence_diff").await;
+        apply(&mut people, &next);
+    }
+}
