@@ -48,7 +48,7 @@ fn does_not_lose_a_newer_token_to_wishes_that_are_due_again() {
     check_session([
         (Says(JOIN), &["admit connection"][..]),
         (Believed(EXP), &["bind 1 for 10000"]),
-        (Step::Unbound(Unbound::Unavailable("away".to_owned())), &[JOINED, told]),
+        (Step::Unbound(Unbound::Unavailable("away".to_owned())), &[JOINED, ENTERED, told]),
         (Says(r#"["6","8","realtime:a","access_token",{"access_token":"new"}]"#), &["verify new"]),
         (Waits(10_001), &[]),
         (Believed(EXP + 10), &["bind 1 for 10010"]),
