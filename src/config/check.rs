@@ -85,6 +85,7 @@ impl Check<'_> {
                 2_000,
                 3_600_000,
             ),
+            heartbeat: self.heartbeat(written.heartbeat),
             max_transaction: self.size(
                 "postgres.max_transaction",
                 written.max_transaction,
@@ -222,6 +223,7 @@ impl Check<'_> {
             ),
             frame: self.size("limits.frame", written.frame, 16 << 10),
             outbox: self.size("limits.outbox", written.outbox, 16 << 10),
+            outboxes: self.size("limits.outboxes", written.outboxes, 1 << 20),
             write_stall: self.time("limits.write_stall", written.write_stall, 100, 3_600_000),
             idle: self.time("limits.idle", written.idle, 1_000, 86_400_000),
             record: self.size("limits.record", written.record, 1 << 10),
@@ -294,6 +296,17 @@ impl Check<'_> {
         if time.0 < least || most < time.0 {
             let range = format!("{} to {}", Time(least), Time(most));
             self.say(key, format!("{time} is out of range; use {range}"));
+        }
+        time.0
+    }
+
+    /// Zero, or an interval longer than it takes Postgres to flush what nobody waits for.
+    fn heartbeat(&mut self, time: Time) -> Duration {
+        if !time.0.is_zero()
+            && !(Duration::from_secs(1)..=Duration::from_secs(3_600)).contains(&time.0)
+        {
+            let reason = format!("{time} is out of range; use 1s to 1h, or 0s for none");
+            self.say("postgres.heartbeat", reason);
         }
         time.0
     }

@@ -60,6 +60,8 @@ pub struct Postgres {
     pub check_timeout: Duration,
     /// `wal_sender_timeout` of our own replication connection.
     pub wal_sender_timeout: Duration,
+    /// How often a message of ours goes through the WAL; zero for never.
+    pub heartbeat: Duration,
     /// Changes of one transaction held in memory, in bytes, before it is let go with an announced gap.
     pub max_transaction: usize,
     /// Decoded changes waiting for delivery, in bytes, before reading pauses.
@@ -131,6 +133,8 @@ pub struct Limits {
     pub frame: usize,
     /// Bytes queued for one socket before it is closed as slow.
     pub outbox: usize,
+    /// Bytes queued for all sockets together before those over their own limit are closed.
+    pub outboxes: usize,
     /// How long one write may stall before the socket is closed as slow.
     pub write_stall: Duration,
     /// Silence from a client before it is closed.

@@ -40,6 +40,7 @@ pub(crate) struct Postgres {
     pub(crate) pool: usize,
     pub(crate) check_timeout: Time,
     pub(crate) wal_sender_timeout: Time,
+    pub(crate) heartbeat: Time,
     pub(crate) max_transaction: Size,
     pub(crate) max_backlog: Size,
 }
@@ -75,6 +76,7 @@ pub(crate) struct Limits {
     pub(crate) broadcast_payload: Size,
     pub(crate) frame: Size,
     pub(crate) outbox: Size,
+    pub(crate) outboxes: Size,
     pub(crate) write_stall: Time,
     pub(crate) idle: Time,
     pub(crate) record: Size,
@@ -99,6 +101,7 @@ impl Default for Postgres {
             pool: 4,
             check_timeout: seconds(5),
             wal_sender_timeout: seconds(10),
+            heartbeat: seconds(10),
             max_transaction: Size(64 << 20),
             max_backlog: Size(64 << 20),
         }
@@ -135,6 +138,7 @@ impl Default for Limits {
             broadcast_payload: Size(3_000_000),
             frame: Size(5_000_000),
             outbox: Size(1 << 20),
+            outboxes: Size(512 << 20),
             write_stall: seconds(10),
             idle: seconds(60),
             record: Size(1 << 20),

@@ -125,7 +125,7 @@ impl Membership {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::{Broadcast, Dialect, Frame, Notice, Outbox};
+    use crate::hub::{Backlog, Broadcast, Dialect, Frame, Notice, Outbox};
     use crate::model::{Principal, Target};
 
     #[derive(Debug)]
@@ -154,7 +154,7 @@ mod tests {
 
     fn member(hub: &Hub) -> Arc<Member> {
         let principal = Arc::new(Principal::new("anon", "{}"));
-        let outbox = Arc::new(Outbox::new(1000));
+        let outbox = Arc::new(Outbox::new(1000, Arc::new(Backlog::new(1000))));
         Arc::new(Member::new(hub.next_id(), "t".into(), "null".into(), &Silent, outbox, principal))
     }
 

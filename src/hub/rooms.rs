@@ -241,7 +241,7 @@ mod tests {
 
     fn member(id: u64, dialect: &'static Counting) -> Arc<Member> {
         let principal = Arc::new(Principal::new("anon", "{}"));
-        let outbox = Arc::new(Outbox::new(1 << 30));
+        let outbox = Arc::new(Outbox::new(1 << 30, Arc::new(crate::hub::Backlog::new(1 << 30))));
         Arc::new(Member::new(id, "x:t".into(), "null".into(), dialect, outbox, principal))
     }
 

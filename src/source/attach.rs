@@ -6,6 +6,7 @@ use tracing::{debug, error, info};
 
 use super::connection::Connection;
 use super::epoch::{Found, History, break_between};
+use super::health::Health;
 use super::progress::Progress;
 use super::publication::Facts;
 use super::slot::{self, Slot};
@@ -28,6 +29,8 @@ pub(super) struct Attached {
     pub(super) connection: Connection,
     /// The connection that looked first, for looking again.
     pub(super) sql: Sql,
+    /// The one server both are connected to.
+    pub(super) server: Target,
     pub(super) epoch: Epoch,
     pub(super) past: Past,
     /// What comes next does not continue what was read before.
@@ -40,6 +43,7 @@ pub(super) async fn attach(
     target: &Target,
     settings: &Postgres,
     past: Option<&Past>,
+    health: &mut Health,
     stage: &Stage,
     waiting: impl FnOnce(),
 ) -> Result<Attached, Error> {
@@ -49,7 +53,8 @@ pub(super) async fn attach(
             .await?;
     let identity = connection.identify().await?;
     let sql = postgres::connect(connection.target(), "relay-source", &[], stage).await?;
-    let (found, database) = look(&sql.client, target, settings, &mut connection, waiting).await?;
+    let (found, database) =
+        look(&sql.client, target, settings, health, &mut connection, waiting).await?;
 
     let generation = past.map_or(0, |past| past.history.generation);
     let mut history = History { identity, database, generation };
@@ -75,10 +80,11 @@ pub(super) async fn attach(
         history.generation = found.confirmed.bytes();
         error!(slot = slot_name, from = %found.confirmed, why, "history lost; a new epoch begins");
     }
-    connection.start().await?;
+    connection.start(!settings.heartbeat.is_zero()).await?;
     let epoch = history.epoch(slot_name);
     info!(slot = slot_name, %epoch, from = %found.confirmed, server = %connection.target(), "streaming");
     Ok(Attached {
+        server: connection.target().clone(),
         connection,
         sql,
         epoch,
@@ -92,12 +98,16 @@ async fn look(
     client: &Client,
     target: &Target,
     settings: &Postgres,
+    health: &mut Health,
     connection: &mut Connection,
     waiting: impl FnOnce(),
 ) -> Result<(Found, u32), Error> {
     let name = &*settings.slot;
     let facts = Facts::read(client, &settings.publication).await?;
     let slot = Slot::read(client, name).await?;
+    if let Some(slot) = &slot {
+        health.see(slot);
+    }
     facts.check(&settings.publication, slot.is_none())?;
     let found = match slot {
         Some(slot) => {

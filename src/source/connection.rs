@@ -87,10 +87,11 @@ impl Connection {
     ///
     /// No position is asked for: Postgres starts where the slot stands. Asking for a later one would make it skip,
     /// silently; what it repeats is recognised and dropped by the log.
-    pub(super) async fn start(&mut self) -> Result<(), Error> {
+    /// `with_messages` asks for what `pg_logical_emit_message` writes.
+    pub(super) async fn start(&mut self, with_messages: bool) -> Result<(), Error> {
         let names = quoted(&quoted(&self.publication, '"'), '\'');
         let command = format!(
-            "START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {names})",
+            "START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {names}, messages '{with_messages}')",
             quoted(&self.slot, '"')
         );
         let what = format!("could not attach to slot {:?}", self.slot);

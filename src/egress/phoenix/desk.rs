@@ -11,7 +11,7 @@ use super::rest;
 use crate::auth::token::Tokens;
 use crate::catalog::Catalog;
 use crate::config::Limits;
-use crate::hub::{Broadcast, Hub, RoomName};
+use crate::hub::{Backlog, Broadcast, Hub, Outbox, RoomName};
 use crate::metrics::{Metrics, reason};
 use crate::shutdown::Stage;
 
@@ -37,6 +37,7 @@ pub struct Desk {
     pub(super) http_messages: Budget,
     /// Memory for the bodies of requests.
     pub(super) bodies: Semaphore,
+    backlog: Arc<Backlog>,
 }
 
 /// One of the sockets that may be open at once; given back when dropped.
@@ -57,7 +58,25 @@ impl Desk {
         let joins = Budget::new(limits.joins_per_second, Instant::now());
         let http_messages = Budget::new(limits.http_messages_per_second, Instant::now());
         let bodies = Semaphore::new(rest::MAX_BODIES);
-        Self { tokens, catalog, hub, limits, metrics, clock, stage, joins, http_messages, bodies }
+        let backlog = Arc::new(Backlog::new(limits.outboxes));
+        Self {
+            tokens,
+            catalog,
+            hub,
+            limits,
+            metrics,
+            clock,
+            stage,
+            joins,
+            http_messages,
+            bodies,
+            backlog,
+        }
+    }
+
+    /// The queue in front of one more socket.
+    pub fn outbox(&self) -> Outbox {
+        Outbox::new(self.limits.outbox, Arc::clone(&self.backlog))
     }
 
     /// This moment.

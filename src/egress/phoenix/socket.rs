@@ -54,7 +54,7 @@ pub(super) async fn run(
     dialect: &'static Phoenix,
     credential: String,
 ) {
-    let outbox = Arc::new(Outbox::new(desk.limits.outbox));
+    let outbox = Arc::new(desk.outbox());
     let session =
         Session::new(dialect, Arc::clone(&outbox), &credential, &desk.limits, desk.now().at);
     drop(credential);

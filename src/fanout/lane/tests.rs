@@ -9,7 +9,7 @@ use crate::catalog::Catalog;
 use crate::config::{Deletes, Postgres};
 use crate::fanout::sighting::Layout;
 use crate::fanout::sighting::tests::{relation, table};
-use crate::hub::{Broadcast, Dialect, Frame, Hub, Outbox};
+use crate::hub::{Backlog, Broadcast, Dialect, Frame, Hub, Outbox};
 use crate::metrics::Metrics;
 use crate::model::table::{Policy, Rows};
 use crate::model::{
@@ -48,6 +48,7 @@ impl Dialect for Plain {
 fn lanes() -> Lanes {
     let url = "postgres://relay@127.0.0.1:1/none";
     let settings = Postgres {
+        heartbeat: Duration::ZERO,
         url: Secret::new(url.to_owned()),
         publication: "none".to_owned(),
         slot: "none".to_owned(),
@@ -72,7 +73,7 @@ fn lanes() -> Lanes {
 }
 
 fn ask() -> (Ask, Arc<Outbox>) {
-    let outbox = Arc::new(Outbox::new(1 << 20));
+    let outbox = Arc::new(Outbox::new(1 << 20, Arc::new(Backlog::new(1 << 30))));
     let principal = Arc::new(Principal::new("anon", "{}"));
     let queue = Arc::clone(&outbox);
     let member = Arc::new(Member::new(1, "t".into(), "null".into(), &Plain, queue, principal));

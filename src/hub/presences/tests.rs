@@ -48,7 +48,7 @@ fn presences(grace: Duration) -> Presences {
 }
 
 fn attendee(id: u64, key: &str) -> Attendee {
-    let outbox = Arc::new(Outbox::new(64 << 20));
+    let outbox = Arc::new(Outbox::new(64 << 20, Arc::new(crate::hub::Backlog::new(1 << 30))));
     let principal = Arc::new(Principal::new("anon", "{}"));
     let member = Member::new(id, "x:t".into(), "null".into(), &Plain, outbox, principal);
     let room = RoomName { namespace: Namespace::Public, topic: "t".into() };

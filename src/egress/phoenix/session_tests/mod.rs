@@ -14,7 +14,7 @@ use super::session::Session;
 use crate::auth::token::{TokenRefusal, Verified};
 use crate::catalog::bind::Unbound;
 use crate::config::{Config, Limits};
-use crate::hub::{Attendee, Content, Frame, Namespace, Outbox};
+use crate::hub::{Attendee, Backlog, Content, Frame, Namespace, Outbox};
 use crate::model::filter::Filter;
 use crate::model::{Principal, Subscription, Target};
 
@@ -73,7 +73,7 @@ fn limits() -> Limits {
 
 impl Script {
     fn new(dialect: &'static Phoenix) -> Self {
-        let outbox = Arc::new(Outbox::new(1 << 20));
+        let outbox = Arc::new(Outbox::new(1 << 20, Arc::new(Backlog::new(1 << 30))));
         let start = Instant::now();
         let session = Session::new(dialect, outbox, "connection", &limits(), start);
         Self { session, start, passed_ms: 0, newest: 0, wishes: 0 }
