@@ -27,12 +27,18 @@ pub struct Metrics {
     pub connections: Gauge,
     /// Joined channels.
     pub channels: Gauge,
+    /// Topics with somebody in them.
+    pub topics: Gauge,
+    /// Tracked members, those awaited for their grace time included.
+    pub presences: Gauge,
     /// Distinct bindings in the router.
     pub bindings: Gauge,
     /// Transactions read from Postgres.
     pub transactions: Counter,
     /// Row changes read from Postgres.
     pub changes: Counter,
+    /// Broadcasts accepted, from sockets and requests.
+    pub broadcasts: Counter,
     /// Frames put into outboxes.
     pub deliveries: Counter,
     /// Rows not shown because they could not be judged, by reason.
@@ -88,14 +94,17 @@ impl Metrics {
                 ($({ let metric = $value; registry.register($name, $help, metric.clone()); metric }),*)
             };
         }
-        let (connections, channels, bindings) = register!(
+        let (connections, channels, topics, presences, bindings) = register!(
             "connections" "Open sockets" Gauge::default(),
             "channels" "Joined channels" Gauge::default(),
+            "topics" "Topics with somebody in them" Gauge::default(),
+            "presences" "Tracked presences" Gauge::default(),
             "bindings" "Distinct bindings in the router" Gauge::default(),
         );
-        let (transactions, changes, deliveries) = register!(
+        let (transactions, changes, broadcasts, deliveries) = register!(
             "transactions" "Transactions read from Postgres" Counter::default(),
             "changes" "Row changes read from Postgres" Counter::default(),
+            "broadcasts" "Broadcasts accepted" Counter::default(),
             "deliveries" "Frames put into outboxes" Counter::default(),
         );
         let (withheld, gaps, closed, refused) = register!(
@@ -129,9 +138,12 @@ impl Metrics {
         Self {
             connections,
             channels,
+            topics,
+            presences,
             bindings,
             transactions,
             changes,
+            broadcasts,
             deliveries,
             withheld,
             gaps,

@@ -61,6 +61,7 @@ pub fn routes(desk: &Arc<phoenix::Desk>, source: watch::Receiver<SourceState>) -
 
 /// What somebody who looks with a browser should know.
 const HINT: &str = "this is relay: WebSocket at /realtime/v1/websocket or /socket/websocket, \
+                    broadcast at /realtime/v1/api/broadcast or /api/broadcast, \
                     health at /healthz and /readyz, figures at /metrics\n";
 
 /// Accepts connections and serves them until the stage stops.

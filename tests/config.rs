@@ -76,6 +76,8 @@ fn each_contradiction_names_its_key_and_the_fix() {
         ("auth", "jwks = \"https://a:b@example.org/\"", "auth.jwks", "remove it"),
         ("auth", "jwks = \"ftp://example.org/\"", "auth.jwks", "https://"),
         ("auth", "issuer = \"\"", "auth.issuer", "remove it"),
+        ("realtime", "presence_grace = \"2h\"", "realtime.presence_grace", "use 0ms to 1h"),
+        ("limits", "presence_calls = 0", "limits.presence_calls", "use at least 1"),
         ("realtime", "deletes = \"strct\"", "realtime.deletes", "did you mean \"strict\"?"),
         (
             "realtime",
@@ -85,6 +87,9 @@ fn each_contradiction_names_its_key_and_the_fix() {
         ),
         ("limits", "connections = 0", "limits.connections", "use 1 to"),
         ("limits", "joins_per_second = 0", "limits.joins_per_second", "at least 1"),
+        ("limits", "messages_per_second = 0", "limits.messages_per_second", "at least 1"),
+        ("limits", "http_messages_per_second = 0", "limits.http_messages_per_second", "at least 1"),
+        ("limits", "broadcast_payload = \"1 B\"", "limits.broadcast_payload", "at least 1 KiB"),
         ("limits", "frame = \"1 B\"", "limits.frame", "at least 16 KiB"),
         ("limits", "idle = \"1ms\"", "limits.idle", "use 1s to 1d"),
     ] {

@@ -34,7 +34,7 @@ impl Check<'_> {
             http: self.http(&written.http),
             postgres: self.postgres(&written.postgres),
             auth: self.auth(&written.auth),
-            realtime: Realtime { deletes: self.deletes(&written.realtime.deletes) },
+            realtime: self.realtime(&written.realtime),
             limits: self.limits(&written.limits),
         }
     }
@@ -190,20 +190,55 @@ impl Check<'_> {
         }
     }
 
+    fn realtime(&mut self, written: &written::Realtime) -> Realtime {
+        let deletes = self.deletes(&written.deletes);
+        let presence_grace =
+            self.time("realtime.presence_grace", written.presence_grace, 0, 3_600_000);
+        Realtime { deletes, presence_grace }
+    }
+
     fn limits(&mut self, written: &written::Limits) -> Limits {
         if written.joins_per_second == 0 {
             self.say("limits.joins_per_second", "nobody could join; use at least 1");
+        }
+        if written.messages_per_second == 0 {
+            self.say("limits.messages_per_second", "nobody could speak; use at least 1");
+        }
+        if written.http_messages_per_second == 0 {
+            self.say("limits.http_messages_per_second", "nobody could speak; use at least 1");
+        }
+        if written.presence_calls == 0 {
+            self.say("limits.presence_calls", "nobody could be present; use at least 1");
         }
         Limits {
             connections: self.count("limits.connections", written.connections, 1, 10_000_000),
             channels: self.count("limits.channels", written.channels, 1, 1_000_000),
             joins_per_second: written.joins_per_second,
+            messages_per_second: written.messages_per_second,
+            http_messages_per_second: written.http_messages_per_second,
+            broadcast_payload: self.size(
+                "limits.broadcast_payload",
+                written.broadcast_payload,
+                1 << 10,
+            ),
             frame: self.size("limits.frame", written.frame, 16 << 10),
             outbox: self.size("limits.outbox", written.outbox, 16 << 10),
             outboxes: self.size("limits.outboxes", written.outboxes, 1 << 20),
             write_stall: self.time("limits.write_stall", written.write_stall, 100, 3_600_000),
             idle: self.time("limits.idle", written.idle, 1_000, 86_400_000),
             record: self.size("limits.record", written.record, 1 << 10),
+            presence_calls: written.presence_calls,
+            presence_window: self.time(
+                "limits.presence_window",
+                written.presence_window,
+                1_000,
+                86_400_000,
+            ),
+            presence_payload: self.size(
+                "limits.presence_payload",
+                written.presence_payload,
+                1 << 10,
+            ),
         }
     }
 

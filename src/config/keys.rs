@@ -57,15 +57,22 @@ pub(crate) const KEYS: &[Key] = keys![
     auth.issuer,
     auth.audience,
     realtime.deletes,
+    realtime.presence_grace,
     limits.connections,
     limits.channels,
     limits.joins_per_second,
+    limits.messages_per_second,
+    limits.http_messages_per_second,
+    limits.broadcast_payload,
     limits.frame,
     limits.outbox,
     limits.outboxes,
     limits.write_stall,
     limits.idle,
     limits.record,
+    limits.presence_calls,
+    limits.presence_window,
+    limits.presence_payload,
 ];
 
 impl Key {

@@ -99,6 +99,8 @@ pub enum JwksSource {
 pub struct Realtime {
     /// What subscribers learn of deleted rows under row security.
     pub deletes: Deletes,
+    /// How long a member whose socket broke stays present.
+    pub presence_grace: Duration,
 }
 
 /// What subscribers learn of a DELETE on a table with row security.
@@ -121,6 +123,12 @@ pub struct Limits {
     pub channels: usize,
     /// Joins per second over all sockets.
     pub joins_per_second: u32,
+    /// Broadcasts per second of one socket.
+    pub messages_per_second: u32,
+    /// Broadcasts per second by HTTP, over all requests.
+    pub http_messages_per_second: u32,
+    /// Bytes of the payload of one broadcast.
+    pub broadcast_payload: usize,
     /// Bytes of one incoming frame.
     pub frame: usize,
     /// Bytes queued for one socket before it is closed as slow.
@@ -133,6 +141,12 @@ pub struct Limits {
     pub idle: Duration,
     /// Bytes of one row's JSON before it is cut to its small columns.
     pub record: usize,
+    /// Presence messages of one channel in one window.
+    pub presence_calls: u32,
+    /// How long such a window is.
+    pub presence_window: Duration,
+    /// Bytes of one presence message.
+    pub presence_payload: usize,
 }
 
 /// A setting that cannot be meant.

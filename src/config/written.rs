@@ -62,6 +62,7 @@ pub(crate) struct Auth {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Realtime {
     pub(crate) deletes: String,
+    pub(crate) presence_grace: Time,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -70,12 +71,18 @@ pub(crate) struct Limits {
     pub(crate) connections: usize,
     pub(crate) channels: usize,
     pub(crate) joins_per_second: u32,
+    pub(crate) messages_per_second: u32,
+    pub(crate) http_messages_per_second: u32,
+    pub(crate) broadcast_payload: Size,
     pub(crate) frame: Size,
     pub(crate) outbox: Size,
     pub(crate) outboxes: Size,
     pub(crate) write_stall: Time,
     pub(crate) idle: Time,
     pub(crate) record: Size,
+    pub(crate) presence_calls: u32,
+    pub(crate) presence_window: Time,
+    pub(crate) presence_payload: Size,
 }
 
 impl Default for Http {
@@ -116,7 +123,7 @@ impl Default for Auth {
 
 impl Default for Realtime {
     fn default() -> Self {
-        Self { deletes: "authorised".to_owned() }
+        Self { deletes: "authorised".to_owned(), presence_grace: seconds(3) }
     }
 }
 
@@ -126,12 +133,18 @@ impl Default for Limits {
             connections: 20_000,
             channels: 100,
             joins_per_second: 1_000,
+            messages_per_second: 200,
+            http_messages_per_second: 1_000,
+            broadcast_payload: Size(3_000_000),
             frame: Size(5_000_000),
             outbox: Size(1 << 20),
             outboxes: Size(512 << 20),
             write_stall: seconds(10),
             idle: seconds(60),
             record: Size(1 << 20),
+            presence_calls: 5,
+            presence_window: seconds(30),
+            presence_payload: Size(64 << 10),
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::{Frame, Outbox, Undelivered};
+use super::{Broadcast, Frame, Outbox, RoomName, Undelivered};
 use crate::model::Principal;
 
 /// All the core knows of any client protocol.
@@ -16,6 +16,12 @@ pub trait Dialect: Debug + Send + Sync + 'static {
     fn change(&self, topic: &str, ids: &[u64], data: &str) -> Frame;
     /// A `system` message for one member. `join_ref` is JSON text.
     fn notice(&self, topic: &str, join_ref: &str, notice: &Notice) -> Frame;
+    /// Who is present, for one member. `join_ref` and `state` are JSON text.
+    fn presence_state(&self, topic: &str, join_ref: &str, state: &str) -> Frame;
+    /// Who came and went, one frame for everyone of this dialect in `topic`. `diff` is JSON text.
+    fn presence_diff(&self, topic: &str, diff: &str) -> Frame;
+    /// One frame for everyone of this dialect in `topic`; `None` when the dialect has no way to write it.
+    fn broadcast(&self, topic: &str, broadcast: &Broadcast) -> Option<Frame>;
 }
 
 /// Something a channel should know: a `system` message.
@@ -43,6 +49,7 @@ pub struct Member {
     /// The socket's queue, shared by all channels of the socket.
     pub outbox: Arc<Outbox>,
     principal: Mutex<Arc<Principal>>,
+    room: OnceLock<RoomName>,
     gone: AtomicBool,
     troubled: AtomicBool,
 }
@@ -65,6 +72,7 @@ impl Member {
             dialect,
             outbox,
             principal,
+            room: OnceLock::new(),
             gone: AtomicBool::new(false),
             troubled: AtomicBool::new(false),
         }
@@ -78,6 +86,16 @@ impl Member {
     /// Acts for somebody else from the next change on (a refreshed token).
     pub fn set_principal(&self, principal: Arc<Principal>) {
         *self.principal.lock().unwrap_or_else(PoisonError::into_inner) = principal;
+    }
+
+    /// The room it is in, or was; [`super::Rooms`] lets it in and out.
+    pub fn room(&self) -> Option<&RoomName> {
+        self.room.get()
+    }
+
+    /// Remembers the room it enters; the first one is for life.
+    pub(super) fn enter(&self, room: &RoomName) -> &RoomName {
+        self.room.get_or_init(|| room.clone())
     }
 
     /// Nothing more is sent to it.

@@ -1,12 +1,19 @@
 //! Members, their outboxes, and the one queue in front of each client.
 //!
-//! The hub knows who is subscribed to what and hands out frames. It knows no client protocol: a [`Dialect`]
+//! The hub knows who is subscribed to what and who is in which topic, and hands out frames. It knows no client protocol: a [`Dialect`]
 //! writes the frames, so that each is encoded once for everyone who speaks it.
 
+pub mod broadcast;
 pub mod member;
 pub mod outbox;
+pub mod presence;
+pub mod presences;
 pub mod registry;
+pub mod rooms;
 
+pub use broadcast::{Broadcast, Content};
 pub use member::{Dialect, Member, Notice};
 pub use outbox::{Backlog, Closed, Frame, Outbox, Undelivered};
+pub use presences::{Attendee, Presences};
 pub use registry::Hub;
+pub use rooms::{Namespace, Receives, RoomName, Rooms};

@@ -182,11 +182,58 @@ impl Client {
                     eprintln!("socket closed: {frame:?}");
                     return None;
                 }
-                // Clients of this protocol fail on any other kind of binary frame.
-                Message::Binary(bytes) => assert_eq!(bytes.first(), Some(&4), "{bytes:?}"),
+                Message::Binary(bytes) => return Some(self.parse_binary(&bytes)),
                 Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
             }
         }
+    }
+
+    /// A broadcast in a binary frame, as supabase-js shows it; bytes become `{"bytes":[…]}`.
+    fn parse_binary(&self, frame: &[u8]) -> Received {
+        assert_eq!(self.version, "2.0.0");
+        // Clients of this protocol fail on any other kind of binary frame.
+        let [4, topic, event, meta, encoding, rest @ ..] = frame else { panic!("{frame:?}") };
+        let (topic, rest) = rest.split_at((*topic).into());
+        let (event, rest) = rest.split_at((*event).into());
+        let (meta, rest) = rest.split_at((*meta).into());
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let payload = match encoding {
+            0 => json!({ "bytes": rest }),
+            1 => serde_json::from_slice(rest).unwrap(),
+            other => panic!("encoding {other}"),
+        };
+        let mut payload = json!({ "type": "broadcast", "event": text(event), "payload": payload });
+        if !meta.is_empty() {
+            payload["meta"] = serde_json::from_slice(meta).unwrap();
+        }
+        Received {
+            join_ref: Value::Null,
+            reference: Value::Null,
+            topic: text(topic),
+            event: "broadcast".to_owned(),
+            payload,
+        }
+    }
+
+    /// Sends a broadcast in a binary frame, on vsn 2.0.0, and returns its ref.
+    pub async fn push_binary(
+        &mut self,
+        name: &str,
+        event: &str,
+        encoding: u8,
+        payload: &[u8],
+    ) -> String {
+        let reference = self.next_ref.to_string();
+        self.next_ref += 1;
+        let (join_ref, topic) = (self.joins[name].as_str().unwrap(), format!("realtime:{name}"));
+        let parts = [join_ref, &reference, &topic, event, ""];
+        let mut frame = vec![3];
+        frame.extend(parts.map(|part| u8::try_from(part.len()).unwrap()));
+        frame.push(encoding);
+        frame.extend(parts.iter().flat_map(|part| part.bytes()));
+        frame.extend_from_slice(payload);
+        self.send(Message::Binary(frame.into())).await;
+        reference
     }
 
     fn parse(&self, text: &str) -> Received {

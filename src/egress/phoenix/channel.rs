@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::attend::Attendance;
+use super::dialect::TOPIC_PREFIX;
 use super::effect::Now;
 use super::frame::Vsn;
 use super::payload::Join;
 use crate::auth::token::Verified;
 use crate::catalog::bind::Wish;
-use crate::hub::{Frame, Member};
+use crate::hub::{Frame, Member, Namespace, Receives, RoomName};
 
 /// Clients give a join ten seconds; the answer must be there before.
 const JOIN_PATIENCE: Duration = Duration::from_secs(9);
@@ -23,6 +25,12 @@ pub(super) struct Channel {
     pub(super) topic: Arc<str>,
     /// The reference of its join, as JSON text.
     pub(super) join_ref: Box<str>,
+    /// Which topics it meets.
+    pub(super) namespace: Namespace,
+    /// Its part in presence.
+    pub(super) attendance: Attendance,
+    /// Its own broadcasts come back to it.
+    pub(super) wants_own: bool,
     /// Each broadcast wants a reply.
     pub(super) wants_ack: bool,
     /// It joined without a `config`.
@@ -99,6 +107,9 @@ impl Channel {
         Self {
             topic: topic.into(),
             join_ref: join_ref.into(),
+            namespace: if join.is_private { Namespace::Private } else { Namespace::Public },
+            attendance: Attendance::new(join.wants_presence, join.presence_key),
+            wants_own: join.wants_own,
             wants_ack: join.wants_ack,
             is_legacy: join.is_legacy,
             wishes: join.wishes.into(),
@@ -117,6 +128,18 @@ impl Channel {
                 joined.retry_at.map_or(joined.check_at, |retry| retry.min(joined.check_at))
             }
         }
+    }
+
+    /// Where it meets others.
+    pub(super) fn room(&self) -> RoomName {
+        let topic = self.topic.strip_prefix(TOPIC_PREFIX).unwrap_or(&self.topic).into();
+        RoomName { namespace: self.namespace, topic }
+    }
+
+    /// What it receives there.
+    pub(super) const fn receives(&self) -> Receives {
+        let presence = self.attendance.attendee.is_some();
+        Receives { broadcast: true, own: self.wants_own, presence }
     }
 
     /// The references of a reply to one of its messages.

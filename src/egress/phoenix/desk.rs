@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::sync::Semaphore;
+
 use super::budget::Budget;
 use super::effect::Now;
+use super::rest;
 use crate::auth::token::Tokens;
 use crate::catalog::Catalog;
 use crate::config::Limits;
-use crate::hub::{Backlog, Hub, Outbox};
+use crate::hub::{Backlog, Broadcast, Hub, Outbox, RoomName};
 use crate::metrics::{Metrics, reason};
 use crate::shutdown::Stage;
 
@@ -30,6 +33,10 @@ pub struct Desk {
     /// Where sockets run; they say goodbye when it is asked to stop.
     pub stage: Stage,
     joins: Budget,
+    /// Broadcasts by HTTP.
+    pub(super) http_messages: Budget,
+    /// Memory for the bodies of requests.
+    pub(super) bodies: Semaphore,
     backlog: Arc<Backlog>,
 }
 
@@ -49,8 +56,22 @@ impl Desk {
         stage: Stage,
     ) -> Self {
         let joins = Budget::new(limits.joins_per_second, Instant::now());
+        let http_messages = Budget::new(limits.http_messages_per_second, Instant::now());
+        let bodies = Semaphore::new(rest::MAX_BODIES);
         let backlog = Arc::new(Backlog::new(limits.outboxes));
-        Self { tokens, catalog, hub, limits, metrics, clock, stage, joins, backlog }
+        Self {
+            tokens,
+            catalog,
+            hub,
+            limits,
+            metrics,
+            clock,
+            stage,
+            joins,
+            http_messages,
+            bodies,
+            backlog,
+        }
     }
 
     /// The queue in front of one more socket.
@@ -65,12 +86,18 @@ impl Desk {
 
     /// Takes one of the joins of this second; false when there is none left.
     pub fn take_join(&self) -> bool {
-        self.joins.take(Instant::now())
+        self.joins.take(1, Instant::now())
     }
 
     /// Whether no join is left this second.
     pub fn has_no_joins(&self) -> bool {
         self.joins.is_spent(Instant::now())
+    }
+
+    /// Gives a broadcast to everyone in a room.
+    pub fn broadcast(&self, room: &RoomName, sender: Option<u64>, broadcast: &Broadcast) {
+        self.metrics.broadcasts.inc();
+        self.hub.rooms().broadcast(room, sender, broadcast);
     }
 
     /// A seat for one more socket, unless all are taken.

@@ -7,8 +7,9 @@ use std::fmt::Write as _;
 
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
+use super::binary;
 use super::frame::{NULL, Vsn};
-use crate::hub::{Dialect, Frame, Notice};
+use crate::hub::{Broadcast, Content, Dialect, Frame, Notice};
 use crate::rowjson::push_string;
 
 /// What every topic of the protocol starts with.
@@ -80,6 +81,32 @@ impl Dialect for Phoenix {
         payload.push('}');
         self.vsn.encode((join_ref, NULL), topic, "system", &payload)
     }
+
+    fn presence_state(&self, topic: &str, join_ref: &str, state: &str) -> Frame {
+        self.vsn.encode((join_ref, NULL), topic, "presence_state", state)
+    }
+
+    fn presence_diff(&self, topic: &str, diff: &str) -> Frame {
+        self.vsn.encode((NULL, NULL), topic, "presence_diff", diff)
+    }
+
+    fn broadcast(&self, topic: &str, broadcast: &Broadcast) -> Option<Frame> {
+        let (event, meta) = (&*broadcast.event, broadcast.meta.as_deref().unwrap_or_default());
+        match (self.vsn, &broadcast.content) {
+            (_, Content::Whole(message)) => {
+                Some(self.vsn.encode((NULL, NULL), topic, "broadcast", message))
+            }
+            (Vsn::V1, Content::Json(payload)) => {
+                let message = message(event, meta, payload);
+                Some(self.vsn.encode((NULL, NULL), topic, "broadcast", &message))
+            }
+            (Vsn::V1, Content::Binary(_)) => None,
+            (Vsn::V2, Content::Json(json)) => {
+                binary::write(topic, event, meta, true, json.as_bytes())
+            }
+            (Vsn::V2, Content::Binary(bytes)) => binary::write(topic, event, meta, false, bytes),
+        }
+    }
 }
 
 impl Phoenix {
@@ -90,6 +117,21 @@ impl Phoenix {
         payload.push('}');
         self.vsn.encode((NULL, NULL), topic, "system", &payload)
     }
+}
+
+/// A broadcast as an object. `meta`, unless empty, and `payload` are JSON text.
+pub(super) fn message(event: &str, meta: &str, payload: &str) -> String {
+    let mut text = String::with_capacity(event.len() + meta.len() + payload.len() + 64);
+    text.push_str(r#"{"event":"#);
+    push_string(&mut text, event);
+    if !meta.is_empty() {
+        text.push_str(r#","meta":"#);
+        text.push_str(meta);
+    }
+    text.push_str(r#","payload":"#);
+    text.push_str(payload);
+    text.push_str(r#","type":"broadcast"}"#);
+    text
 }
 
 /// The payload of a `system` message, still open.
@@ -124,6 +166,46 @@ mod tests {
             PHOENIX_V1.change(topic, &ids, data),
             r#"{"topic":"realtime:room \"1\"","event":"postgres_changes","payload":{"ids":[83781214,7],"data":{"type":"INSERT"}},"ref":null}"#,
         );
+    }
+
+    #[test]
+    fn writes_a_broadcast_as_each_serializer_can() {
+        let topic = "realtime:a";
+        let binary = |bytes: &[u8]| Some(Frame::Binary(bytes.to_vec().into()));
+        let whole = Broadcast::whole(r#"{"own":[1]}"#);
+        let text = |text: &str| Some(Frame::Text(text.into()));
+        assert_eq!(
+            PHOENIX_V2.broadcast(topic, &whole),
+            text(r#"[null,null,"realtime:a","broadcast",{"own":[1]}]"#)
+        );
+        assert_eq!(
+            PHOENIX_V1.broadcast(topic, &whole),
+            text(r#"{"topic":"realtime:a","event":"broadcast","payload":{"own":[1]},"ref":null}"#)
+        );
+        let json = Broadcast::json("e\"", r#"{ "b":1}"#);
+        assert_eq!(
+            PHOENIX_V2.broadcast(topic, &json),
+            binary(b"\x04\x0a\x02\x00\x01realtime:ae\"{ \"b\":1}")
+        );
+        assert_eq!(
+            PHOENIX_V1.broadcast(topic, &json),
+            text(
+                r#"{"topic":"realtime:a","event":"broadcast","payload":{"event":"e\"","payload":{ "b":1},"type":"broadcast"},"ref":null}"#
+            )
+        );
+        let known = json.with_meta(r#"{"id":"7"}"#);
+        assert_eq!(
+            PHOENIX_V1.broadcast(topic, &known),
+            text(
+                r#"{"topic":"realtime:a","event":"broadcast","payload":{"event":"e\"","meta":{"id":"7"},"payload":{ "b":1},"type":"broadcast"},"ref":null}"#
+            )
+        );
+        let bytes = Broadcast::binary("e", vec![0, 255]).with_meta("{}");
+        assert_eq!(
+            PHOENIX_V2.broadcast(topic, &bytes),
+            binary(b"\x04\x0a\x01\x02\x00realtime:ae{}\x00\xff")
+        );
+        assert_eq!(PHOENIX_V1.broadcast(topic, &bytes), None);
     }
 
     #[test]

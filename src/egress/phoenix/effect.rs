@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use crate::auth::token::{TokenRefusal, Verified};
 use crate::catalog::bind::{Unbound, Wish};
-use crate::hub::{Frame, Member};
+use crate::hub::presence::Payload;
+use crate::hub::{Attendee, Broadcast, Frame, Member, Receives, RoomName};
 use crate::model::{Principal, Subscription};
 
 /// The moment something happens, on both clocks.
@@ -52,6 +53,40 @@ pub enum Effect {
         principal: Arc<Principal>,
         /// What it asks for.
         subscriptions: Vec<(u64, Arc<Subscription>)>,
+    },
+    /// From now on the member is in the room.
+    Enter {
+        /// The member.
+        member: Arc<Member>,
+        /// Where.
+        room: RoomName,
+        /// What it receives there.
+        receives: Receives,
+    },
+    /// From now on the attendee is told who is present.
+    Attend {
+        /// Who.
+        attendee: Arc<Attendee>,
+        /// What it receives in its room.
+        receives: Receives,
+    },
+    /// The attendee says something of itself.
+    Track {
+        /// Who.
+        attendee: Arc<Attendee>,
+        /// What it says.
+        payload: Payload,
+    },
+    /// The attendee takes it back, or left.
+    Untrack(Arc<Attendee>),
+    /// The attendee is gone without a word; it may come back.
+    Lose(Arc<Attendee>),
+    /// The member says something to everyone in its room.
+    Broadcast {
+        /// The member.
+        member: Arc<Member>,
+        /// What it says.
+        broadcast: Broadcast,
     },
     /// The member is gone.
     Unsubscribe(Arc<Member>),

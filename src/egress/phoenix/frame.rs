@@ -7,7 +7,7 @@
 //! ```text
 //! 1.0.0   {"topic":T,"event":E,"payload":P,"ref":R,"join_ref":J}      join_ref is never written
 //! 2.0.0   [J,R,T,E,P]
-//! 2.0.0   03 |J| |R| |T| |E| |meta| encoding  J R T E meta payload    a broadcast, read only
+//! 2.0.0   binary frames: see `binary`
 //! ```
 
 use std::borrow::Cow;
@@ -18,6 +18,7 @@ use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
+use super::binary::{self, Said};
 use crate::hub::Frame;
 use crate::rowjson::push_string;
 
@@ -45,8 +46,10 @@ pub struct ClientMessage<'a> {
     pub topic: Cow<'a, str>,
     /// The event.
     pub event: Cow<'a, str>,
-    /// The payload, as JSON text.
+    /// The payload, as JSON text; `null` when the frame was binary.
     pub payload: &'a str,
+    /// What a binary frame said instead.
+    pub said: Option<Said<'a>>,
 }
 
 /// The JSON text of nothing.
@@ -54,9 +57,6 @@ pub const NULL: &str = "null";
 
 /// References longer than this are nobody's; they are kept for the life of a channel.
 const MAX_REFERENCE: usize = 256;
-
-/// The binary kind of a client's broadcast.
-const KIND_BROADCAST: u8 = 3;
 
 impl Vsn {
     /// Parses a text frame.
@@ -75,29 +75,12 @@ impl Vsn {
         if longest > MAX_REFERENCE { Err(Malformed) } else { Ok(message) }
     }
 
-    /// Parses a binary frame: a broadcast, whose contents are left out.
+    /// Parses a binary frame.
     ///
     /// # Errors
     /// The frame is no broadcast, or not of this serializer.
     pub fn parse_binary(self, bytes: &[u8]) -> Result<ClientMessage<'_>, Malformed> {
-        let Some(([KIND_BROADCAST, join_ref, reference, topic, event, meta, _], rest)) =
-            bytes.split_first_chunk::<7>().filter(|_| self == Self::V2)
-        else {
-            return Err(Malformed);
-        };
-        let mut rest = rest;
-        let mut take = |len: &u8| -> Result<&str, Malformed> {
-            let (field, tail) = rest.split_at_checked(usize::from(*len)).ok_or(Malformed)?;
-            rest = tail;
-            std::str::from_utf8(field).map_err(|_| Malformed)
-        };
-        let join_ref = quoted(take(join_ref)?);
-        let reference = quoted(take(reference)?);
-        let topic = Cow::Borrowed(take(topic)?);
-        take(event)?;
-        take(meta)?;
-        let event = Cow::Borrowed("broadcast");
-        Ok(ClientMessage { join_ref, reference, topic, event, payload: NULL })
+        if self == Self::V2 { binary::parse(bytes) } else { Err(Malformed) }
     }
 
     /// Writes one message. References and payload are JSON text.
@@ -155,16 +138,6 @@ impl Vsn {
     }
 }
 
-/// A reference of a binary frame as JSON text; none is null.
-fn quoted(text: &str) -> Cow<'static, str> {
-    if text.is_empty() {
-        return Cow::Borrowed(NULL);
-    }
-    let mut json = String::with_capacity(text.len() + 2);
-    push_string(&mut json, text);
-    Cow::Owned(json)
-}
-
 /// A string that is borrowed when it has no escapes.
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
@@ -191,6 +164,7 @@ impl<'a> From<Object<'a>> for ClientMessage<'a> {
             topic: object.topic,
             event: object.event,
             payload: object.payload.get(),
+            said: None,
         }
     }
 }
@@ -223,7 +197,7 @@ impl<'de> Visitor<'de> for FiveElements {
         let event = next::<Text<'de>, A>(&mut seq)?.0;
         let payload = next::<&RawValue, A>(&mut seq)?.get();
         while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Array(ClientMessage { join_ref, reference, topic, event, payload }))
+        Ok(Array(ClientMessage { join_ref, reference, topic, event, payload, said: None }))
     }
 }
 
@@ -280,22 +254,6 @@ mod tests {
         ] {
             check_parse(Vsn::V1, text, None);
         }
-    }
-
-    #[test]
-    fn reads_who_sent_a_binary_broadcast_and_no_prefix_of_its_head() {
-        let frame = b"\x03\x01\x01\x0f\x04\x00\x0167realtime:room:1ev\xc3\xa9{\"a\":1}";
-        let message = Vsn::V2.parse_binary(frame).unwrap();
-        assert_eq!(
-            (&*message.join_ref, &*message.reference, &*message.topic, &*message.event),
-            (r#""6""#, r#""7""#, "realtime:room:1", "broadcast")
-        );
-        let head = frame.len() - br#"{"a":1}"#.len();
-        for cut in 0..head {
-            assert_eq!(Vsn::V2.parse_binary(&frame[..cut]), Err(Malformed), "{cut}");
-        }
-        assert_eq!(Vsn::V2.parse_binary(&[4; 64]), Err(Malformed));
-        assert_eq!(Vsn::V1.parse_binary(frame), Err(Malformed));
     }
 
     fn text(frame: Frame) -> String {

@@ -1,20 +1,26 @@
 //! Supabase Realtime's protocol: Phoenix channels, serializers 1.0.0 and 2.0.0.
 //!
-//! `session` is the protocol as a pure function from inputs to effects; `socket` is the connection that obeys it.
-//! Broadcast, presence and private channels are not here yet.
+//! `session` is the protocol as a pure function from inputs to effects; `socket` is the connection that obeys it;
+//! `rest` is what can be said without one.
+//! Presence and private channels are not here yet.
 
+mod attend;
+mod binary;
 mod budget;
 mod channel;
 mod desk;
 pub mod dialect;
 pub mod effect;
 pub mod frame;
+mod json;
 pub mod payload;
 mod progress;
+mod rest;
 pub mod session;
 #[cfg(test)]
 mod session_tests;
 mod socket;
+mod talk;
 mod upgrade;
 mod wire;
 mod work;

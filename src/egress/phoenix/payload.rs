@@ -28,8 +28,14 @@ pub struct Join {
     pub is_legacy: bool,
     /// A private channel is wanted.
     pub is_private: bool,
+    /// Its own broadcasts come back to it.
+    pub wants_own: bool,
     /// Each broadcast wants a reply.
     pub wants_ack: bool,
+    /// It wants to be told who is present.
+    pub wants_presence: bool,
+    /// As whom it tracks, when it said.
+    pub presence_key: Option<String>,
     /// The row changes wanted, in order.
     pub wishes: Vec<Wish>,
     /// The ids of the wishes, unique in the channel.
@@ -43,6 +49,9 @@ pub const MAX_ID: u64 = 0x7fff_ffff;
 
 /// Wishes of one channel; each is matched against every change of its table.
 const MAX_WISHES: usize = 100;
+
+/// Bytes of a presence key; it is repeated in every state and diff.
+const MAX_KEY: usize = 1024;
 
 /// Bytes of `postgres_changes`; they are kept for the life of the channel.
 const MAX_WISHES_BYTES: usize = 64 * 1024;
@@ -58,11 +67,24 @@ macro_rules! keys {
 }
 
 keys!(Payload { access_token, user_token, config });
-keys!(Config { private, broadcast, postgres_changes });
-keys!(Broadcast { ack, replay });
+keys!(Config { private, broadcast, presence, postgres_changes });
+keys!(Presence { enabled, key });
 keys!(Element { event, schema, table, filter, select });
 
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+/// As [`keys`], but one of them is a word of Rust.
+#[derive(Deserialize)]
+struct Broadcast<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    ack: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present", rename = "self")]
+    own: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    replay: Option<&'a RawValue>,
+}
+
+pub(super) fn present<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
@@ -92,7 +114,13 @@ pub fn parse_join(payload: &str) -> Result<Join, String> {
             let reason = "UnableToReplayMessages: Replay is not allowed for public channels";
             return Err(reason.to_owned());
         }
+        join.wants_own = flag(broadcast.own).unwrap_or(false);
         join.wants_ack = flag(broadcast.ack).unwrap_or(false);
+    }
+    if let Some(presence) = some(config.presence) {
+        let presence: Presence<'_> = object("config.presence", presence.get())?;
+        join.wants_presence = flag(presence.enabled).unwrap_or(false);
+        join.presence_key = read_key(presence.key)?;
     }
     if let Some(changes) = some(config.postgres_changes) {
         read_wishes(changes.get(), &mut join)?;
@@ -104,6 +132,22 @@ pub fn parse_join(payload: &str) -> Result<Join, String> {
 pub fn parse_access_token(payload: &str) -> Option<String> {
     let payload: Payload<'_> = object("payload", payload).ok()?;
     payload.access_token.and_then(string).filter(|token| !token.starts_with("sb_"))
+}
+
+/// A presence key: a text as it is, a number or boolean as its text; nothing when it is absent, empty or of another
+/// type.
+fn read_key(key: Option<&RawValue>) -> Result<Option<String>, String> {
+    let key = some(key).and_then(|key| {
+        let is_nested = key.get().starts_with(['{', '[']);
+        string(key).or_else(|| (!is_nested).then(|| key.get().to_owned()))
+    });
+    let Some(key) = key.filter(|key| !key.is_empty()) else { return Ok(None) };
+    if MAX_KEY < key.len() {
+        return Err(format!(
+            "InvalidJoinPayload: config.presence.key: longer than {MAX_KEY} bytes"
+        ));
+    }
+    Ok(Some(key))
 }
 
 fn read_wishes(changes: &str, join: &mut Join) -> Result<(), String> {
@@ -303,15 +347,16 @@ mod tests {
 
     #[test]
     fn reads_booleans_as_words_in_any_letter_case() {
-        for (config, is_private, wants_ack) in [
-            (r#"{}"#, false, false),
-            ("null", false, false),
-            (r#"{"private":null,"broadcast":null}"#, false, false),
-            (r#"{"private":"TRUE","broadcast":{"ack":"True","self":true}}"#, true, true),
-            (r#"{"private":"False","broadcast":{"ack":"perhaps"}}"#, false, false),
+        for (config, expected) in [
+            (r#"{}"#, [false, false, false]),
+            ("null", [false, false, false]),
+            (r#"{"private":null,"broadcast":null}"#, [false, false, false]),
+            (r#"{"private":"TRUE","broadcast":{"ack":"True","self":false}}"#, [true, true, false]),
+            (r#"{"broadcast":{"self":"tRue"}}"#, [false, false, true]),
+            (r#"{"private":"False","broadcast":{"ack":"perhaps","self":1}}"#, [false; 3]),
         ] {
             let join = join(config).unwrap();
-            assert_eq!((join.is_private, join.wants_ack), (is_private, wants_ack), "{config}");
+            assert_eq!([join.is_private, join.wants_ack, join.wants_own], expected, "{config}");
             assert!(!join.is_legacy);
         }
     }
@@ -338,6 +383,26 @@ mod tests {
         assert_eq!(replay, "UnableToReplayMessages: Replay is not allowed for public channels");
         let many = vec!["{}"; MAX_WISHES + 1].join(",");
         assert!(join(&format!(r#"{{"postgres_changes":[{many}]}}"#)).is_err());
+    }
+
+    #[test]
+    fn reads_as_whom_a_channel_is_present() {
+        for (config, expected) in [
+            ("{}", (false, None)),
+            (r#"{"presence":null}"#, (false, None)),
+            (r#"{"presence":{"enabled":"True","key":"me"}}"#, (true, Some("me"))),
+            (r#"{"presence":{"enabled":true,"key":""}}"#, (true, None)),
+            (r#"{"presence":{"enabled":7,"key":null}}"#, (false, None)),
+            (r#"{"presence":{"key":42}}"#, (false, Some("42"))),
+            (r#"{"presence":{"key":false}}"#, (false, Some("false"))),
+            (r#"{"presence":{"key":{"a":1}}}"#, (false, None)),
+            (r#"{"presence":{"key":"[1]"}}"#, (false, Some("[1]"))),
+        ] {
+            let join = join(config).unwrap();
+            assert_eq!((join.wants_presence, join.presence_key.as_deref()), expected, "{config}");
+        }
+        let key = "x".repeat(MAX_KEY + 1);
+        assert!(join(&format!(r#"{{"presence":{{"key":"{key}"}}}}"#)).is_err());
     }
 
     #[test]

@@ -131,6 +131,9 @@ impl Session {
             outbox,
             verified.principal,
         ));
+        // After the reply: nothing on this channel may come before it.
+        let (room, receives) = (channel.room(), channel.receives());
+        effects.push(Effect::Enter { member: Arc::clone(&member), room, receives });
         let is_legacy = channel.is_legacy;
         let expires_at = verified.expires_at;
         channel.phase = Phase::Joined(Joined {
@@ -146,6 +149,7 @@ impl Session {
         if let Some(bound) = bound {
             self.bound(now, place, bound, effects);
         }
+        self.attend_if_wanted(place, effects);
         if let Some(token) = newer_token {
             self.on_token(place, token, effects);
         }

@@ -5,7 +5,7 @@
 //! - A heartbeat is answered in the turn it arrives, whatever the channels wait for.
 //! - Each join is answered exactly once, within ten seconds, and before anything else that carries its reference.
 //! - A join that is answered with ok is subscribed in the same turn: what commits after the client saw the answer
-//!   arrives. What stands in the way of that is told in a `system` message; the channel stays open.
+//!   arrives. So is what others say in the channel. What stands in the way of that is told in a `system` message; the channel stays open.
 //! - Channels do not touch each other: each waits, fails, expires and closes alone.
 //! - A message that cannot be understood is dropped and counted; it never costs the connection.
 //!
@@ -19,17 +19,20 @@
 //!                                                            phx_close
 //! ```
 //!
-//! Broadcast, presence and private channels are not here yet: they are refused where a client waits for an answer.
+//! Private channels are not here yet: they are refused.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::attend::PresenceLimits;
+use super::budget::Budget;
 use super::channel::{Channel, Joining, Phase, close};
 use super::dialect::{Phoenix, TOPIC_PREFIX};
 use super::effect::{Effect, Input, Now, Work};
 use super::frame::{ClientMessage, NULL};
 use super::payload::{parse_access_token, parse_join};
+use crate::config::Limits;
 use crate::hub::{Frame, Outbox};
 
 /// Longer topics are refused: they are kept for the life of a channel.
@@ -37,9 +40,6 @@ const MAX_TOPIC: usize = 1024;
 
 /// How messages that cannot be understood are counted.
 const MALFORMED: &str = "MalformedMessage";
-
-/// The answer to what a later version will do.
-const NOT_YET: &str = "not supported yet";
 
 /// One client's protocol state.
 #[derive(Debug)]
@@ -50,6 +50,14 @@ pub struct Session {
     pub(super) hasher: foldhash::fast::RandomState,
     credential: Arc<str>,
     max_channels: usize,
+    /// Bytes of a broadcast.
+    pub(super) max_payload: usize,
+    /// What a channel may say of itself.
+    pub(super) presence: PresenceLimits,
+    /// Broadcasts it may send.
+    pub(super) messages: Budget,
+    /// When the last one over the budget was refused.
+    pub(super) refused_at: Option<Instant>,
     next_work: u64,
     is_draining: bool,
 }
@@ -60,7 +68,8 @@ impl Session {
         dialect: &'static Phoenix,
         outbox: Arc<Outbox>,
         credential: &str,
-        max_channels: usize,
+        limits: &Limits,
+        now: Instant,
     ) -> Self {
         Self {
             dialect,
@@ -68,7 +77,11 @@ impl Session {
             channels: Vec::new(),
             hasher: foldhash::fast::RandomState::default(),
             credential: credential.into(),
-            max_channels,
+            max_channels: limits.channels,
+            max_payload: limits.broadcast_payload,
+            messages: Budget::new(limits.messages_per_second, now),
+            presence: PresenceLimits::of(limits),
+            refused_at: None,
             next_work: 0,
             is_draining: false,
         }
@@ -90,7 +103,7 @@ impl Session {
             Input::Drain => self.on_drain(effects),
             Input::Gone => {
                 while let Some(channel) = self.channels.pop() {
-                    leave(channel, effects);
+                    leave(channel, Parting::Lost, effects);
                 }
             }
         }
@@ -115,7 +128,7 @@ impl Session {
                 vsn.reply((NULL, reference), topic, true, "{}")
             }
             ("phx_join", place) => return self.on_join(now, message, place, effects),
-            (_, Some(place)) => return self.on_push(message, place, effects),
+            (_, Some(place)) => return self.on_push(now, message, place, effects),
             ("phx_leave", None) => vsn.reply((&message.join_ref, reference), topic, true, "{}"),
             (_, None) => vsn.refusal((NULL, reference), topic, "unmatched topic"),
         };
@@ -137,7 +150,7 @@ impl Session {
                 replaced.append(&mut joining.replaced);
             }
             replaced.push(old.join_ref.clone());
-            leave(old, effects);
+            leave(old, Parting::Lost, effects);
         }
         let join = match self.may_join(topic) {
             Ok(()) => parse_join(message.payload),
@@ -198,7 +211,13 @@ impl Session {
     }
 
     /// A message on a channel that is joined or joining.
-    fn on_push(&mut self, message: &ClientMessage<'_>, place: usize, effects: &mut Vec<Effect>) {
+    fn on_push(
+        &mut self,
+        now: Now,
+        message: &ClientMessage<'_>,
+        place: usize,
+        effects: &mut Vec<Effect>,
+    ) {
         let vsn = self.dialect.vsn;
         match &*message.event {
             "phx_leave" => {
@@ -212,7 +231,7 @@ impl Session {
                         Effect::Send(vsn.reply(refs, &channel.topic, true, "{}")),
                         Effect::Send(close(vsn, &channel.join_ref, &channel.topic)),
                     ];
-                    leave(channel, effects);
+                    leave(channel, Parting::Left, effects);
                     effects.extend(replies);
                 }
             }
@@ -221,15 +240,8 @@ impl Session {
                     self.on_token(place, token.into(), effects);
                 }
             }
-            event @ ("broadcast" | "presence") => {
-                let Some(channel) = self.channels.get(place) else { return };
-                let is_joined = matches!(channel.phase, Phase::Joined(_));
-                if is_joined && (event == "presence" || channel.wants_ack) {
-                    let refs = channel.refs(&message.reference);
-                    let frame = vsn.refusal(refs, &channel.topic, NOT_YET);
-                    effects.push(Effect::Send(frame));
-                }
-            }
+            "broadcast" => self.on_broadcast(now, message, place, effects),
+            "presence" => self.on_presence(now, message, place, effects),
             _ => {}
         }
     }
@@ -275,7 +287,7 @@ impl Session {
     pub(super) fn shut(&mut self, place: usize, reason: Frame, effects: &mut Vec<Effect>) {
         let channel = self.channels.swap_remove(place);
         let closing = close(self.dialect.vsn, &channel.join_ref, &channel.topic);
-        leave(channel, effects);
+        leave(channel, Parting::Left, effects);
         effects.extend([Effect::Send(reason), Effect::Send(closing)]);
     }
 
@@ -297,12 +309,25 @@ const UNMATCHED: &str = "unmatched topic";
 /// Close code: the server restarts, come back.
 const RESTART: u16 = 1012;
 
+/// How a channel ends.
+#[derive(Clone, Copy, Debug)]
+enum Parting {
+    /// The client said so, or it was closed from this side.
+    Left,
+    /// It may come back: its socket is gone, or a second join took its place.
+    Lost,
+}
+
 /// Ends a channel without a word to the client.
-fn leave(channel: Channel, effects: &mut Vec<Effect>) {
+fn leave(channel: Channel, parting: Parting, effects: &mut Vec<Effect>) {
     effects.extend(channel.work.map(Effect::Cancel));
     if let Phase::Joined(joined) = channel.phase {
         effects.push(Effect::Unsubscribe(joined.member));
     }
+    effects.extend(channel.attendance.attendee.map(|attendee| match parting {
+        Parting::Left => Effect::Untrack(attendee),
+        Parting::Lost => Effect::Lose(attendee),
+    }));
 }
 
 /// The fixed part of a refusal's text, for the metrics.

@@ -55,7 +55,8 @@ pub(super) async fn run(
     credential: String,
 ) {
     let outbox = Arc::new(desk.outbox());
-    let session = Session::new(dialect, Arc::clone(&outbox), &credential, desk.limits.channels);
+    let session =
+        Session::new(dialect, Arc::clone(&outbox), &credential, &desk.limits, desk.now().at);
     drop(credential);
     let works = Works::default();
     let mut socket = Socket { desk, session, outbox, works, joined: 0, _seat: seat };
@@ -149,7 +150,9 @@ impl Socket {
     /// Hands one input to the session and does what it says.
     fn handle(&mut self, input: Input<'_>) -> Option<Goodbye> {
         let mut effects = Vec::new();
-        self.session.handle(self.desk.now(), input, &mut effects);
+        let now = self.desk.now();
+        self.session.handle(now, input, &mut effects);
+        let (presences, at) = (self.desk.hub.presences(), now.at);
         let mut goodbye = None;
         for effect in effects {
             match effect {
@@ -160,6 +163,18 @@ impl Socket {
                 Effect::Subscribe { member, principal, subscriptions } => {
                     member.set_principal(principal);
                     self.desk.hub.subscribe(&member, &subscriptions);
+                }
+                Effect::Enter { member, room, receives } => {
+                    self.desk.hub.rooms().enter(&room, &member, receives);
+                }
+                Effect::Attend { attendee, receives } => presences.attend(at, &attendee, receives),
+                Effect::Track { attendee, payload } => presences.track(at, &attendee, payload),
+                Effect::Untrack(attendee) => presences.untrack(at, &attendee),
+                Effect::Lose(attendee) => presences.lose(at, &attendee),
+                Effect::Broadcast { member, broadcast } => {
+                    if let Some(room) = member.room() {
+                        self.desk.broadcast(room, Some(member.id), &broadcast);
+                    }
                 }
                 Effect::Unsubscribe(member) => self.desk.hub.unsubscribe(&member),
                 Effect::Refused(code) => self.desk.refused(code),

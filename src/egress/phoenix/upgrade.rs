@@ -18,6 +18,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use super::desk::Desk;
 use super::dialect::Phoenix;
 use super::frame::Vsn;
+use super::rest;
 use super::socket;
 use super::wire::Wire;
 use crate::rowjson::push_string;
@@ -29,7 +30,7 @@ pub const PATHS: [&str; 2] = ["/realtime/v1/websocket", "/socket/websocket"];
 pub fn routes(desk: &Arc<Desk>) -> Router {
     let router =
         PATHS.into_iter().fold(Router::new(), |router, path| router.route(path, get(open)));
-    router.with_state(Arc::clone(desk))
+    router.with_state(Arc::clone(desk)).merge(rest::routes(desk))
 }
 
 async fn open(State(desk): State<Arc<Desk>>, mut request: Request) -> Response<Body> {
@@ -110,7 +111,7 @@ fn credential(headers: &HeaderMap, query: Option<&str>) -> Option<String> {
 }
 
 /// The last value of a query parameter, still percent-encoded.
-fn parameter<'a>(query: Option<&'a str>, name: &str) -> Option<&'a str> {
+pub(super) fn parameter<'a>(query: Option<&'a str>, name: &str) -> Option<&'a str> {
     let pairs = query?.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     pairs.filter(|(key, _)| *key == name).map(|(_, value)| value).next_back()
 }

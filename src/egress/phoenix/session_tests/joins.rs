@@ -25,6 +25,7 @@ fn speaks_objects_on_vsn_1() {
                 Granted,
                 &[
                     r#"{"topic":"realtime:a","event":"phx_reply","payload":{"status":"ok","response":{"postgres_changes":[{"table":"t","id":N}]}},"ref":"1"}"#,
+                    "enter null a",
                     "subscribe null x1",
                     r#"{"topic":"realtime:a","event":"system","payload":{"extension":"postgres_changes","status":"ok","message":"Subscribed to PostgreSQL","channel":"a"},"ref":null}"#,
                 ],
@@ -50,9 +51,9 @@ fn answers_heartbeats_and_other_channels_while_joins_wait() {
             &[r#"[null,"12","phoenix","phx_reply",{"status":"ok","response":{}}]"#],
         ),
         (Says(PLAIN), &["admit connection"]),
-        (Believed(EXP), &[PLAIN_JOINED]),
+        (Believed(EXP), &[PLAIN_JOINED, PLAIN_ENTERED]),
         (Step::BelievedWork(1), &["bind 1 for 10000"]),
-        (Granted, &[JOINED, r#"subscribe "6" x1"#, SUBSCRIBED]),
+        (Granted, &[JOINED, ENTERED, r#"subscribe "6" x1"#, SUBSCRIBED]),
     ]);
 }
 
@@ -81,7 +82,7 @@ fn tells_wishes_that_cannot_be_granted_after_an_ok_reply() {
         (Believed(EXP), &["bind 1 for 10000"]),
         (
             Step::Unbound(Unbound::Refused("no such table".into())),
-            &[JOINED, r#"subscribe "6" x0"#, told],
+            &[JOINED, ENTERED, r#"subscribe "6" x0"#, told],
         ),
         (Waits(60_000), &[]),
         // A newer token may be allowed more.
@@ -98,7 +99,7 @@ fn asks_again_when_postgres_could_not_be_asked() {
     check_session([
         (Says(JOIN), &["admit connection"][..]),
         (Believed(EXP), &["bind 1 for 10000"]),
-        (unavailable(), &[JOINED, told]),
+        (unavailable(), &[JOINED, ENTERED, told]),
         (Waits(4_999), &[]),
         (Waits(5_001), &["bind 1 for 10000"]),
         (unavailable(), &[told]),
@@ -117,7 +118,7 @@ fn replaces_a_channel_joined_twice_and_closes_the_old_one_after_the_reply() {
         joined(),
         vec![
             (Says(again), &[r#"unsubscribe "6""#, "admit own"]),
-            (Believed(EXP), &[reply, CLOSED]),
+            (Believed(EXP), &[reply, CLOSED, r#"enter "9" a"#]),
             (Says(r#"["6","10","realtime:a","phx_leave",{}]"#), &[]),
         ],
     ));
@@ -134,7 +135,7 @@ fn replaces_a_join_that_was_not_answered_yet() {
             &["cancel 1", "admit connection"],
         ),
         (Step::BelievedWork(1), &[]),
-        (Believed(EXP), &[reply, CLOSED]),
+        (Believed(EXP), &[reply, CLOSED, r#"enter "9" a"#]),
     ]);
 }
 
@@ -225,6 +226,6 @@ fn tells_a_client_without_config_to_update() {
     let told = r#"["1",null,"realtime:b","system",{"extension":"postgres_changes","status":"error","message":"Joining without a `config` is not supported: update the client library, or send {\"config\":{\"postgres_changes\":[…]}}","channel":"b"}]"#;
     check_session([
         (Says(r#"["1","1","realtime:b","phx_join",{}]"#), &["admit connection"][..]),
-        (Believed(EXP), &[PLAIN_JOINED, told]),
+        (Believed(EXP), &[PLAIN_JOINED, PLAIN_ENTERED, told]),
     ]);
 }

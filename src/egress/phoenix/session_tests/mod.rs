@@ -2,6 +2,8 @@
 
 mod joins;
 mod lives;
+mod presence;
+mod talk;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +13,8 @@ use super::effect::{Done, Effect, Finding, Input, Now, Work};
 use super::session::Session;
 use crate::auth::token::{TokenRefusal, Verified};
 use crate::catalog::bind::Unbound;
-use crate::hub::{Backlog, Frame, Outbox};
+use crate::config::{Config, Limits};
+use crate::hub::{Attendee, Backlog, Content, Frame, Namespace, Outbox};
 use crate::model::filter::Filter;
 use crate::model::{Principal, Subscription, Target};
 
@@ -55,11 +58,25 @@ struct Script {
     wishes: usize,
 }
 
+/// The defaults, but little of everything that is counted.
+fn limits() -> Limits {
+    let given = |name: &str| match name {
+        "RELAY_POSTGRES__URL" => Some("postgres://127.0.0.1/x".to_owned()),
+        "RELAY_AUTH__JWT_SECRET" => Some("x".repeat(32)),
+        "RELAY_LIMITS__CHANNELS" => Some("3".to_owned()),
+        "RELAY_LIMITS__MESSAGES_PER_SECOND" => Some("1".to_owned()),
+        "RELAY_LIMITS__BROADCAST_PAYLOAD" => Some("128 KiB".to_owned()),
+        _ => None,
+    };
+    Config::load(None, &given).unwrap().0.limits
+}
+
 impl Script {
     fn new(dialect: &'static Phoenix) -> Self {
         let outbox = Arc::new(Outbox::new(1 << 20, Arc::new(Backlog::new(1 << 30))));
-        let session = Session::new(dialect, outbox, "connection", 3);
-        Self { session, start: Instant::now(), passed_ms: 0, newest: 0, wishes: 0 }
+        let start = Instant::now();
+        let session = Session::new(dialect, outbox, "connection", &limits(), start);
+        Self { session, start, passed_ms: 0, newest: 0, wishes: 0 }
     }
 
     /// Takes one step; the effects as lines.
@@ -119,11 +136,40 @@ impl Script {
                 assert_eq!(member.principal(), principal);
                 format!("subscribe {} x{}", member.join_ref, subscriptions.len())
             }
+            Effect::Enter { member, room, receives } => {
+                let own = if receives.own { " and itself" } else { "" };
+                assert_eq!((receives.broadcast, room.namespace), (true, Namespace::Public));
+                format!("enter {} {}{own}", member.join_ref, room.topic)
+            }
+            Effect::Attend { attendee, receives } => {
+                assert!(!receives.own && attendee.member.join_ref.starts_with('"'));
+                told(&attendee, "attend")
+            }
+            Effect::Track { attendee, payload } => {
+                format!("{} {}", told(&attendee, "track"), payload.as_str())
+            }
+            Effect::Untrack(attendee) => told(&attendee, "untrack"),
+            Effect::Lose(attendee) => told(&attendee, "lose"),
+            Effect::Broadcast { member, broadcast } => match broadcast.content {
+                Content::Whole(message) => format!("broadcast {} {message}", member.join_ref),
+                Content::Json(payload) => {
+                    format!("broadcast {} {} {payload}", member.join_ref, broadcast.event)
+                }
+                Content::Binary(bytes) => {
+                    format!("broadcast {} {} {bytes:?}", member.join_ref, broadcast.event)
+                }
+            },
             Effect::Unsubscribe(member) => format!("unsubscribe {}", member.join_ref),
             Effect::Refused(code) => format!("refused {code}"),
             Effect::Close(code, _) => format!("close {code}"),
         }
     }
+}
+
+/// What happens to whose presence.
+fn told(attendee: &Attendee, what: &str) -> String {
+    let key = if attendee.is_named { &*attendee.key } else { "somebody" };
+    format!("{what} {} {key} in {}", attendee.member.join_ref, attendee.room.topic)
 }
 
 /// Replaces the ids of wishes, which are hashes, by `N`.
@@ -156,6 +202,8 @@ const JOIN: &str = r#"["6","6","realtime:a","phx_join",{"config":{"postgres_chan
 const JOINED: &str = r#"["6","6","realtime:a","phx_reply",{"status":"ok","response":{"postgres_changes":[{"event":"*","table":"t","id":N}]}}]"#;
 const SUBSCRIBED: &str = r#"["6",null,"realtime:a","system",{"extension":"postgres_changes","status":"ok","message":"Subscribed to PostgreSQL","channel":"a"}]"#;
 const CLOSED: &str = r#"["6","6","realtime:a","phx_close",{}]"#;
+const ENTERED: &str = r#"enter "6" a"#;
+const PLAIN_ENTERED: &str = r#"enter "1" b"#;
 const PLAIN: &str = r#"["1","1","realtime:b","phx_join",{"config":{}}]"#;
 const PLAIN_JOINED: &str =
     r#"["1","1","realtime:b","phx_reply",{"status":"ok","response":{"postgres_changes":[]}}]"#;
@@ -165,7 +213,7 @@ fn joined<'a>() -> Vec<(Step<'a>, &'a [&'a str])> {
     vec![
         (Says(JOIN), &["admit connection"]),
         (Believed(EXP), &["bind 1 for 10000"]),
-        (Granted, &[JOINED, r#"subscribe "6" x1"#, SUBSCRIBED]),
+        (Granted, &[JOINED, ENTERED, r#"subscribe "6" x1"#, SUBSCRIBED]),
     ]
 }
 

@@ -1,0 +1,111 @@
+//! What is answered, in the shapes of Supabase Realtime.
+
+use axum::body::Body;
+use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
+
+use super::super::desk::Desk;
+use crate::rowjson::push_string;
+
+/// A status, and a body in JSON unless it is empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) body: String,
+}
+
+impl Answer {
+    /// Everything was passed on.
+    pub(super) const fn accepted() -> Self {
+        Self { status: 202, body: String::new() }
+    }
+
+    /// `{"message":…}`
+    pub(super) fn told(status: u16, text: &str) -> Self {
+        Self { status, body: object("message", text) }
+    }
+
+    /// `{"error":…}`
+    pub(super) fn error(status: u16, text: &str) -> Self {
+        Self { status, body: object("error", text) }
+    }
+
+    /// `{"errors":{key:[text]}}`
+    pub(super) fn invalid(key: &str, text: &str) -> Self {
+        let mut body = String::from(r#"{"errors":{"#);
+        push_string(&mut body, key);
+        body.push_str(":[");
+        push_string(&mut body, text);
+        body.push_str("]}}");
+        Self { status: 422, body }
+    }
+
+    /// The response, with what is left of the rate.
+    pub(super) fn respond(self, desk: &Desk) -> Response<Body> {
+        let (limit, left) =
+            (desk.limits.http_messages_per_second, desk.http_messages.left(desk.now().at));
+        let mut response = response(self.status, self.body);
+        let headers = response.headers_mut();
+        let rolling = desk.http_messages.most().saturating_sub(left);
+        for (name, value) in [
+            ("x-rate-rolling", rolling),
+            ("x-rate-limit", u64::from(limit)),
+            ("x-rate-limit-remaining", left),
+        ] {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from(value));
+        }
+        response
+    }
+}
+
+/// The answer to a browser that asks whether it may post.
+pub(super) fn preflight() -> Response<Body> {
+    let mut response = response(204, String::new());
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "POST, OPTIONS"),
+        (
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            "apikey, authorization, content-type, x-client-info",
+        ),
+        (header::ACCESS_CONTROL_MAX_AGE, "86400"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+fn response(status: u16, body: String) -> Response<Body> {
+    let is_empty = body.is_empty();
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() =
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    if !is_empty {
+        let json = HeaderValue::from_static("application/json; charset=utf-8");
+        headers.insert(header::CONTENT_TYPE, json);
+    }
+    response
+}
+
+fn object(key: &str, text: &str) -> String {
+    let mut body = String::from("{");
+    push_string(&mut body, key);
+    body.push(':');
+    push_string(&mut body, text);
+    body.push('}');
+    body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_each_shape() {
+        assert_eq!(Answer::told(401, "Unauthorized").body, r#"{"message":"Unauthorized"}"#);
+        assert_eq!(Answer::error(415, "a \"b\"").body, r#"{"error":"a \"b\""}"#);
+        assert_eq!(Answer::invalid("a", "b").body, r#"{"errors":{"a":["b"]}}"#);
+        assert!(Answer::accepted().body.is_empty());
+    }
+}

@@ -1,0 +1,211 @@
+//! Broadcast by HTTP, for servers and for clients that did not join.
+//!
+//! A request is looked at in this order: who asks, whether there is room, what it says. So nobody's body is read
+//! before their token is believed, and bodies together take no more memory than [`MAX_BODIES`].
+//!
+//! ```text
+//! POST /api/broadcast                           {"messages":[{topic, event, payload, private, id}, …]}
+//! POST /api/broadcast/{topic}/events/{event}    the payload itself: JSON, or bytes
+//! ```
+//!
+//! Pages of any origin may ask: what counts is the token, which no browser sends by itself. Private topics are not
+//! here yet: what is meant for them is refused.
+
+mod answer;
+mod batch;
+mod single;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, Response, header};
+use axum::routing::post;
+use http_body_util::BodyExt as _;
+use tokio::sync::SemaphorePermit;
+use tokio::time::timeout;
+
+use self::answer::Answer;
+use super::desk::Desk;
+
+/// Where broadcasts are posted, with and without a gateway's prefix.
+const PATHS: [&str; 2] = ["/realtime/v1/api/broadcast", "/api/broadcast"];
+
+/// Bytes of one body.
+const MAX_BODY: usize = 8_000_000;
+
+/// Bytes of a body over the limit that are read, so that its sender hears the answer.
+const MAX_DISCARDED: usize = 32_000_000;
+
+/// How long a body may take to arrive.
+const BODY_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Bodies are accounted for in pieces of this many bytes.
+const PIECE: usize = 64 * 1024;
+
+/// Pieces of bodies that may be held at once: 256 MiB.
+pub(super) const MAX_BODIES: usize = 4096;
+
+/// The routes.
+pub(super) fn routes(desk: &Arc<Desk>) -> Router {
+    let router = PATHS.into_iter().fold(Router::new(), |router, path| {
+        let single = format!("{path}/{{topic}}/events/{{event}}");
+        router
+            .route(path, post(batch::say).options(preflight))
+            .route(&single, post(single::say).options(preflight))
+    });
+    router.with_state(Arc::clone(desk))
+}
+
+/// The answer to a browser that asks whether it may post.
+async fn preflight() -> Response<Body> {
+    std::future::ready(answer::preflight()).await
+}
+
+/// Believes the sender and finds it within its rate, or says what to answer.
+async fn admit(desk: &Desk, headers: &HeaderMap) -> Result<(), Answer> {
+    if !accepts_json(headers) {
+        return Err(Answer::told(406, "Not Acceptable"));
+    }
+    let Some(token) = token(headers) else {
+        desk.refused("ApiKeyMissing");
+        return Err(Answer::told(401, "Unauthorized"));
+    };
+    if let Err(refused) = desk.tokens.verify(token, (desk.clock)()).await {
+        desk.refused(refused.code());
+        return Err(Answer::told(401, "Unauthorized"));
+    }
+    if desk.http_messages.is_spent(desk.now().at) {
+        return Err(too_many(desk, "Too many requests"));
+    }
+    Ok(())
+}
+
+/// The answer to a sender over its rate.
+fn too_many(desk: &Desk, text: &str) -> Answer {
+    desk.refused("MessageRateLimitReached");
+    Answer::told(429, text)
+}
+
+/// The token: of `Authorization: Bearer`, or else the header `apikey`.
+fn token(headers: &HeaderMap) -> Option<&str> {
+    let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let given = text(header::AUTHORIZATION).filter(|given| !given.trim().is_empty());
+    match given {
+        Some(given) => {
+            let (scheme, token) = given.trim().split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+        }
+        None => text(header::HeaderName::from_static("apikey")),
+    }
+    .filter(|token| !token.trim().is_empty())
+}
+
+/// Whether an answer in JSON is of use.
+fn accepts_json(headers: &HeaderMap) -> bool {
+    let given = headers.get_all(header::ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
+    let mut kinds = given.flat_map(|value| value.split(',')).peekable();
+    kinds.peek().is_none()
+        || kinds.any(|kind| {
+            let kind = kind.split(';').next().unwrap_or_default().trim();
+            ["*/*", "application/*", "application/json"]
+                .iter()
+                .any(|known| kind.eq_ignore_ascii_case(known))
+        })
+}
+
+/// Reads a body within the limits. The permit holds its memory.
+async fn read<'a>(
+    desk: &'a Desk,
+    body: Body,
+) -> Result<(Bytes, Option<SemaphorePermit<'a>>), Answer> {
+    timeout(BODY_PATIENCE, read_all(desk, body))
+        .await
+        .unwrap_or_else(|_| Err(Answer::told(408, "Request Timeout")))
+}
+
+async fn read_all<'a>(
+    desk: &'a Desk,
+    mut body: Body,
+) -> Result<(Bytes, Option<SemaphorePermit<'a>>), Answer> {
+    let mut whole = Vec::new();
+    let mut held: Option<SemaphorePermit<'a>> = None;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Answer::told(400, "Bad Request"))?;
+        let Ok(bytes) = frame.into_data() else { continue };
+        if MAX_BODY < whole.len() + bytes.len() {
+            discard(body).await;
+            return Err(Answer::told(413, "Request Entity Too Large"));
+        }
+        let needed = (whole.len() + bytes.len()).div_ceil(PIECE);
+        let missing = needed.saturating_sub(held.as_ref().map_or(0, SemaphorePermit::num_permits));
+        if missing > 0 {
+            let more = desk.bodies.try_acquire_many(u32::try_from(missing).unwrap_or(u32::MAX));
+            let more = more.map_err(|_| Answer::told(503, "Service Unavailable"))?;
+            match &mut held {
+                Some(held) => held.merge(more),
+                None => held = Some(more),
+            }
+        }
+        whole.extend_from_slice(&bytes);
+    }
+    Ok((whole.into(), held))
+}
+
+async fn discard(mut body: Body) {
+    let mut discarded = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        discarded += frame.data_ref().map_or(0, Bytes::len);
+        if MAX_DISCARDED < discarded {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(given: &[(&'static str, &'static str)]) -> HeaderMap {
+        given
+            .iter()
+            .map(|(name, value)| {
+                let value = header::HeaderValue::from_static(value);
+                (header::HeaderName::from_static(name), value)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn takes_the_token_from_authorization_or_else_from_apikey() {
+        for (given, expected) in [
+            (&[][..], None),
+            (&[("authorization", "Bearer a")], Some("a")),
+            (&[("authorization", "bEARER  a ")], Some("a")),
+            (&[("authorization", "Bearer a"), ("apikey", "b")], Some("a")),
+            (&[("authorization", ""), ("apikey", "b")], Some("b")),
+            (&[("apikey", "b")], Some("b")),
+            (&[("apikey", "")], None),
+            (&[("authorization", "Basic a")], None),
+            (&[("authorization", "a"), ("apikey", "b")], None),
+            (&[("authorization", "Bearer "), ("apikey", "b")], None),
+        ] {
+            assert_eq!(token(&headers(given)), expected, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn knows_who_can_read_json() {
+        for (given, expected) in [
+            (&[][..], true),
+            (&[("accept", "*/*")], true),
+            (&[("accept", "text/html, application/JSON;q=0.9")], true),
+            (&[("accept", "application/*")], true),
+            (&[("accept", "text/html")], false),
+            (&[("accept", "application/jsonp")], false),
+        ] {
+            assert_eq!(accepts_json(&headers(given)), expected, "{given:?}");
+        }
+    }
+}

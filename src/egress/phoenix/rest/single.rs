@@ -1,0 +1,133 @@
+//! One message: topic and event in the path, the payload as it is in the body.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, Response, header};
+
+use super::super::desk::Desk;
+use super::super::json;
+use super::super::talk::{MAX_EVENT, MAX_SUBTOPIC, pieces};
+use super::super::upgrade::parameter;
+use super::answer::Answer;
+use super::batch::{TOO_LARGE, too_long};
+use super::{admit, read, too_many};
+use crate::hub::{Broadcast, Namespace, RoomName};
+
+/// What a body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Json,
+    Bytes,
+    /// No kind was given; the body counts for nothing.
+    Nothing,
+}
+
+/// Takes a message.
+pub(super) async fn say(
+    State(desk): State<Arc<Desk>>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    request: Request,
+) -> Response<Body> {
+    let answer = take(&desk, path, request).await.unwrap_or_else(|refused| refused);
+    answer.respond(&desk)
+}
+
+async fn take(
+    desk: &Desk,
+    path: Result<Path<(String, String)>, PathRejection>,
+    request: Request,
+) -> Result<Answer, Answer> {
+    admit(desk, request.headers()).await?;
+    let Path((topic, event)) = path.map_err(|_| Answer::told(400, "Bad Request"))?;
+    let kind = kind(request.headers()).ok_or_else(|| {
+        let text = "Unsupported Media Type. Use application/json or application/octet-stream";
+        Answer::error(415, text)
+    })?;
+    for (key, text, longest) in [("topic", &topic, MAX_SUBTOPIC), ("event", &event, MAX_EVENT)] {
+        if longest < text.len() {
+            return Err(Answer::invalid(key, &too_long(longest)));
+        }
+    }
+    if parameter(request.uri().query(), "private") == Some("true") {
+        desk.refused("Unauthorized");
+        return Err(Answer::told(403, "Unauthorized"));
+    }
+    let (body, _held) = read(desk, request.into_body()).await?;
+    if desk.limits.broadcast_payload < body.len() {
+        desk.refused("PayloadSizeExceeded");
+        return Err(Answer::invalid("payload", TOO_LARGE));
+    }
+    let count = pieces(body.len());
+    let broadcast = match kind {
+        Kind::Bytes => Broadcast::binary(event, body),
+        Kind::Nothing => Broadcast::json(event, "{}"),
+        Kind::Json => Broadcast::json(event, payload(&body)?),
+    };
+    if !desk.http_messages.take(count, desk.now().at) {
+        return Err(too_many(desk, "You have exceeded your rate limit"));
+    }
+    let room = RoomName { namespace: Namespace::Public, topic: topic.into() };
+    desk.broadcast(&room, None, &broadcast);
+    Ok(Answer::accepted())
+}
+
+/// What the body is by its `Content-Type`; none when it is of no use here.
+fn kind(headers: &HeaderMap) -> Option<Kind> {
+    let Some(given) = headers.get(header::CONTENT_TYPE) else { return Some(Kind::Nothing) };
+    let given = given.to_str().ok()?.split(';').next().unwrap_or_default().trim();
+    let is = |known: &str| given.eq_ignore_ascii_case(known);
+    if is("application/json") {
+        return Some(Kind::Json);
+    }
+    is("application/octet-stream").then_some(Kind::Bytes)
+}
+
+/// The payload in a body of JSON: an object as it is, anything else in one.
+fn payload(body: &[u8]) -> Result<String, Answer> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Ok("{}".to_owned());
+    }
+    let text = json::read(body).ok_or_else(|| Answer::told(400, "Bad Request"))?;
+    let is_object = json::is_object(text);
+    Ok(if is_object { text.to_owned() } else { format!(r#"{{"_json":{text}}}"#) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_the_kind_of_a_body() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(kind(&headers), Some(Kind::Nothing));
+        for (given, expected) in [
+            ("application/json", Some(Kind::Json)),
+            ("Application/JSON; charset=utf-8", Some(Kind::Json)),
+            ("application/octet-stream", Some(Kind::Bytes)),
+            ("text/plain", None),
+            ("application/json-seq", None),
+            ("", None),
+        ] {
+            headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(given));
+            assert_eq!(kind(&headers), expected, "{given}");
+        }
+    }
+
+    #[test]
+    fn wraps_what_is_no_object() {
+        for (body, expected) in [
+            ("", "{}"),
+            (" ", "{}"),
+            (r#"{"a": 1}"#, r#"{"a": 1}"#),
+            ("[1]", r#"{"_json":[1]}"#),
+            ("null", r#"{"_json":null}"#),
+            (r#""a""#, r#"{"_json":"a"}"#),
+        ] {
+            assert_eq!(payload(body.as_bytes()).as_deref(), Ok(expected), "{body}");
+        }
+        assert_eq!(payload(b"{").map_err(|answer| answer.status), Err(400));
+    }
+}

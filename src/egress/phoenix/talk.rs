@@ -1,0 +1,148 @@
+//! What clients say to each other: which broadcasts are passed on, and what their senders are told.
+//!
+//! The sender pays: what is too much, too large or no JSON is refused here, told to whoever asked for replies, and
+//! counted. Nobody else notices.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::budget::Budget;
+use super::channel::{Channel, Phase};
+use super::dialect::TOPIC_PREFIX;
+use super::effect::{Effect, Now};
+use super::frame::ClientMessage;
+use super::json;
+use super::session::Session;
+use crate::hub::{Broadcast, Dialect as _, Notice};
+
+/// The longest topic of a broadcast: binary frames have one byte for its length.
+const MAX_TOPIC: usize = 255;
+
+/// The longest topic of a broadcast without the protocol's prefix.
+pub(super) const MAX_SUBTOPIC: usize = MAX_TOPIC - TOPIC_PREFIX.len();
+
+/// The longest event of a broadcast, for the same reason.
+pub(super) const MAX_EVENT: usize = 255;
+
+/// Longer broadcasts count as several messages, one for each piece of this size that is begun.
+const PIECE: usize = 64 * 1024;
+
+/// A sender that was refused for so long no more is told again when it happens again.
+const LULL: Duration = Duration::from_secs(5);
+
+/// Why what was said was not passed on.
+const TOO_MANY: &str = "Too many messages per second";
+
+/// Why a broadcast is not passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refused {
+    NotJoined,
+    TooMany,
+    TooLarge,
+    TopicTooLong,
+    NotAnObject,
+    NotJson,
+}
+
+impl Refused {
+    /// The word for the metrics.
+    const fn code(self) -> &'static str {
+        match self {
+            Self::NotJoined => "NotJoined",
+            Self::TooMany => "MessageRateLimitReached",
+            Self::TooLarge => "PayloadSizeExceeded",
+            Self::TopicTooLong => "TopicNameTooLong",
+            Self::NotAnObject | Self::NotJson => "MalformedBroadcast",
+        }
+    }
+
+    /// The response of the reply, as JSON.
+    const fn response(self) -> &'static str {
+        match self {
+            Self::NotJoined => r#"{"reason":"The channel is not joined yet"}"#,
+            Self::TooMany => r#"{"reason":"Too many messages per second"}"#,
+            // Supabase Realtime answers with this word alone.
+            Self::TooLarge => r#""payload_size_exceeded""#,
+            Self::TopicTooLong => r#"{"reason":"The topic of a broadcast may have 255 bytes"}"#,
+            Self::NotAnObject => r#"{"reason":"Broadcast payload must be a map"}"#,
+            Self::NotJson => r#"{"reason":"Broadcast payload must be valid JSON"}"#,
+        }
+    }
+}
+
+impl Session {
+    /// A client says something to everyone in a channel it is in.
+    pub(super) fn on_broadcast(
+        &mut self,
+        now: Now,
+        message: &ClientMessage<'_>,
+        place: usize,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(channel) = self.channels.get(place) else { return };
+        let accepted = accept(&self.messages, self.max_payload, now, message, channel);
+        let (is_ok, response) = match &accepted {
+            Ok(_) => (true, "{}"),
+            Err(refused) => (false, refused.response()),
+        };
+        let refs = channel.refs(&message.reference);
+        let reply = || self.dialect.vsn.reply(refs, &channel.topic, is_ok, response);
+        let reply = channel.wants_ack.then(reply);
+        let refused = match accepted {
+            Ok(broadcast) => {
+                effects.push(broadcast);
+                None
+            }
+            Err(refused) => {
+                effects.push(Effect::Refused(refused.code()));
+                Some(refused)
+            }
+        };
+        effects.extend(reply.map(Effect::Send));
+        if refused == Some(Refused::TooMany) {
+            let before = self.refused_at.replace(now.at);
+            if before.is_none_or(|at| at + LULL <= now.at) {
+                let message = TOO_MANY.to_owned();
+                let notice = Notice { extension: "system", is_ok: false, message };
+                let frame = self.dialect.notice(&channel.topic, &channel.join_ref, &notice);
+                effects.push(Effect::Send(frame));
+            }
+        }
+    }
+}
+
+/// A broadcast that may be passed on, with its address.
+fn accept(
+    messages: &Budget,
+    max_payload: usize,
+    now: Now,
+    message: &ClientMessage<'_>,
+    channel: &Channel,
+) -> Result<Effect, Refused> {
+    let Phase::Joined(joined) = &channel.phase else { return Err(Refused::NotJoined) };
+    let payload = message.said.as_ref().map_or(message.payload.as_bytes(), |said| said.payload);
+    if !messages.take(pieces(payload.len()), now.at) {
+        return Err(Refused::TooMany);
+    }
+    if max_payload < payload.len() {
+        return Err(Refused::TooLarge);
+    }
+    if MAX_TOPIC < channel.topic.len() {
+        return Err(Refused::TopicTooLong);
+    }
+    let broadcast = match &message.said {
+        None if !json::is_object(message.payload) => return Err(Refused::NotAnObject),
+        None => Broadcast::whole(message.payload),
+        Some(said) if said.is_json => {
+            let payload = json::read(said.payload).ok_or(Refused::NotJson)?;
+            Broadcast::json(said.event, payload)
+        }
+        Some(said) => Broadcast::binary(said.event, said.payload.to_vec()),
+    };
+    Ok(Effect::Broadcast { member: Arc::clone(&joined.member), broadcast })
+}
+
+/// As how many messages a payload counts.
+pub(super) fn pieces(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(PIECE).max(1)).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,272 @@
+//! Broadcast by HTTP: what is passed on, and what each mistake is answered with.
+
+use serde_json::{Value, json};
+
+use crate::support::relay::{Answer, now, sign, token};
+use crate::support::{Client, Cluster, Relay};
+
+const BATCH: &str = "/realtime/v1/api/broadcast";
+
+async fn relay_with(environment: &[(&str, &str)]) -> Relay {
+    let database = Cluster::shared().database().await.with_roles().await;
+    Relay::start_with(&database, environment).await
+}
+
+fn anon() -> String {
+    token("anon", &json!({}))
+}
+
+async fn listener(relay: &Relay, version: &'static str, room: &str) -> Client {
+    let mut client = Client::connect_as(relay, &anon(), version).await;
+    assert_eq!(client.join(room, json!({ "config": {} })).await["status"], "ok");
+    client
+}
+
+/// One in each serializer.
+async fn listeners(relay: &Relay, room: &str) -> [Client; 2] {
+    [listener(relay, "2.0.0", room).await, listener(relay, "1.0.0", room).await]
+}
+
+async fn heard(client: &mut Client) -> Value {
+    client.expect("broadcast").await.payload
+}
+
+/// Posts with a token and a kind of content.
+fn post(relay: &Relay, path: &str, kind: &str, body: &[u8]) -> Answer {
+    let bearer = format!("Bearer {}", anon());
+    relay.request("POST", path, &[("authorization", &bearer), ("content-type", kind)], body)
+}
+
+fn post_json(relay: &Relay, path: &str, body: &Value) -> Answer {
+    post(relay, path, "application/json", body.to_string().as_bytes())
+}
+
+fn check(answer: &Answer, status: u16, body: &str) {
+    assert_eq!((answer.status, answer.body.as_str()), (status, body), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_batch_reaches_each_topic_in_order() {
+    let relay = relay_with(&[]).await;
+    let id = "0f1e0000-0000-4000-8000-000000000000";
+    let body = json!({ "messages": [
+        { "topic": "room:1", "event": "a", "payload": { "n": 1 } },
+        { "topic": "room:1", "event": "b", "payload": {}, "id": id, "private": false },
+        { "topic": "realtime:room:1", "event": "c", "payload": {} },
+        { "topic": "room:1", "event": "secret", "payload": {}, "private": true },
+    ]});
+    let mut members = listeners(&relay, "room:1").await;
+    for path in [BATCH, "/api/broadcast", "/realtime/v1/api/broadcast?apikey=x&vsn=2.0.0"] {
+        check(&post_json(&relay, path, &body), 202, "");
+        for member in &mut members {
+            let one = json!({ "type": "broadcast", "event": "a", "payload": { "n": 1 } });
+            assert_eq!(heard(member).await, one);
+            let two =
+                json!({ "type": "broadcast", "event": "b", "payload": {}, "meta": { "id": id } });
+            assert_eq!(heard(member).await, two);
+            // The topic has no prefix, and what may not be said is left out.
+            assert_eq!(member.flush().await.len(), 0);
+        }
+    }
+    let withheld = relay.metric("relay_refused_total{reason=\"Unauthorized\"}");
+    assert!((withheld - 3.0).abs() < f64::EPSILON, "{withheld}");
+}
+
+#[tokio::test]
+async fn a_batch_with_a_fault_is_refused_whole_and_says_where() {
+    let relay = relay_with(&[("RELAY_LIMITS__BROADCAST_PAYLOAD", "1 KiB")]).await;
+    let mut member = listener(&relay, "2.0.0", "r").await;
+    let good = json!({ "topic": "r", "event": "e", "payload": {} });
+    let large = json!({ "topic": "r", "event": "e", "payload": { "x": "x".repeat(1024) } });
+    let blank = r#"{"errors":{"messages":["can't be blank"]}}"#;
+    for (body, expected) in [
+        (json!({}), blank),
+        (json!({ "messages": [] }), blank),
+        (
+            json!({ "messages": [{ "topic": "r" }, good] }),
+            r#"{"errors":{"messages":[{"event":["can't be blank"],"payload":["can't be blank"]},{}]}}"#,
+        ),
+        (
+            json!({ "messages": [good, { "topic": "r", "event": "e", "payload": "text" }] }),
+            r#"{"errors":{"messages":[{},{"payload":["is invalid"]}]}}"#,
+        ),
+        (
+            json!({ "messages": [good, large] }),
+            r#"{"errors":{"messages":[{},{"payload":["Payload size exceeds tenant limit"]}]}}"#,
+        ),
+    ] {
+        check(&post_json(&relay, BATCH, &body), 422, expected);
+    }
+    check(&post(&relay, BATCH, "application/json", b"{"), 400, r#"{"message":"Bad Request"}"#);
+    let huge = vec![b' '; 8_000_001];
+    let too_large = r#"{"message":"Request Entity Too Large"}"#;
+    check(&post(&relay, BATCH, "application/json", &huge), 413, too_large);
+    assert_eq!(member.flush().await.len(), 0);
+}
+
+#[tokio::test]
+async fn a_single_message_is_json_or_bytes_and_its_path_is_decoded() {
+    let relay = relay_with(&[]).await;
+    let [mut new, mut old] = listeners(&relay, "room:1/é").await;
+    for prefix in ["/realtime/v1", ""] {
+        let path = format!("{prefix}/api/broadcast/room%3A1%2F%C3%A9/events/ev%2F1?private=no");
+        let said =
+            |payload: Value| json!({ "type": "broadcast", "event": "ev/1", "payload": payload });
+        for (body, payload) in [
+            (r#"{"a": 1}"#, json!({ "a": 1 })),
+            ("[1]", json!({ "_json": [1] })),
+            ("null", json!({ "_json": null })),
+            ("", json!({})),
+        ] {
+            check(
+                &post(&relay, &path, "application/json; charset=utf-8", body.as_bytes()),
+                202,
+                "",
+            );
+            for member in [&mut new, &mut old] {
+                assert_eq!(heard(member).await, said(payload.clone()));
+            }
+        }
+        for bytes in [&[0, 255, 34][..], &[]] {
+            check(&post(&relay, &path, "application/octet-stream", bytes), 202, "");
+            assert_eq!(heard(&mut new).await, said(json!({ "bytes": bytes })));
+        }
+        let bearer = format!("bearer {}", anon());
+        check(&relay.request("POST", &path, &[("authorization", &bearer)], b"ignored"), 202, "");
+        for member in [&mut new, &mut old] {
+            assert_eq!(heard(member).await, said(json!({})));
+        }
+    }
+    assert_eq!(old.flush().await.len(), 0);
+}
+
+#[tokio::test]
+async fn a_single_message_with_a_fault_is_refused() {
+    let relay = relay_with(&[("RELAY_LIMITS__BROADCAST_PAYLOAD", "1 KiB")]).await;
+    let mut member = listener(&relay, "2.0.0", "r").await;
+    let path = "/api/broadcast/r/events/e";
+    let json = "application/json";
+    check(
+        &post(&relay, path, "text/plain", b"{}"),
+        415,
+        r#"{"error":"Unsupported Media Type. Use application/json or application/octet-stream"}"#,
+    );
+    let private = format!("{path}?apikey=x&private=true");
+    check(&post(&relay, &private, json, b"{}"), 403, r#"{"message":"Unauthorized"}"#);
+    check(
+        &post(&relay, path, "application/octet-stream", &[0; 1025]),
+        422,
+        r#"{"errors":{"payload":["Payload size exceeds tenant limit"]}}"#,
+    );
+    check(&post(&relay, path, json, b"{"), 400, r#"{"message":"Bad Request"}"#);
+    check(
+        &post(&relay, "/api/broadcast/%FF/events/e", json, b""),
+        400,
+        r#"{"message":"Bad Request"}"#,
+    );
+    let long = "x".repeat(256);
+    check(
+        &post(&relay, &format!("/api/broadcast/r/events/{long}"), json, b"{}"),
+        422,
+        r#"{"errors":{"event":["should be at most 255 byte(s)"]}}"#,
+    );
+    check(
+        &post(&relay, &format!("/api/broadcast/{long}/events/e"), json, b"{}"),
+        422,
+        r#"{"errors":{"topic":["should be at most 246 byte(s)"]}}"#,
+    );
+    assert_eq!(post(&relay, "/api/broadcast/r/events", json, b"{}").status, 404);
+    assert_eq!(relay.get(path).0, 405);
+    assert_eq!(member.flush().await.len(), 0);
+}
+
+#[tokio::test]
+async fn the_token_is_judged_as_on_a_socket() {
+    let relay = relay_with(&[]).await;
+    let mut member = listener(&relay, "2.0.0", "r").await;
+    let (good, expired) = (anon(), sign(&json!({ "role": "anon", "exp": now() - 10 })));
+    let unauthorized = r#"{"message":"Unauthorized"}"#;
+    let body = br#"{"messages":[{"topic":"r","event":"e","payload":{}}]}"#;
+    for path in [BATCH, "/api/broadcast/r/events/e"] {
+        for (name, value) in [
+            ("x-nothing", "x".to_owned()),
+            ("authorization", format!("Bearer {expired}")),
+            ("authorization", "Bearer garbage".to_owned()),
+            ("authorization", format!("Basic {good}")),
+            ("authorization", good.clone()),
+            ("authorization", format!("Bearer {}", token("nobody", &json!({})))),
+            ("apikey", format!("{good}x")),
+        ] {
+            let answer = relay.request("POST", path, &[(name, &value)], body);
+            check(&answer, 401, unauthorized);
+            assert_eq!(answer.headers["access-control-allow-origin"], "*");
+        }
+        assert_eq!(member.flush().await.len(), 0);
+        for (name, value) in [
+            ("apikey", good.clone()),
+            ("authorization", format!("Bearer {good}")),
+            ("authorization", format!("BEARER  {good}")),
+        ] {
+            check(&relay.request("POST", path, &[(name, &value)], body), 202, "");
+            heard(&mut member).await;
+        }
+        // The SDK sends both, and an empty one when it has no token.
+        let both = [("authorization", ""), ("apikey", &*good), ("accept", "*/*")];
+        check(&relay.request("POST", path, &both, body), 202, "");
+        let html = [("apikey", &*good), ("accept", "text/html")];
+        check(&relay.request("POST", path, &html, body), 406, r#"{"message":"Not Acceptable"}"#);
+        heard(&mut member).await;
+    }
+    let log = relay.log_text();
+    assert!(!log.contains(&good) && !log.contains(&expired), "{log}");
+}
+
+#[tokio::test]
+async fn a_browser_may_ask_before_it_posts() {
+    let relay = relay_with(&[]).await;
+    for path in [
+        BATCH,
+        "/api/broadcast",
+        "/realtime/v1/api/broadcast/r/events/e",
+        "/api/broadcast/r/events/e",
+    ] {
+        let asked = [
+            ("origin", "https://example.org"),
+            ("access-control-request-method", "POST"),
+            ("access-control-request-headers", "apikey,authorization,content-type,x-client-info"),
+        ];
+        let answer = relay.request("OPTIONS", path, &asked, b"");
+        check(&answer, 204, "");
+        assert_eq!(answer.headers["access-control-allow-origin"], "*");
+        assert!(answer.headers["access-control-allow-methods"].contains("POST"));
+        let allowed = &answer.headers["access-control-allow-headers"];
+        for header in ["apikey", "authorization", "content-type", "x-client-info"] {
+            assert!(allowed.contains(header), "{allowed}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn senders_over_the_rate_are_told_and_nothing_of_theirs_is_passed_on() {
+    let relay = relay_with(&[("RELAY_LIMITS__HTTP_MESSAGES_PER_SECOND", "1")]).await;
+    let mut member = listener(&relay, "2.0.0", "r").await;
+    let message = json!({ "topic": "r", "event": "e", "payload": {} });
+    let many = json!({ "messages": vec![message.clone(); 6] });
+    let reduce = r#"{"message":"Too many messages to broadcast, please reduce the batch size"}"#;
+    check(&post_json(&relay, BATCH, &many), 429, reduce);
+    let four = json!({ "messages": vec![message.clone(); 4] });
+    let answer = post_json(&relay, BATCH, &four);
+    check(&answer, 202, "");
+    assert_eq!(answer.headers["x-rate-limit"], "1");
+    assert!(["0", "1", "2"].contains(&&*answer.headers["x-rate-limit-remaining"]), "{answer:?}");
+    let mut refused = None;
+    for _ in 0..20 {
+        let answer = post(&relay, "/api/broadcast/r/events/e", "application/json", b"{}");
+        if answer.status != 202 {
+            refused = Some(answer);
+            break;
+        }
+    }
+    check(&refused.unwrap(), 429, r#"{"message":"Too many requests"}"#);
+    assert!(member.flush().await.len() >= 4);
+}
