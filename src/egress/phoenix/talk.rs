@@ -40,7 +40,7 @@ enum Refused {
     TooMany,
     TooLarge,
     TopicTooLong,
-    NotAnObject,
+    NotAMessage,
     NotJson,
 }
 
@@ -52,7 +52,7 @@ impl Refused {
             Self::TooMany => "MessageRateLimitReached",
             Self::TooLarge => "PayloadSizeExceeded",
             Self::TopicTooLong => "TopicNameTooLong",
-            Self::NotAnObject | Self::NotJson => "MalformedBroadcast",
+            Self::NotAMessage | Self::NotJson => "MalformedBroadcast",
         }
     }
 
@@ -64,7 +64,9 @@ impl Refused {
             // Supabase Realtime answers with this word alone.
             Self::TooLarge => r#""payload_size_exceeded""#,
             Self::TopicTooLong => r#"{"reason":"The topic of a broadcast may have 255 bytes"}"#,
-            Self::NotAnObject => r#"{"reason":"Broadcast payload must be a map"}"#,
+            Self::NotAMessage => {
+                r#"{"reason":"Broadcast payload must be a map, its event a string, and have no ids"}"#
+            }
             Self::NotJson => r#"{"reason":"Broadcast payload must be valid JSON"}"#,
         }
     }
@@ -131,7 +133,7 @@ fn accept(
         return Err(Refused::TopicTooLong);
     }
     let broadcast = match &message.said {
-        None if !json::is_object(message.payload) => return Err(Refused::NotAnObject),
+        None if !json::is_message(message.payload) => return Err(Refused::NotAMessage),
         None => Broadcast::whole(message.payload),
         Some(said) if said.is_json => {
             let payload = json::read(said.payload).ok_or(Refused::NotJson)?;
