@@ -29,6 +29,8 @@ pub struct Metrics {
     pub channels: Gauge,
     /// Topics with somebody in them.
     pub topics: Gauge,
+    /// Tracked members, those awaited for their grace time included.
+    pub presences: Gauge,
     /// Distinct bindings in the router.
     pub bindings: Gauge,
     /// Transactions read from Postgres.
@@ -55,6 +57,18 @@ pub struct Metrics {
     pub source_lag_bytes: Gauge<i64>,
     /// Last confirmed LSN, in bytes.
     pub source_confirmed_lsn: Gauge<u64, AtomicU64>,
+    /// Bytes of WAL the slot keeps on the server's disk.
+    pub slot_retained_bytes: Gauge,
+    /// Bytes between what Postgres has written and what the slot has confirmed, as Postgres shows it.
+    pub slot_lag_bytes: Gauge,
+    /// Bytes that can still be written before the slot is in danger; absent when there is no limit.
+    pub slot_safe_bytes: Family<[(&'static str, &'static str); 0], Gauge>,
+    /// Heartbeats that came back through the stream.
+    pub heartbeats: Counter,
+    /// Times a heartbeat should have come back and did not.
+    pub heartbeats_missed: Counter,
+    /// Seconds from writing the last heartbeat until it came back.
+    pub heartbeat_seconds: Gauge<f64, AtomicU64>,
     /// Row checks sent to Postgres.
     pub checks: Counter,
     /// Checks repeated because the row's commit was not visible yet.
@@ -80,10 +94,11 @@ impl Metrics {
                 ($({ let metric = $value; registry.register($name, $help, metric.clone()); metric }),*)
             };
         }
-        let (connections, channels, topics, bindings) = register!(
+        let (connections, channels, topics, presences, bindings) = register!(
             "connections" "Open sockets" Gauge::default(),
             "channels" "Joined channels" Gauge::default(),
             "topics" "Topics with somebody in them" Gauge::default(),
+            "presences" "Tracked presences" Gauge::default(),
             "bindings" "Distinct bindings in the router" Gauge::default(),
         );
         let (transactions, changes, broadcasts, deliveries) = register!(
@@ -104,6 +119,16 @@ impl Metrics {
             "source_lag_bytes" "WAL written but not confirmed" Gauge::default(),
             "source_confirmed_lsn" "Last confirmed LSN in bytes" Gauge::default(),
         );
+        let (slot_retained_bytes, slot_lag_bytes, slot_safe_bytes) = register!(
+            "slot_retained_bytes" "WAL the slot keeps on the server" Gauge::default(),
+            "slot_lag_bytes" "WAL written but not confirmed, as Postgres shows it" Gauge::default(),
+            "slot_safe_bytes" "WAL that may be written before the slot is in danger" Family::default(),
+        );
+        let (heartbeats, heartbeats_missed, heartbeat_seconds) = register!(
+            "heartbeats" "Heartbeats that came back" Counter::default(),
+            "heartbeats_missed" "Times a heartbeat did not come back in time" Counter::default(),
+            "heartbeat_seconds" "Seconds the last heartbeat took to come back" Gauge::default(),
+        );
         let (checks, check_waits, check_seconds, lag_seconds) = register!(
             "checks" "Row checks sent to Postgres" Counter::default(),
             "check_waits" "Checks repeated until the commit was visible" Counter::default(),
@@ -114,6 +139,7 @@ impl Metrics {
             connections,
             channels,
             topics,
+            presences,
             bindings,
             transactions,
             changes,
@@ -127,6 +153,12 @@ impl Metrics {
             source_streaming,
             source_lag_bytes,
             source_confirmed_lsn,
+            slot_retained_bytes,
+            slot_lag_bytes,
+            slot_safe_bytes,
+            heartbeats,
+            heartbeats_missed,
+            heartbeat_seconds,
             checks,
             check_waits,
             check_seconds,

@@ -4,6 +4,7 @@
 //! port that is taken is said at once, and `/readyz` answers while Postgres is still awaited. Stop: clients first,
 //! then the middle, then the source with its last confirmation, then the connections they used.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -67,7 +68,11 @@ impl Relay {
         let visibility =
             Visibility::new(target.clone(), &config.postgres, metrics.clone(), connections.clone());
         let policies = Policies::new(target.clone(), &config.postgres, connections.clone());
-        let hub = Arc::new(Hub::new(metrics.clone()));
+        let hub = Arc::new(Hub::new(
+            config.realtime.presence_grace,
+            RandomState::new().hash_one(()),
+            metrics.clone(),
+        ));
         let (reporter, state) = watch::channel(SourceState::Connecting { reason: None });
         let log = Arc::new(MemoryLog::new(config.postgres.max_backlog));
 
@@ -95,7 +100,12 @@ impl Relay {
             connections.clone(),
         ));
         connections.spawn(keep_partitions(policies, state.clone(), connections.clone()));
-        let (failed, failures) = mpsc::channel(2);
+        let (failed, failures) = mpsc::channel(3);
+        let (told, stopping) = (Arc::clone(&hub), middle.clone());
+        guard(&middle, failed.clone(), "presence", async move {
+            told.presences().run(stopping).await;
+            Ok(())
+        });
         let fanout = Fanout {
             hub,
             catalog,

@@ -127,14 +127,21 @@ async fn what_is_no_json_reaches_nobody_and_its_sender_is_told() {
         let reason = json!({ "reason": "Broadcast payload must be valid JSON" });
         assert_eq!(reply, json!({ "status": "error", "response": reason }));
     }
-    for payload in [json!(null), json!([1]), json!("text"), json!(7)] {
+    for payload in [
+        json!(null),
+        json!([1]),
+        json!("text"),
+        json!(7),
+        json!({ "event": 7 }),
+        json!({ "event": "e", "ids": [] }),
+    ] {
         let reference = say(&mut speaker, "room", payload).await;
         let reply = speaker.reply(&reference).await.payload;
-        let reason = json!({ "reason": "Broadcast payload must be a map" });
+        let reason = json!({ "reason": "Broadcast payload must be a map, its event a string, and have no ids" });
         assert_eq!(reply, json!({ "status": "error", "response": reason }));
     }
     let refused = relay.metric("relay_refused_total{reason=\"MalformedBroadcast\"}");
-    assert!((refused - 11.0).abs() < f64::EPSILON, "{refused}");
+    assert!((refused - 13.0).abs() < f64::EPSILON, "{refused}");
     speaker.push_binary("room", "last", 1, b"{}").await;
     for listener in &mut listeners {
         assert_eq!(heard(listener).await["event"], "last");

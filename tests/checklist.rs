@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 
 /// The items of the chapters that are built: connection, framing, channels, tokens, row changes, filters, rights,
-/// broadcast, the database's messages, private channels.
+/// broadcast, the database's messages, presence, private channels.
 const ITEMS: std::ops::RangeInclusive<usize> = 1..=178;
 
 /// What is wrong, and the tests that show its message and that nobody else is harmed.
@@ -58,6 +58,14 @@ const BAD_INPUT: &[(&str, &[&str])] = &[
         &[
             "limits::a_frame_over_the_limit_closes_its_socket_and_no_other",
             "egress::phoenix::wire::names_why_a_frame_broke_it_even_when_most_of_the_frame_is_unread",
+        ],
+    ),
+    (
+        "presence that is no object, too large or too often",
+        &[
+            "presence::each_presence_message_is_answered",
+            "presence::what_is_too_large_to_track_closes_its_channel",
+            "presence::a_sixth_presence_message_in_a_window_closes_its_channel_and_no_other",
         ],
     ),
     (

@@ -61,6 +61,8 @@ fn each_contradiction_names_its_key_and_the_fix() {
         ("postgres", "pool = 0", "postgres.pool", "use 1 to 1000"),
         ("postgres", "check_timeout = \"1ms\"", "postgres.check_timeout", "use 10ms to 10m"),
         ("postgres", "wal_sender_timeout = \"1s\"", "postgres.wal_sender_timeout", "use 2s"),
+        ("postgres", "heartbeat = \"10ms\"", "postgres.heartbeat", "0s for none"),
+        ("postgres", "heartbeat = \"2h\"", "postgres.heartbeat", "use 1s to 1h"),
         ("postgres", "max_transaction = \"1 kB\"", "postgres.max_transaction", "at least 1 MiB"),
         ("postgres", "url_file = \"x\"", "postgres.url", "remove one"),
         ("auth", "jwt_secret = \"short\"", "auth.jwt_secret", "openssl rand"),
@@ -74,6 +76,8 @@ fn each_contradiction_names_its_key_and_the_fix() {
         ("auth", "jwks = \"https://a:b@example.org/\"", "auth.jwks", "remove it"),
         ("auth", "jwks = \"ftp://example.org/\"", "auth.jwks", "https://"),
         ("auth", "issuer = \"\"", "auth.issuer", "remove it"),
+        ("realtime", "presence_grace = \"2h\"", "realtime.presence_grace", "use 0ms to 1h"),
+        ("limits", "presence_calls = 0", "limits.presence_calls", "use at least 1"),
         ("realtime", "deletes = \"strct\"", "realtime.deletes", "did you mean \"strict\"?"),
         (
             "realtime",

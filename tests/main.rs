@@ -38,6 +38,8 @@ mod checklist;
 mod clients;
 // Supabase Realtime's protocol as a client sees it: connecting, joining, leaving, tokens, farewell.
 mod protocol;
+// Who is present in a channel, as clients learn it.
+mod presence;
 // What one client may use, and that nobody else notices when it uses more.
 mod limits;
 // What clients say to each other: who hears it, what it looks like, and what its sender is told.

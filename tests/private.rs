@@ -5,3 +5,4 @@ mod http;
 mod messages;
 mod migrate;
 mod policies;
+mod presence;

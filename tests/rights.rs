@@ -441,11 +441,8 @@ async fn a_json_null_is_not_taken_for_an_sql_null() {
         .await;
     let relay = Relay::start(&database).await;
     let mut anon = watch(&relay, &token("anon", &json!({}))).await;
-    database
-        .execute(
-            "insert into marked values (1, 'null', null), (2, null, null), (3, null, ' null ')",
-        )
-        .await;
+    let rows = "(1, 'null', null), (2, null, null), (3, null, ' null ')";
+    database.execute(&format!("insert into marked values {rows}")).await;
     let seen = sentinel(&database, &mut [&mut anon]).await;
     let ids: Vec<_> = seen[0].iter().map(|data| &data["record"]["id"]).collect();
     assert_eq!(ids, [2]);

@@ -34,7 +34,7 @@ impl Check<'_> {
             http: self.http(&written.http),
             postgres: self.postgres(&written.postgres),
             auth: self.auth(&written.auth),
-            realtime: Realtime { deletes: self.deletes(&written.realtime.deletes) },
+            realtime: self.realtime(&written.realtime),
             limits: self.limits(&written.limits),
         }
     }
@@ -85,6 +85,7 @@ impl Check<'_> {
                 2_000,
                 3_600_000,
             ),
+            heartbeat: self.heartbeat(written.heartbeat),
             max_transaction: self.size(
                 "postgres.max_transaction",
                 written.max_transaction,
@@ -189,6 +190,13 @@ impl Check<'_> {
         }
     }
 
+    fn realtime(&mut self, written: &written::Realtime) -> Realtime {
+        let deletes = self.deletes(&written.deletes);
+        let presence_grace =
+            self.time("realtime.presence_grace", written.presence_grace, 0, 3_600_000);
+        Realtime { deletes, presence_grace }
+    }
+
     fn limits(&mut self, written: &written::Limits) -> Limits {
         if written.joins_per_second == 0 {
             self.say("limits.joins_per_second", "nobody could join; use at least 1");
@@ -198,6 +206,9 @@ impl Check<'_> {
         }
         if written.http_messages_per_second == 0 {
             self.say("limits.http_messages_per_second", "nobody could speak; use at least 1");
+        }
+        if written.presence_calls == 0 {
+            self.say("limits.presence_calls", "nobody could be present; use at least 1");
         }
         Limits {
             connections: self.count("limits.connections", written.connections, 1, 10_000_000),
@@ -213,9 +224,22 @@ impl Check<'_> {
             replay: self.count("limits.replay", written.replay, 1, 10_000),
             frame: self.size("limits.frame", written.frame, 16 << 10),
             outbox: self.size("limits.outbox", written.outbox, 16 << 10),
+            outboxes: self.size("limits.outboxes", written.outboxes, 1 << 20),
             write_stall: self.time("limits.write_stall", written.write_stall, 100, 3_600_000),
             idle: self.time("limits.idle", written.idle, 1_000, 86_400_000),
             record: self.size("limits.record", written.record, 1 << 10),
+            presence_calls: written.presence_calls,
+            presence_window: self.time(
+                "limits.presence_window",
+                written.presence_window,
+                1_000,
+                86_400_000,
+            ),
+            presence_payload: self.size(
+                "limits.presence_payload",
+                written.presence_payload,
+                1 << 10,
+            ),
         }
     }
 
@@ -273,6 +297,17 @@ impl Check<'_> {
         if time.0 < least || most < time.0 {
             let range = format!("{} to {}", Time(least), Time(most));
             self.say(key, format!("{time} is out of range; use {range}"));
+        }
+        time.0
+    }
+
+    /// Zero, or an interval longer than it takes Postgres to flush what nobody waits for.
+    fn heartbeat(&mut self, time: Time) -> Duration {
+        if !time.0.is_zero()
+            && !(Duration::from_secs(1)..=Duration::from_secs(3_600)).contains(&time.0)
+        {
+            let reason = format!("{time} is out of range; use 1s to 1h, or 0s for none");
+            self.say("postgres.heartbeat", reason);
         }
         time.0
     }

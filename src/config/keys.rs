@@ -47,6 +47,7 @@ pub(crate) const KEYS: &[Key] = keys![
     postgres.pool,
     postgres.check_timeout,
     postgres.wal_sender_timeout,
+    postgres.heartbeat,
     postgres.max_transaction,
     postgres.max_backlog,
     auth.jwt_secret true,
@@ -56,6 +57,7 @@ pub(crate) const KEYS: &[Key] = keys![
     auth.issuer,
     auth.audience,
     realtime.deletes,
+    realtime.presence_grace,
     limits.connections,
     limits.channels,
     limits.joins_per_second,
@@ -65,9 +67,13 @@ pub(crate) const KEYS: &[Key] = keys![
     limits.replay,
     limits.frame,
     limits.outbox,
+    limits.outboxes,
     limits.write_stall,
     limits.idle,
     limits.record,
+    limits.presence_calls,
+    limits.presence_window,
+    limits.presence_payload,
 ];
 
 impl Key {

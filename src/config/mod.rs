@@ -60,6 +60,8 @@ pub struct Postgres {
     pub check_timeout: Duration,
     /// `wal_sender_timeout` of our own replication connection.
     pub wal_sender_timeout: Duration,
+    /// How often a message of ours goes through the WAL; zero for never.
+    pub heartbeat: Duration,
     /// Changes of one transaction held in memory, in bytes, before it is let go with an announced gap.
     pub max_transaction: usize,
     /// Decoded changes waiting for delivery, in bytes, before reading pauses.
@@ -97,6 +99,8 @@ pub enum JwksSource {
 pub struct Realtime {
     /// What subscribers learn of deleted rows under row security.
     pub deletes: Deletes,
+    /// How long a member whose socket broke stays present.
+    pub presence_grace: Duration,
 }
 
 /// What subscribers learn of a DELETE on a table with row security.
@@ -131,12 +135,20 @@ pub struct Limits {
     pub frame: usize,
     /// Bytes queued for one socket before it is closed as slow.
     pub outbox: usize,
+    /// Bytes queued for all sockets together before those over their own limit are closed.
+    pub outboxes: usize,
     /// How long one write may stall before the socket is closed as slow.
     pub write_stall: Duration,
     /// Silence from a client before it is closed.
     pub idle: Duration,
     /// Bytes of one row's JSON before it is cut to its small columns.
     pub record: usize,
+    /// Presence messages of one channel in one window.
+    pub presence_calls: u32,
+    /// How long such a window is.
+    pub presence_window: Duration,
+    /// Bytes of one presence message.
+    pub presence_payload: usize,
 }
 
 /// A setting that cannot be meant.

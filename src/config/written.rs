@@ -40,6 +40,7 @@ pub(crate) struct Postgres {
     pub(crate) pool: usize,
     pub(crate) check_timeout: Time,
     pub(crate) wal_sender_timeout: Time,
+    pub(crate) heartbeat: Time,
     pub(crate) max_transaction: Size,
     pub(crate) max_backlog: Size,
 }
@@ -61,6 +62,7 @@ pub(crate) struct Auth {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Realtime {
     pub(crate) deletes: String,
+    pub(crate) presence_grace: Time,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -75,9 +77,13 @@ pub(crate) struct Limits {
     pub(crate) replay: usize,
     pub(crate) frame: Size,
     pub(crate) outbox: Size,
+    pub(crate) outboxes: Size,
     pub(crate) write_stall: Time,
     pub(crate) idle: Time,
     pub(crate) record: Size,
+    pub(crate) presence_calls: u32,
+    pub(crate) presence_window: Time,
+    pub(crate) presence_payload: Size,
 }
 
 impl Default for Http {
@@ -96,6 +102,7 @@ impl Default for Postgres {
             pool: 4,
             check_timeout: seconds(5),
             wal_sender_timeout: seconds(10),
+            heartbeat: seconds(10),
             max_transaction: Size(64 << 20),
             max_backlog: Size(64 << 20),
         }
@@ -117,7 +124,7 @@ impl Default for Auth {
 
 impl Default for Realtime {
     fn default() -> Self {
-        Self { deletes: "authorised".to_owned() }
+        Self { deletes: "authorised".to_owned(), presence_grace: seconds(3) }
     }
 }
 
@@ -133,9 +140,13 @@ impl Default for Limits {
             replay: 25,
             frame: Size(5_000_000),
             outbox: Size(1 << 20),
+            outboxes: Size(512 << 20),
             write_stall: seconds(10),
             idle: seconds(60),
             record: Size(1 << 20),
+            presence_calls: 5,
+            presence_window: seconds(30),
+            presence_payload: Size(64 << 10),
         }
     }
 }

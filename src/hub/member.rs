@@ -17,6 +17,10 @@ pub trait Dialect: Debug + Send + Sync + 'static {
     fn change(&self, topic: &str, ids: &[u64], data: &str) -> Frame;
     /// A `system` message for one member. `join_ref` is JSON text.
     fn notice(&self, topic: &str, join_ref: &str, notice: &Notice) -> Frame;
+    /// Who is present, for one member. `join_ref` and `state` are JSON text.
+    fn presence_state(&self, topic: &str, join_ref: &str, state: &str) -> Frame;
+    /// Who came and went, one frame for everyone of this dialect in `topic`. `diff` is JSON text.
+    fn presence_diff(&self, topic: &str, diff: &str) -> Frame;
     /// One frame for everyone of this dialect in `topic`; `None` when the dialect has no way to write it.
     fn broadcast(&self, topic: &str, broadcast: &Broadcast) -> Option<Frame>;
 }

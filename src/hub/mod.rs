@@ -6,11 +6,14 @@
 pub mod broadcast;
 pub mod member;
 pub mod outbox;
+pub mod presence;
+pub mod presences;
 pub mod registry;
 pub mod rooms;
 
 pub use broadcast::{Broadcast, Content};
 pub use member::{Dialect, Member, Notice};
-pub use outbox::{Closed, Frame, Outbox, Undelivered};
+pub use outbox::{Backlog, Closed, Frame, Outbox, Undelivered};
+pub use presences::{Attendee, Presences};
 pub use registry::Hub;
 pub use rooms::{Namespace, Receives, RoomName, Rooms};

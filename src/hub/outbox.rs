@@ -3,10 +3,12 @@
 //! Offering never waits, so one client cannot hold up another. A queue over its byte limit closes with the word
 //! `Slow` once nothing was taken from it for a moment; whoever drains it then closes the socket. So a client that
 //! reads survives a large transaction, which is offered faster than any socket writes, and one that does not read is
-//! closed near the limit. Far above the limit nobody survives.
+//! closed near the limit. All queues together have a limit too ([`Backlog`]): while it is exceeded, every queue over its
+//! own limit closes, moving or not.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -56,10 +58,30 @@ pub enum Closed {
     Drain,
 }
 
+/// What waits in all outboxes together.
+#[derive(Debug)]
+pub struct Backlog {
+    limit_bytes: usize,
+    bytes: AtomicUsize,
+}
+
+impl Backlog {
+    /// Nothing waits yet; above `limit_bytes` there is no room for bursts.
+    pub const fn new(limit_bytes: usize) -> Self {
+        Self { limit_bytes, bytes: AtomicUsize::new(0) }
+    }
+
+    /// Bytes that wait now.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
 /// A bounded queue of frames for one socket.
 #[derive(Debug)]
 pub struct Outbox {
     limit_bytes: usize,
+    backlog: Arc<Backlog>,
     state: Mutex<State>,
     ready: Notify,
 }
@@ -79,9 +101,6 @@ const FRAME_OVERHEAD: usize = 32;
 /// How long a queue over its limit may stand still.
 const STANDSTILL: Duration = Duration::from_secs(2);
 
-/// How far above its limit a queue that moves may grow.
-const BURST: usize = 64;
-
 /// Room kept in an empty queue; more is given back after a burst.
 const KEPT_FRAMES: usize = 64;
 
@@ -89,11 +108,11 @@ const KEPT_FRAMES: usize = 64;
 const BATCH_BYTES: usize = 64 * 1024;
 
 impl Outbox {
-    /// An empty outbox that closes as slow above `limit_bytes`.
-    pub fn new(limit_bytes: usize) -> Self {
+    /// An empty outbox that closes as slow above `limit_bytes`, and counts towards `backlog`.
+    pub fn new(limit_bytes: usize, backlog: Arc<Backlog>) -> Self {
         let (frames, moved_at) = (VecDeque::new(), Instant::now());
         let state = Mutex::new(State { frames, bytes: 0, moved_at, closed: None });
-        Self { limit_bytes, state, ready: Notify::new() }
+        Self { limit_bytes, backlog, state, ready: Notify::new() }
     }
 
     /// Queues a frame without ever waiting. A frame larger than the limit is let through an empty queue, so a
@@ -109,14 +128,16 @@ impl Outbox {
         let bytes = state.bytes + frame.len() + FRAME_OVERHEAD;
         if state.frames.is_empty() {
             state.moved_at = Instant::now();
-        } else if self.limit_bytes < bytes && self.is_hopeless(&state, bytes) {
+        } else if self.limit_bytes < bytes && self.is_hopeless(&state) {
             state.closed = Some(Closed::Slow);
             state.frames = VecDeque::new();
+            self.backlog.bytes.fetch_sub(state.bytes, Ordering::Relaxed);
             state.bytes = 0;
             drop(state);
             self.ready.notify_one();
             return Err(Undelivered::Slow);
         }
+        self.backlog.bytes.fetch_add(bytes - state.bytes, Ordering::Relaxed);
         state.bytes = bytes;
         state.frames.push_back(frame);
         let was_empty = state.frames.len() == 1;
@@ -127,9 +148,9 @@ impl Outbox {
         Ok(())
     }
 
-    /// Whether a queue over its limit stands still, or is too far over it.
-    fn is_hopeless(&self, state: &State, bytes: usize) -> bool {
-        self.limit_bytes.saturating_mul(BURST) < bytes || STANDSTILL <= state.moved_at.elapsed()
+    /// Whether a queue over its limit stands still, or there is no room for bursts.
+    fn is_hopeless(&self, state: &State) -> bool {
+        self.backlog.limit_bytes < self.backlog.bytes() || STANDSTILL <= state.moved_at.elapsed()
     }
 
     /// Closes the outbox; frames already queued are still handed out.
@@ -169,6 +190,7 @@ impl Outbox {
                 frames.push(frame);
             }
             state.bytes = state.bytes.saturating_sub(batch);
+            self.backlog.bytes.fetch_sub(batch, Ordering::Relaxed);
             state.moved_at = Instant::now();
             if state.frames.is_empty() && KEPT_FRAMES < state.frames.capacity() {
                 state.frames = VecDeque::new();
@@ -184,9 +206,19 @@ impl Outbox {
     }
 }
 
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.backlog.bytes.fetch_sub(self.lock().bytes, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn outbox(limit_bytes: usize) -> Outbox {
+        Outbox::new(limit_bytes, Arc::new(Backlog::new(1_000_000)))
+    }
 
     fn frame(bytes: usize) -> Frame {
         Frame::Binary(Bytes::from(vec![0; bytes]))
@@ -194,7 +226,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn closes_as_slow_when_it_is_full_and_stands_still() {
-        let outbox = Outbox::new(1000);
+        let outbox = outbox(1000);
         assert_eq!(outbox.offer(frame(900)), Ok(()));
         assert_eq!(outbox.offer(frame(900)), Ok(()));
         tokio::time::advance(STANDSTILL).await;
@@ -205,8 +237,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn survives_a_burst_while_it_moves() {
-        let outbox = Outbox::new(BATCH_BYTES);
-        for _ in 0..BURST / 2 {
+        let outbox = outbox(BATCH_BYTES);
+        for _ in 0..10 {
             assert_eq!(outbox.offer(frame(BATCH_BYTES)), Ok(()));
             tokio::time::advance(STANDSTILL / 2).await;
             assert_eq!(outbox.offer(frame(BATCH_BYTES / 2)), Ok(()));
@@ -215,19 +247,23 @@ mod tests {
     }
 
     #[test]
-    fn closes_as_slow_far_above_the_limit_whatever_moves() {
-        let outbox = Outbox::new(1000);
-        let mut offered = 0;
-        while outbox.offer(frame(900)) == Ok(()) {
-            offered += 900;
+    fn closes_as_slow_over_its_limit_while_all_together_are_over_theirs() {
+        let backlog = Arc::new(Backlog::new(10_000));
+        let [one, two] = [1000, 1000].map(|limit| Outbox::new(limit, Arc::clone(&backlog)));
+        while one.offer(frame(900)) == Ok(()) {}
+        assert!(one.is_slow() && backlog.bytes() == 0);
+        for _ in 0..5 {
+            one.offer(frame(900)).unwrap_err();
+            two.offer(frame(900)).unwrap();
         }
-        assert!((1000 * BURST / 2..1000 * BURST).contains(&offered), "{offered}");
-        assert!(outbox.is_slow());
+        two.take(&mut Vec::new()).unwrap().unwrap();
+        drop(two);
+        assert_eq!(backlog.bytes(), 0);
     }
 
     #[test]
     fn lets_one_large_frame_through_an_empty_queue() {
-        let outbox = Outbox::new(1000);
+        let outbox = outbox(1000);
         assert_eq!(outbox.offer(frame(5000)), Ok(()));
         let mut frames = Vec::new();
         assert_eq!(outbox.take(&mut frames), Some(Ok(())));
@@ -236,7 +272,7 @@ mod tests {
 
     #[tokio::test]
     async fn hands_out_what_was_queued_before_it_closed() {
-        let outbox = Outbox::new(1000);
+        let outbox = outbox(1000);
         outbox.offer(frame(1)).unwrap();
         outbox.close(Closed::Drain);
         let mut frames = Vec::new();
@@ -247,8 +283,8 @@ mod tests {
 
     #[tokio::test]
     async fn wakes_the_drainer() {
-        let outbox = std::sync::Arc::new(Outbox::new(1000));
-        let drainer = std::sync::Arc::clone(&outbox);
+        let outbox = Arc::new(outbox(1000));
+        let drainer = Arc::clone(&outbox);
         let waiting = async move {
             let mut frames = Vec::new();
             drainer.drain(&mut frames).await.map(|()| frames.len())

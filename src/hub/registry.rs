@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
-use super::{Member, Rooms};
+use super::{Member, Presences, Rooms};
 use crate::metrics::Metrics;
 use crate::model::Subscription;
 use crate::router::{BindingId, Router};
@@ -13,7 +14,8 @@ use crate::router::{BindingId, Router};
 #[derive(Debug)]
 pub struct Hub {
     state: RwLock<Membership>,
-    rooms: Rooms,
+    rooms: Arc<Rooms>,
+    presences: Presences,
     next_id: AtomicU64,
     metrics: Metrics,
 }
@@ -27,15 +29,23 @@ pub struct Membership {
 }
 
 impl Hub {
-    /// Nobody is here yet.
-    pub fn new(metrics: Metrics) -> Self {
-        let rooms = Rooms::new(metrics.clone());
-        Self { state: RwLock::default(), rooms, next_id: AtomicU64::new(1), metrics }
+    /// Nobody is here yet. A member whose socket broke stays present for `grace`; `seed` makes this life of the relay
+    /// differ from others.
+    pub fn new(grace: Duration, seed: u64, metrics: Metrics) -> Self {
+        let rooms = Arc::new(Rooms::new(metrics.clone()));
+        let presences = Presences::new(Arc::clone(&rooms), grace, seed, metrics.clone());
+        let (state, next_id) = (RwLock::default(), AtomicU64::new(1));
+        Self { state, rooms, presences, next_id, metrics }
     }
 
     /// Who is in which topic.
-    pub const fn rooms(&self) -> &Rooms {
+    pub fn rooms(&self) -> &Rooms {
         &self.rooms
+    }
+
+    /// Who is present where.
+    pub const fn presences(&self) -> &Presences {
+        &self.presences
     }
 
     /// A number for a new member.
@@ -115,7 +125,7 @@ impl Membership {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::{Broadcast, Dialect, Frame, Notice, Outbox};
+    use crate::hub::{Backlog, Broadcast, Dialect, Frame, Notice, Outbox};
     use crate::model::{Principal, Target};
 
     #[derive(Debug)]
@@ -131,6 +141,12 @@ mod tests {
         fn notice(&self, _topic: &str, _join_ref: &str, _notice: &Notice) -> Frame {
             Frame::Binary(bytes::Bytes::new())
         }
+        fn presence_state(&self, _topic: &str, _join_ref: &str, state: &str) -> Frame {
+            Frame::Text(state.into())
+        }
+        fn presence_diff(&self, _topic: &str, diff: &str) -> Frame {
+            Frame::Text(diff.into())
+        }
         fn broadcast(&self, _topic: &str, _broadcast: &Broadcast) -> Option<Frame> {
             None
         }
@@ -138,7 +154,7 @@ mod tests {
 
     fn member(hub: &Hub) -> Arc<Member> {
         let principal = Arc::new(Principal::new("anon", "{}"));
-        let outbox = Arc::new(Outbox::new(1000));
+        let outbox = Arc::new(Outbox::new(1000, Arc::new(Backlog::new(1000))));
         Arc::new(Member::new(hub.next_id(), "t".into(), "null".into(), &Silent, outbox, principal))
     }
 
@@ -149,7 +165,7 @@ mod tests {
 
     #[test]
     fn equal_wishes_share_a_binding_until_the_last_member_left() {
-        let hub = Hub::new(Metrics::new());
+        let hub = Hub::new(Duration::ZERO, 0, Metrics::new());
         let (one, two) = (member(&hub), member(&hub));
         hub.subscribe(&one, &[(1, wish("a")), (2, wish("b"))]);
         hub.subscribe(&two, &[(1, wish("a"))]);
@@ -164,7 +180,7 @@ mod tests {
 
     #[test]
     fn subscribing_again_replaces_what_was_asked_for() {
-        let hub = Hub::new(Metrics::new());
+        let hub = Hub::new(Duration::ZERO, 0, Metrics::new());
         let one = member(&hub);
         hub.subscribe(&one, &[(1, wish("a"))]);
         hub.subscribe(&one, &[(1, wish("b"))]);

@@ -220,6 +220,12 @@ mod tests {
         fn notice(&self, _topic: &str, _join_ref: &str, _notice: &Notice) -> Frame {
             Frame::Text("notice".into())
         }
+        fn presence_state(&self, _topic: &str, _join_ref: &str, state: &str) -> Frame {
+            Frame::Text(state.into())
+        }
+        fn presence_diff(&self, _topic: &str, diff: &str) -> Frame {
+            Frame::Text(diff.into())
+        }
         fn broadcast(&self, topic: &str, broadcast: &Broadcast) -> Option<Frame> {
             self.0.fetch_add(1, Ordering::Relaxed);
             let is_text = !matches!(broadcast.content, Content::Binary(_));
@@ -235,7 +241,7 @@ mod tests {
 
     fn member(id: u64, dialect: &'static Counting) -> Arc<Member> {
         let principal = Arc::new(Principal::new("anon", "{}"));
-        let outbox = Arc::new(Outbox::new(1 << 30));
+        let outbox = Arc::new(Outbox::new(1 << 30, Arc::new(crate::hub::Backlog::new(1 << 30))));
         Arc::new(Member::new(id, "x:t".into(), "null".into(), dialect, outbox, principal))
     }
 

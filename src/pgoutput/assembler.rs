@@ -113,7 +113,7 @@ impl Assembler {
             Message::Origin => {
                 self.open.as_ref().ok_or(Malformed::new("origin", OUTSIDE))?;
             }
-            Message::Logical => (),
+            Message::Logical { .. } => (),
         }
         Ok(None)
     }

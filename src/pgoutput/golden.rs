@@ -90,7 +90,7 @@ fn label(message: &Bytes) -> String {
         Message::Update { .. } => "update".to_owned(),
         Message::Delete { .. } => "delete".to_owned(),
         Message::Truncate { .. } => "truncate".to_owned(),
-        Message::Logical => "logical message".to_owned(),
+        Message::Logical { .. } => "logical message".to_owned(),
     }
 }
 

@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::model::time::PgTime;
 use crate::model::{Cell, Column, Lsn, OldRow, ReplicaIdentity, Row};
 use crate::pgoutput::Malformed;
@@ -32,7 +34,7 @@ pub(crate) enum Message {
     /// `T`: one statement can empty several tables.
     Truncate { relations: Box<[u32]> },
     /// `M`: written by `pg_logical_emit_message`, in a transaction or outside of one.
-    Logical,
+    Logical { prefix: Arc<str>, content: Bytes },
 }
 
 /// What `R` says of a table.
@@ -64,6 +66,18 @@ impl Message {
         };
         reader.end(name)?;
         Ok(message)
+    }
+}
+
+/// The content of `message`, when it was written by `pg_logical_emit_message` under `prefix`.
+pub fn emitted(message: &Bytes, prefix: &str) -> Option<Bytes> {
+    // Nearly all messages are rows.
+    if message.first() != Some(&b'M') {
+        return None;
+    }
+    match Message::decode(&mut Reader::new(message.clone())) {
+        Ok(Message::Logical { prefix: found, content }) if &*found == prefix => Some(content),
+        _ => None,
     }
 }
 
@@ -164,10 +178,9 @@ fn truncate(reader: &mut Reader) -> Result<Message, Malformed> {
 fn logical(reader: &mut Reader) -> Result<Message, Malformed> {
     reader.u8("logical message flags")?;
     reader.lsn("logical message position")?;
-    reader.name("logical message prefix")?;
+    let prefix = reader.name("logical message prefix")?;
     let len = reader.count32("logical message length")?;
-    reader.take("logical message content", len)?;
-    Ok(Message::Logical)
+    Ok(Message::Logical { prefix, content: reader.take("logical message content", len)? })
 }
 
 fn row(reader: &mut Reader) -> Result<Row, Malformed> {

@@ -19,6 +19,7 @@ use std::error::Error;
 use std::fmt;
 
 pub use assembler::Assembler;
+pub use message::emitted;
 pub use wal::{Envelope, status_update};
 
 /// Bytes that are not what the protocol says, and where.

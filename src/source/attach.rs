@@ -4,8 +4,9 @@
 use tokio_postgres::Client;
 use tracing::{debug, error, info};
 
-use super::connection::Connection;
+use super::connection::{Connection, Wanted};
 use super::epoch::{Found, History, break_between};
+use super::health::Health;
 use super::messages::Messages;
 use super::progress::Progress;
 use super::publication::Facts;
@@ -29,6 +30,8 @@ pub(super) struct Attached {
     pub(super) connection: Connection,
     /// The connection that looked first, for looking again.
     pub(super) sql: Sql,
+    /// The one server both are connected to.
+    pub(super) server: Target,
     pub(super) epoch: Epoch,
     pub(super) past: Past,
     /// The stream carries the database's broadcasts.
@@ -44,6 +47,7 @@ pub(super) async fn attach(
     settings: &Postgres,
     past: Option<&Past>,
     messages: &mut Messages,
+    health: &mut Health,
     stage: &Stage,
     waiting: impl FnOnce(),
 ) -> Result<Attached, Error> {
@@ -53,7 +57,8 @@ pub(super) async fn attach(
             .await?;
     let identity = connection.identify().await?;
     let sql = postgres::connect(connection.target(), "relay-source", &[], stage).await?;
-    let (found, facts) = look(&sql.client, target, settings, &mut connection, waiting).await?;
+    let (found, facts) =
+        look(&sql.client, target, settings, health, &mut connection, waiting).await?;
 
     let database = facts.database;
     let generation = past.map_or(0, |past| past.history.generation);
@@ -82,10 +87,12 @@ pub(super) async fn attach(
     }
     let has_messages =
         messages.decide(facts.has_messages, history.identity.position, found.confirmed);
-    connection.start(has_messages).await?;
+    let wanted = Wanted { broadcasts: has_messages, heartbeats: !settings.heartbeat.is_zero() };
+    connection.start(wanted).await?;
     let epoch = history.epoch(slot_name);
     info!(slot = slot_name, %epoch, from = %found.confirmed, server = %connection.target(), "streaming");
     Ok(Attached {
+        server: connection.target().clone(),
         connection,
         sql,
         epoch,
@@ -100,12 +107,16 @@ async fn look(
     client: &Client,
     target: &Target,
     settings: &Postgres,
+    health: &mut Health,
     connection: &mut Connection,
     waiting: impl FnOnce(),
 ) -> Result<(Found, Facts), Error> {
     let name = &*settings.slot;
     let facts = Facts::read(client, &settings.publication).await?;
     let slot = Slot::read(client, name).await?;
+    if let Some(slot) = &slot {
+        health.see(slot);
+    }
     facts.check(&settings.publication, slot.is_none())?;
     let found = match slot {
         Some(slot) => {

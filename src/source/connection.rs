@@ -27,6 +27,15 @@ pub(super) struct Identity {
     pub(super) position: Lsn,
 }
 
+/// What a stream carries besides row changes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    /// What the database broadcasts: the second publication.
+    pub(super) broadcasts: bool,
+    /// What `pg_logical_emit_message` writes.
+    pub(super) heartbeats: bool,
+}
+
 /// A replication connection to one server.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -97,15 +106,16 @@ impl Connection {
     ///
     /// No position is asked for: Postgres starts where the slot stands. Asking for a later one would make it skip,
     /// silently; what it repeats is recognised and dropped by the log.
-    pub(super) async fn start(&mut self, with_messages: bool) -> Result<(), Error> {
+    pub(super) async fn start(&mut self, wanted: Wanted) -> Result<(), Error> {
         let mut names = quoted(&self.publication, '"');
-        if with_messages {
+        if wanted.broadcasts {
             names.push(',');
             names.push_str(&quoted(messages::PUBLICATION, '"'));
         }
         let names = quoted(&names, '\'');
+        let beats = wanted.heartbeats;
         let command = format!(
-            "START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {names})",
+            "START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {names}, messages '{beats}')",
             quoted(&self.slot, '"')
         );
         let what = format!("could not attach to slot {:?}", self.slot);

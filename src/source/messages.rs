@@ -3,11 +3,6 @@
 //! A slot reads the catalog as it was when each change was made, and breaks on a publication that did not exist then. So
 //! after such a refusal the stream goes on without it until everything older was read.
 
-use tokio_postgres::Client;
-
-use super::publication::Facts;
-use super::slot::Slot;
-use crate::config::Postgres;
 use crate::model::Lsn;
 
 /// What Supabase Realtime calls it, and `relay migrate` too.
@@ -48,20 +43,13 @@ impl Messages {
         }
     }
 
-    /// Whether a stream without it could have it now.
-    pub(super) async fn are_due(self, client: &Client, facts: &Facts, settings: &Postgres) -> bool {
-        let confirmed = async {
-            Slot::read(client, &settings.slot)
-                .await
-                .ok()
-                .flatten()
-                .and_then(|slot| slot.confirmed_lsn)
-        };
-        facts.has_messages
+    /// Whether a stream without it could have it now, given how far the slot is `confirmed`.
+    pub(super) fn are_due(self, exists: bool, confirmed: Option<Lsn>) -> bool {
+        exists
             && match self {
                 Self::Wanted => true,
                 Self::Refused => false,
-                Self::After(safe) => confirmed.await.is_some_and(|confirmed| safe <= confirmed),
+                Self::After(safe) => confirmed.is_some_and(|confirmed| safe <= confirmed),
             }
     }
 }

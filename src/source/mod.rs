@@ -5,29 +5,36 @@
 //! old one. Reading goes on for as long as the process lives: what heals by itself is tried again soon, what a person
 //! must mend is named and tried again slowly.
 //!
-//! Not here: what the bytes mean (`pgoutput`), and who gets them. There is no heartbeat of our own either: keepalives
-//! carry the end of foreign WAL, and confirming them is what keeps the slot from holding it.
+//! Not here: what the bytes mean (`pgoutput`), and who gets them. Heartbeats prove that what is written comes
+//! back; they do not move the slot: keepalives carry the end of foreign WAL, and confirming them is what keeps the slot
+//! from holding it.
 
 mod attach;
 mod connection;
 mod epoch;
+mod health;
+mod heartbeat;
 mod messages;
 mod progress;
 mod publication;
 mod slot;
 mod stream;
+mod watch;
 
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::watch::Sender;
 use tracing::{debug, warn};
 
 use self::attach::{Attached, Past, attach};
+use self::health::Health;
+use self::heartbeat::Heartbeat;
 use self::messages::Messages;
 use self::stream::{Clock, Stream};
+use self::watch::Watch;
 use crate::backoff::Backoff;
 use crate::changelog::ChangeLog;
 use crate::config::Postgres;
@@ -35,7 +42,7 @@ use crate::error::{Error, Remedy};
 use crate::metrics::Metrics;
 use crate::model::Epoch;
 use crate::pgoutput::Assembler;
-use crate::postgres::{Sql, Target};
+use crate::postgres::Target;
 use crate::shutdown::Stage;
 
 pub use publication::Facts;
@@ -78,7 +85,7 @@ pub async fn run<L: ChangeLog>(
     target: Target,
     settings: Postgres,
     log: Arc<L>,
-    state: watch::Sender<SourceState>,
+    state: Sender<SourceState>,
     metrics: Metrics,
     stage: Stage,
 ) -> Result<(), Error> {
@@ -87,6 +94,7 @@ pub async fn run<L: ChangeLog>(
         settings,
         log,
         state,
+        health: Health::new(metrics.clone()),
         metrics,
         stage: stage.clone(),
         backoff: Backoff::new(WAITS.0, WAITS.1),
@@ -120,8 +128,9 @@ struct Source<L> {
     target: Target,
     settings: Postgres,
     log: Arc<L>,
-    state: watch::Sender<SourceState>,
+    state: Sender<SourceState>,
     metrics: Metrics,
+    health: Health,
     stage: Stage,
     backoff: Backoff,
     past: Option<Past>,
@@ -143,9 +152,13 @@ impl<L: ChangeLog> Source<L> {
         let past = self.past.as_ref();
         let attached = tokio::select! {
             () = self.stage.stopping() => return Ok(Ended::Stopping),
-            attached = attach(&self.target, &self.settings, past, &mut self.messages, &self.stage, waiting) => attached?,
+            attached = attach(
+                &self.target, &self.settings, past, &mut self.messages, &mut self.health,
+                &self.stage, waiting,
+            ) => attached?,
         };
-        let Attached { connection, sql, epoch, past, has_messages, is_new_history } = attached;
+        let Attached { connection, sql, server, epoch, past, has_messages, is_new_history } =
+            attached;
         if is_new_history {
             self.log.forget();
         }
@@ -157,19 +170,30 @@ impl<L: ChangeLog> Source<L> {
         // Relations are described anew to every session.
         let mut assembler = Assembler::new(self.settings.max_transaction, self.generation);
         let (told, received) = (past.progress.confirmed(), past.progress.received());
+        let heartbeat = Heartbeat::new(random());
+        let watch = Watch {
+            server: &server,
+            settings: &self.settings,
+            sql,
+            heartbeat: &heartbeat,
+            health: &mut self.health,
+            without: (!has_messages).then_some(self.messages),
+            metrics: &self.metrics,
+            stage: &self.stage,
+        };
         let stream = Stream {
             connection,
             assembler: &mut assembler,
             progress: &mut past.progress,
             log: &*self.log,
+            heartbeat: &heartbeat,
             metrics: &self.metrics,
             stage: &self.stage,
             clock: Clock::new(self.settings.wal_sender_timeout, told),
         };
-        let without = (!has_messages).then_some(self.messages);
         let result = tokio::select! {
             result = stream.run() => result.map(|()| Ended::Stopping),
-            looked = look_around(&sql, &self.settings, without) => looked,
+            ended = watch.run() => ended,
         };
         if refuses_messages.load(Ordering::Relaxed) {
             self.messages = Messages::Refused;
@@ -204,33 +228,11 @@ impl<L: ChangeLog> Source<L> {
         } else {
             debug!(error = %error, "source still interrupted");
         }
-        // No secret depends on it: it only keeps many relays from knocking together.
-        let random = std::hash::RandomState::new().build_hasher().finish();
-        Ok(self.backoff.wait(random))
+        Ok(self.backoff.wait(random()))
     }
 }
 
-/// How often the publication is looked for while streaming.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
-
-/// Completes when the publication is gone, or when a stream `without` messages can have them. From Postgres 18 on its
-/// walsender skips a missing publication with a warning in its own log; nobody would learn why changes stay away.
-async fn look_around(
-    sql: &Sql,
-    settings: &Postgres,
-    without: Option<Messages>,
-) -> Result<Ended, Error> {
-    loop {
-        tokio::time::sleep(LOOK_AGAIN).await;
-        // The stream has its own ways to learn that Postgres is away; the next session looks again.
-        let Ok(facts) = Facts::read(&sql.client, &settings.publication).await else {
-            return std::future::pending().await;
-        };
-        facts.check(&settings.publication, false)?;
-        if let Some(messages) = without
-            && messages.are_due(&sql.client, &facts, settings).await
-        {
-            return Ok(Ended::ForMessages);
-        }
-    }
+/// A number nobody can foresee. No secret depends on it: it only keeps sessions and relays apart.
+fn random() -> u64 {
+    std::hash::RandomState::new().build_hasher().finish()
 }

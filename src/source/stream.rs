@@ -13,13 +13,14 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::connection::Connection;
+use super::heartbeat::{self, Heartbeat};
 use super::progress::Progress;
 use crate::changelog::ChangeLog;
 use crate::error::{Error, ErrorKind};
 use crate::metrics::Metrics;
 use crate::model::time::PgTime;
 use crate::model::{Lsn, Transaction};
-use crate::pgoutput::{Assembler, Envelope, Malformed};
+use crate::pgoutput::{Assembler, Envelope, Malformed, emitted};
 use crate::shutdown::Stage;
 
 /// An update that tells something new waits this long for more, so that many small transactions share one.
@@ -35,6 +36,7 @@ pub(super) struct Stream<'a, L> {
     pub(super) assembler: &'a mut Assembler,
     pub(super) progress: &'a mut Progress,
     pub(super) log: &'a L,
+    pub(super) heartbeat: &'a Heartbeat,
     pub(super) metrics: &'a Metrics,
     pub(super) stage: &'a Stage,
     pub(super) clock: Clock,
@@ -87,6 +89,7 @@ impl<L: ChangeLog> Stream<'_, L> {
     /// Whatever ended the stream.
     pub(super) async fn run(mut self) -> Result<(), Error> {
         let mut durable = self.log.durable();
+        let mut has_data = false;
         self.tell(false);
         loop {
             let due = self.clock.due(self.progress.confirmed());
@@ -98,6 +101,7 @@ impl<L: ChangeLog> Stream<'_, L> {
                 payload = self.connection.read() => {
                     let mut next = Some(payload?);
                     while let Some(payload) = next {
+                        has_data |= payload.starts_with(b"w");
                         match self.take(payload, &mut durable).await {
                             Ok(()) => {}
                             Err(Interrupted::Stopping) => return self.say_goodbye().await,
@@ -106,6 +110,9 @@ impl<L: ChangeLog> Stream<'_, L> {
                         next = self.connection.buffered()?;
                     }
                     self.clock.heard_at = Instant::now();
+                    if std::mem::take(&mut has_data) {
+                        self.heartbeat.stir();
+                    }
                 }
             }
             self.progress.log(*durable.borrow_and_update());
@@ -121,6 +128,9 @@ impl<L: ChangeLog> Stream<'_, L> {
     ) -> Result<(), Interrupted> {
         match Envelope::decode(payload).map_err(malformed)? {
             Envelope::Data(message) => {
+                if let Some(content) = emitted(&message, heartbeat::PREFIX) {
+                    self.hear(&content);
+                }
                 if let Some(transaction) = self.assembler.push(message).map_err(malformed)? {
                     self.append(transaction, durable).await?;
                 }
@@ -128,6 +138,7 @@ impl<L: ChangeLog> Stream<'_, L> {
             Envelope::Keepalive { wal_end, reply_requested } => {
                 self.progress.log(*durable.borrow_and_update());
                 self.progress.keepalive(wal_end, self.assembler.in_transaction());
+                self.heartbeat.reach(wal_end);
                 if reply_requested {
                     self.tell(false);
                 }
@@ -144,6 +155,8 @@ impl<L: ChangeLog> Stream<'_, L> {
     ) -> Result<(), Interrupted> {
         let changes = u64::try_from(transaction.changes.len()).unwrap_or(u64::MAX);
         self.progress.hand(transaction.end_lsn);
+        self.heartbeat.reach(transaction.end_lsn);
+        self.heartbeat.hold(true);
         let log = self.log;
         let mut append = pin!(log.append(transaction));
         let is_new = loop {
@@ -163,11 +176,20 @@ impl<L: ChangeLog> Stream<'_, L> {
                 }
             }
         };
+        self.heartbeat.hold(false);
         if is_new {
             self.metrics.transactions.inc();
             self.metrics.changes.inc_by(changes);
         }
         Ok(())
+    }
+
+    /// A message under our prefix came.
+    fn hear(&self, content: &[u8]) {
+        if let Some(took) = self.heartbeat.hear(content, Instant::now()) {
+            self.metrics.heartbeats.inc();
+            self.metrics.heartbeat_seconds.set(took.as_secs_f64());
+        }
     }
 
     /// Something is due: a status update, or giving up on a server that is silent.

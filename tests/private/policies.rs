@@ -81,6 +81,7 @@ fn policies(db: &Database) -> Arc<Policies> {
         wal_sender_timeout: Duration::from_secs(5),
         max_transaction: 1 << 20,
         max_backlog: 1 << 20,
+        heartbeat: Duration::ZERO,
     };
     Policies::new(Target::parse(settings.url.reveal()).unwrap(), &settings, Stage::new())
 }

@@ -63,6 +63,7 @@ impl Scene {
             pool: setup.pool,
             check_timeout: setup.check_timeout,
             wal_sender_timeout: Duration::from_secs(5),
+            heartbeat: Duration::ZERO,
             max_transaction: 1 << 20,
             max_backlog: 1 << 20,
         };

@@ -1,8 +1,11 @@
 //! Reading the slot: nothing is lost, nothing comes twice, and what is wrong is said.
 
 mod feedback;
+mod heartbeat;
 mod interruption;
+mod proxy;
 mod slot;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,14 +19,14 @@ use relay::postgres::Target;
 use relay::secret::Secret;
 use relay::shutdown::Stage;
 use relay::source::{self, SourceState};
-use tokio::sync::watch;
+use tokio::sync::watch::Receiver;
 
 use crate::support::{Cluster, Database, PATIENCE};
 
 /// A source reading into a log of its own.
 pub struct Reader {
     stage: Stage,
-    state: watch::Receiver<SourceState>,
+    state: Receiver<SourceState>,
     log: Arc<MemoryLog>,
     metrics: Metrics,
 }
@@ -33,6 +36,7 @@ pub struct Wish {
     pub url: String,
     pub slot: String,
     pub wal_sender_timeout: Duration,
+    pub heartbeat: Duration,
     pub log_bytes: usize,
 }
 
@@ -42,6 +46,7 @@ impl Wish {
             url: database.url.clone(),
             slot: database.slot(),
             wal_sender_timeout: Duration::from_secs(10),
+            heartbeat: Duration::from_secs(10),
             log_bytes: 64 << 20,
         }
     }
@@ -54,10 +59,11 @@ impl Wish {
             pool: 1,
             check_timeout: Duration::from_secs(1),
             wal_sender_timeout: self.wal_sender_timeout,
+            heartbeat: self.heartbeat,
             max_transaction: 64 << 20,
             max_backlog: 64 << 20,
         };
-        let (sender, state) = watch::channel(SourceState::Connecting { reason: None });
+        let (sender, state) = tokio::sync::watch::channel(SourceState::Connecting { reason: None });
         let (stage, metrics) = (Stage::new(), Metrics::new());
         let log = Arc::new(MemoryLog::new(self.log_bytes));
         let target = Target::parse(&self.url).unwrap();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::attend::Attendance;
 use super::dialect::TOPIC_PREFIX;
 use super::effect::Now;
 use super::frame::Vsn;
@@ -28,14 +29,14 @@ pub(super) struct Channel {
     pub(super) join_ref: Box<str>,
     /// Which topics it meets.
     pub(super) namespace: Namespace,
+    /// Its part in presence.
+    pub(super) attendance: Attendance,
     /// Its own broadcasts come back to it.
     pub(super) wants_own: bool,
     /// Each broadcast wants a reply.
     pub(super) wants_ack: bool,
     /// It joined without a `config`.
     pub(super) is_legacy: bool,
-    /// It wants to know who is here.
-    pub(super) wants_presence: bool,
     /// It wants to know when the database's messages are streamed.
     pub(super) wants_messages: bool,
     /// What it wants to hear of the past.
@@ -123,12 +124,12 @@ impl Channel {
             topic: topic.into(),
             join_ref: join_ref.into(),
             namespace,
-            wants_presence: join.wants_presence,
             wants_messages: join.wants_messages,
             replay: join.replay,
             rights: Rights::of(namespace),
             catching_up: None,
             awaiting: None,
+            attendance: Attendance::new(join.wants_presence, join.presence_key),
             wants_own: join.wants_own,
             wants_ack: join.wants_ack,
             is_legacy: join.is_legacy,
@@ -158,7 +159,11 @@ impl Channel {
 
     /// What it receives there.
     pub(super) const fn receives(&self) -> Receives {
-        Receives { broadcast: self.rights.readable.broadcast, own: self.wants_own, presence: false }
+        Receives {
+            broadcast: self.rights.readable.broadcast,
+            own: self.wants_own,
+            presence: self.attendance.is_told,
+        }
     }
 
     /// The references of a reply to one of its messages.

@@ -12,7 +12,7 @@ use crate::auth::policy::Policies;
 use crate::auth::token::Tokens;
 use crate::catalog::Catalog;
 use crate::config::Limits;
-use crate::hub::{Broadcast, Hub, RoomName};
+use crate::hub::{Backlog, Broadcast, Hub, Outbox, RoomName};
 use crate::metrics::{Metrics, reason};
 use crate::shutdown::Stage;
 use crate::source::SourceState;
@@ -43,6 +43,7 @@ pub struct Desk {
     pub(super) http_messages: Budget,
     /// Memory for the bodies of requests.
     pub(super) bodies: Semaphore,
+    backlog: Arc<Backlog>,
 }
 
 /// Whom a desk asks.
@@ -76,6 +77,7 @@ impl Desk {
         let joins = Budget::new(limits.joins_per_second, Instant::now());
         let http_messages = Budget::new(limits.http_messages_per_second, Instant::now());
         let bodies = Semaphore::new(rest::MAX_BODIES);
+        let backlog = Arc::new(Backlog::new(limits.outboxes));
         let Services { tokens, catalog, policies, source, hub } = services;
         Self {
             tokens,
@@ -90,7 +92,13 @@ impl Desk {
             joins,
             http_messages,
             bodies,
+            backlog,
         }
+    }
+
+    /// The queue in front of one more socket.
+    pub fn outbox(&self) -> Outbox {
+        Outbox::new(self.limits.outbox, Arc::clone(&self.backlog))
     }
 
     /// This moment.

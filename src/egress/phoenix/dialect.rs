@@ -82,6 +82,14 @@ impl Dialect for Phoenix {
         self.vsn.encode((join_ref, NULL), topic, "system", &payload)
     }
 
+    fn presence_state(&self, topic: &str, join_ref: &str, state: &str) -> Frame {
+        self.vsn.encode((join_ref, NULL), topic, "presence_state", state)
+    }
+
+    fn presence_diff(&self, topic: &str, diff: &str) -> Frame {
+        self.vsn.encode((NULL, NULL), topic, "presence_diff", diff)
+    }
+
     fn broadcast(&self, topic: &str, broadcast: &Broadcast) -> Option<Frame> {
         let (event, meta) = (&*broadcast.event, broadcast.meta.as_deref().unwrap_or_default());
         match (self.vsn, &broadcast.content) {

@@ -7,7 +7,8 @@ use crate::auth::denial::Denial;
 use crate::auth::policy::Kept;
 use crate::auth::token::{TokenRefusal, Verified};
 use crate::catalog::bind::{Unbound, Wish};
-use crate::hub::{Broadcast, Frame, Member, Receives, RoomName};
+use crate::hub::presence::Payload;
+use crate::hub::{Attendee, Broadcast, Frame, Member, Receives, RoomName};
 use crate::model::{Principal, Subscription};
 
 /// The moment something happens, on both clocks.
@@ -64,6 +65,26 @@ pub enum Effect {
         /// What it receives there.
         receives: Receives,
     },
+    /// From now on the attendee is told who is present.
+    Attend {
+        /// Who.
+        attendee: Arc<Attendee>,
+        /// What it receives in its room.
+        receives: Receives,
+    },
+    /// The attendee says something of itself.
+    Track {
+        /// Who.
+        attendee: Arc<Attendee>,
+        /// What it says.
+        payload: Payload,
+        /// Whether it is told of presence, its own too.
+        is_told: bool,
+    },
+    /// The attendee takes it back, or left.
+    Untrack(Arc<Attendee>),
+    /// The attendee is gone without a word; it may come back.
+    Lose(Arc<Attendee>),
     /// The member says something to everyone in its room.
     Broadcast {
         /// The member.
@@ -103,12 +124,14 @@ pub enum Work {
         /// What is wanted of the past, if it may be heard: since when in Unix milliseconds, and how many at most.
         replay: Option<(i64, usize)>,
     },
-    /// Ask the policies whether a private channel may broadcast.
-    MaySend {
+    /// Ask the policies what a private channel may say.
+    MaySay {
         /// On whose behalf.
         principal: Arc<Principal>,
         /// The topic without its prefix.
         topic: Arc<str>,
+        /// Whether it may hear of presence is asked, too.
+        wants_presence: bool,
     },
     /// Ask again for the past of a channel that is in its room now: what was said since the first time it was asked.
     CatchUp {
@@ -130,24 +153,34 @@ pub enum Work {
     },
 }
 
+/// What may be said on a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Writable {
+    /// Broadcasts.
+    pub broadcast: bool,
+    /// Presence.
+    pub presence: bool,
+}
+
 /// What of a topic may be heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Readable {
     /// What others say.
     pub broadcast: bool,
-    /// Who comes and goes; false when it was not asked.
-    pub presence: bool,
+    /// Who comes and goes; `None` when it was not asked.
+    pub presence: Option<bool>,
 }
 
 impl Readable {
     /// Whether nothing may be heard.
-    pub const fn is_nothing(self) -> bool {
-        !self.broadcast && !self.presence
+    pub fn is_nothing(self) -> bool {
+        !self.broadcast && self.presence != Some(true)
     }
 
     /// Whether something of `before` may not be heard any more.
-    pub const fn lacks_any_of(self, before: Self) -> bool {
-        before.broadcast && !self.broadcast || before.presence && !self.presence
+    pub fn lacks_any_of(self, before: Self) -> bool {
+        let lacks_presence = before.presence == Some(true) && self.presence != Some(true);
+        before.broadcast && !self.broadcast || lacks_presence
     }
 }
 
@@ -176,8 +209,13 @@ pub enum Finding {
         /// What it missed.
         past: Option<Result<Vec<Kept>, Denial>>,
     },
-    /// Whether a private channel may broadcast.
-    MaySend(Result<bool, Denial>),
+    /// What a private channel may say.
+    MaySay {
+        /// What it may say.
+        writable: Result<Writable, Denial>,
+        /// Whether it may hear of presence, if that was asked.
+        hears_presence: Option<bool>,
+    },
     /// What was said meanwhile.
     CaughtUp(Result<Vec<Kept>, Denial>),
     /// Whether the database's messages are streamed, in time.

@@ -1,5 +1,10 @@
 //! What one client wrote as JSON is read by another's parser: only what every parser survives is passed on.
 
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// Parsers of some clients give up on deeper nesting.
@@ -16,6 +21,45 @@ pub(super) fn read(bytes: &[u8]) -> Option<&str> {
 pub(super) fn is_object(json: &str) -> bool {
     json.trim_start().starts_with('{') && is_shallow(json)
 }
+
+/// Whether a JSON text is a message that may be passed on as it is. supabase-js throws, and under Node ends its
+/// process, at a message with `ids` that is no row change, and at an `event` that is no string.
+pub(super) fn is_message(json: &str) -> bool {
+    is_object(json) && serde_json::from_str::<Harmless>(json).is_ok()
+}
+
+struct Harmless;
+
+impl<'de> Deserialize<'de> for Harmless {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Keys)
+    }
+}
+
+/// Looks at every key, because readers differ in which of equal ones they take.
+struct Keys;
+
+impl<'de> Visitor<'de> for Keys {
+    type Value = Harmless;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a message")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Harmless, A::Error> {
+        while let Some((key, value)) = map.next_entry::<Key<'de>, &RawValue>()? {
+            let is_text = || value.get().starts_with('"') || value.get() == "null";
+            if key.0 == "ids" || (key.0 == "event" && !is_text()) {
+                return Err(A::Error::custom("would harm its readers"));
+            }
+        }
+        Ok(Harmless)
+    }
+}
+
+/// A key that is borrowed when it has no escapes.
+#[derive(Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// Whether a JSON text nests no deeper than it may.
 fn is_shallow(json: &str) -> bool {
@@ -58,6 +102,25 @@ mod tests {
             b"01",
         ] {
             assert_eq!(read(bytes), None, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn passes_on_no_message_that_throws_in_the_sdks() {
+        for json in ["{}", r#"{"event":"e","payload":{"ids":[1],"event":1}}"#, r#"{"event":null}"#]
+        {
+            assert!(is_message(json), "{json}");
+        }
+        for json in [
+            "[]",
+            "null",
+            r#"{"ids":[1]}"#,
+            r#"{"a":1,"\u0069ds":null}"#,
+            r#"{"event":1}"#,
+            r#"{"event":{}}"#,
+            r#"{"event":"e","event":[]}"#,
+        ] {
+            assert!(!is_message(json), "{json}");
         }
     }
 

@@ -4,6 +4,7 @@
 //! `rest` is what can be said without one.
 //! Presence and private channels are not here yet.
 
+mod attend;
 mod binary;
 mod budget;
 mod channel;

@@ -10,6 +10,9 @@
 //! The elements of `postgres_changes` are echoed as the client wrote them, with an `id` added at the end: an `id`
 //! of the client's own is overruled, because JSON readers take the last of equal keys.
 
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
 
 use serde::Deserialize;
@@ -32,8 +35,10 @@ pub struct Join {
     pub wants_own: bool,
     /// Each broadcast wants a reply.
     pub wants_ack: bool,
-    /// Who is here is wanted, too.
+    /// It wants to be told who is present.
     pub wants_presence: bool,
+    /// As whom it tracks, when it said.
+    pub presence_key: Option<String>,
     /// A message is wanted once the database's messages are streamed.
     pub wants_messages: bool,
     /// What is wanted of the past.
@@ -61,6 +66,9 @@ pub const MAX_ID: u64 = 0x7fff_ffff;
 /// Wishes of one channel; each is matched against every change of its table.
 const MAX_WISHES: usize = 100;
 
+/// Bytes of a presence key; it is repeated in every state and diff.
+const MAX_KEY: usize = 1024;
+
 /// Bytes of `postgres_changes`; they are kept for the life of the channel.
 const MAX_WISHES_BYTES: usize = 64 * 1024;
 
@@ -76,7 +84,7 @@ macro_rules! keys {
 
 keys!(Payload { access_token, user_token, config });
 keys!(Config { private, broadcast, presence, postgres_changes });
-keys!(Presence { enabled });
+keys!(Presence { enabled, key });
 keys!(Past { since, limit });
 keys!(Element { event, schema, table, filter, select });
 
@@ -93,7 +101,9 @@ struct Broadcast<'a> {
     replication_ready: Option<&'a RawValue>,
 }
 
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+pub(super) fn present<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
@@ -129,10 +139,11 @@ pub fn parse_join(payload: &str) -> Result<Join, String> {
         join.wants_own = flag(broadcast.own).unwrap_or(false);
         join.wants_ack = flag(broadcast.ack).unwrap_or(false);
     }
-    // What is no object means what no object would.
-    let presence = some(config.presence).and_then(|value| object("", value.get()).ok());
-    join.wants_presence =
-        presence.is_some_and(|presence: Presence<'_>| flag(presence.enabled) == Some(true));
+    if let Some(presence) = some(config.presence) {
+        let presence: Presence<'_> = object("config.presence", presence.get())?;
+        join.wants_presence = flag(presence.enabled).unwrap_or(false);
+        join.presence_key = read_key(presence.key)?;
+    }
     if let Some(changes) = some(config.postgres_changes) {
         read_wishes(changes.get(), &mut join)?;
     }
@@ -153,6 +164,22 @@ fn past(replay: &RawValue) -> Result<Replay, String> {
 pub fn parse_access_token(payload: &str) -> Option<String> {
     let payload: Payload<'_> = object("payload", payload).ok()?;
     payload.access_token.and_then(string).filter(|token| !token.starts_with("sb_"))
+}
+
+/// A presence key: a text as it is, a number or boolean as its text; nothing when it is absent, empty or of another
+/// type.
+fn read_key(key: Option<&RawValue>) -> Result<Option<String>, String> {
+    let key = some(key).and_then(|key| {
+        let is_nested = key.get().starts_with(['{', '[']);
+        string(key).or_else(|| (!is_nested).then(|| key.get().to_owned()))
+    });
+    let Some(key) = key.filter(|key| !key.is_empty()) else { return Ok(None) };
+    if MAX_KEY < key.len() {
+        return Err(format!(
+            "InvalidJoinPayload: config.presence.key: longer than {MAX_KEY} bytes"
+        ));
+    }
+    Ok(Some(key))
 }
 
 fn read_wishes(changes: &str, join: &mut Join) -> Result<(), String> {
@@ -272,146 +299,4 @@ fn flag(value: Option<&RawValue>) -> Option<bool> {
     let text = string(value).unwrap_or_else(|| value.get().to_owned());
     let is = |word: &str| text.eq_ignore_ascii_case(word);
     if is("true") { Some(true) } else { is("false").then_some(false) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn join(config: &str) -> Result<Join, String> {
-        parse_join(&format!(r#"{{"config":{config}}}"#))
-    }
-
-    fn check_echo(changes: &str, expected: &[&str]) {
-        let join = join(&format!(r#"{{"postgres_changes":{changes}}}"#)).unwrap();
-        let ids = &join.ids;
-        let elements: Vec<_> = expected
-            .iter()
-            .zip(ids)
-            .map(|(element, id)| element.replace("ID", &id.to_string()))
-            .collect();
-        assert_eq!(join.echo, format!("[{}]", elements.join(",")));
-        assert_eq!((ids.len(), join.wishes.len()), (expected.len(), expected.len()));
-        assert!(ids.iter().all(|id| (1..=MAX_ID).contains(id)), "{ids:?}");
-        assert_eq!(ids.iter().collect::<std::collections::HashSet<_>>().len(), ids.len());
-    }
-
-    #[test]
-    fn echoes_elements_as_they_are_with_an_id_at_the_end() {
-        check_echo("null", &[]);
-        check_echo("[null]", &[]);
-        check_echo(r#""nonsense""#, &[]);
-        check_echo("[{}, { }]", &[r#"{"id":ID}"#, r#"{"id":ID}"#]);
-        check_echo(
-            r#"[{"event":"*","schema":"public","table":"t"}, null, {"event":"insert", "filter":null,"id":"own","new":{"a":[1]} }]"#,
-            &[
-                r#"{"event":"*","schema":"public","table":"t","id":ID}"#,
-                r#"{"event":"insert", "filter":null,"id":"own","new":{"a":[1]},"id":ID}"#,
-            ],
-        );
-    }
-
-    #[test]
-    fn equal_terms_share_ids_between_channels_and_never_within_one() {
-        let ids =
-            |changes: &str| join(&format!(r#"{{"postgres_changes":{changes}}}"#)).unwrap().ids;
-        let insert = r#"{"event":"INSERT","table":"t","filter":"a=eq.1"}"#;
-        let update = r#"{"event":"UPDATE","table":"t","filter":"a=eq.1"}"#;
-        let spaced = r#"{ "filter":"a=eq.1", "table":"t", "event":"insert", "more":1}"#;
-        let first = ids(&format!("[{insert}]"));
-        assert_eq!(ids(&format!("[{spaced}]")), first);
-        let both = ids(&format!("[{update},{insert}]"));
-        assert_eq!(both[1], first[0]);
-        assert_ne!(both[0], both[1]);
-        let twice = ids(&format!("[{insert},{insert}]"));
-        assert_eq!(twice, [first[0], first[0] % MAX_ID + 1]);
-    }
-
-    #[test]
-    fn reads_wishes() {
-        let changes = r#"[{"event":"*","schema":"s","table":"t","filter":"a=eq.\"x\"","select":["a",1,"b"]},
-            {"select":[]},{"select":"a"},{"select":null,"schema":null}]"#;
-        let join = join(&format!(r#"{{"postgres_changes":{changes}}}"#)).unwrap();
-        let own = |text: &str| Some(text.to_owned());
-        assert_eq!(
-            join.wishes,
-            [
-                Wish {
-                    event: own("*"),
-                    schema: own("s"),
-                    table: own("t"),
-                    filter: own("a=eq.\"x\""),
-                    select: Some(Ok(vec!["a".to_owned(), "b".to_owned()])),
-                },
-                Wish::default(),
-                Wish { select: Some(Err(())), ..Wish::default() },
-                Wish::default(),
-            ]
-        );
-    }
-
-    #[test]
-    fn reads_booleans_as_words_in_any_letter_case() {
-        for (config, expected) in [
-            (r#"{}"#, [false, false, false]),
-            ("null", [false, false, false]),
-            (r#"{"private":null,"broadcast":null}"#, [false, false, false]),
-            (r#"{"private":"TRUE","broadcast":{"ack":"True","self":false}}"#, [true, true, false]),
-            (r#"{"broadcast":{"self":"tRue"}}"#, [false, false, true]),
-            (r#"{"private":"False","broadcast":{"ack":"perhaps","self":1}}"#, [false; 3]),
-        ] {
-            let join = join(config).unwrap();
-            assert_eq!([join.is_private, join.wants_ack, join.wants_own], expected, "{config}");
-            assert!(!join.is_legacy);
-        }
-    }
-
-    #[test]
-    fn refuses_what_would_be_dangerous_to_guess() {
-        for (config, reason) in [
-            (r#"{"private":"yes"}"#, "config.private: unable to parse, expected boolean"),
-            (r#"{"private":1}"#, "config.private: unable to parse, expected boolean"),
-            ("[]", "config: unable to parse, expected a map"),
-            (r#"{"broadcast":"all"}"#, "config.broadcast: unable to parse, expected a map"),
-            (
-                r#"{"postgres_changes":[7]}"#,
-                "config.postgres_changes[0]: unable to parse, expected a map",
-            ),
-            (
-                r#"{"postgres_changes":[{"filter":7}]}"#,
-                "config.postgres_changes[0].filter: unable to parse, expected string",
-            ),
-        ] {
-            assert_eq!(join(config), Err(format!("InvalidJoinPayload: {reason}")));
-        }
-        let replay = join(r#"{"broadcast":{"replay":null}}"#).unwrap_err();
-        assert_eq!(replay, "UnableToReplayMessages: Replay is not allowed for public channels");
-        let many = vec!["{}"; MAX_WISHES + 1].join(",");
-        assert!(join(&format!(r#"{{"postgres_changes":[{many}]}}"#)).is_err());
-    }
-
-    #[test]
-    fn chooses_the_token() {
-        for (payload, token) in [
-            (r#"{"access_token":"a"}"#, Some("a")),
-            (r#"{"access_token":"a","user_token":"u"}"#, Some("u")),
-            (r#"{"access_token":"a","user_token":7}"#, Some("a")),
-            (r#"{"access_token":"sb_publishable_x"}"#, None),
-            (r#"{"access_token":""}"#, Some("")),
-            (r#"{"access_token":null}"#, None),
-            ("null", None),
-        ] {
-            assert_eq!(parse_join(payload).unwrap().token.as_deref(), token, "{payload}");
-        }
-        assert_eq!(parse_access_token(r#"{"access_token":"a"}"#).as_deref(), Some("a"));
-        assert_eq!(parse_access_token(r#"{"access_token":"sb_x"}"#), None);
-        assert_eq!(parse_access_token(r#"["a"]"#), None);
-    }
-
-    #[test]
-    fn knows_a_payload_without_config() {
-        assert!(parse_join("{}").unwrap().is_legacy);
-        assert!(parse_join("null").unwrap().is_legacy);
-        assert!(!parse_join(r#"{"config":null}"#).unwrap().is_legacy);
-    }
 }

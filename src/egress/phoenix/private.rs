@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 
+use super::attend::Asks;
 use super::binary;
 use super::channel::{Channel, Phase};
 use super::dialect::message;
-use super::effect::{Effect, Finding, Now, Readable, Work};
+use super::effect::{Effect, Finding, Now, Readable, Work, Writable};
 use super::frame::{NULL, Vsn};
 use super::session::Session;
 use crate::auth::denial::{Denial, no_longer_readable, unreadable};
@@ -16,8 +17,8 @@ use crate::auth::policy::Kept;
 use crate::hub::{Broadcast, Dialect as _, Frame, Member, Namespace, Notice};
 use crate::model::Principal;
 
-/// Broadcasts that wait for permission; more are refused. Their bytes are bounded by one broadcast's largest payload.
-const UNSENT: usize = 100;
+/// Messages that wait for permission; more are refused. Their bytes are bounded by one broadcast's largest payload.
+const UNSAID: usize = 100;
 
 /// What a channel is told whose past cannot be read.
 const NO_PAST: &str = "UnableToReplayMessages: Realtime was unable to replay messages";
@@ -26,22 +27,34 @@ const NO_PAST: &str = "UnableToReplayMessages: Realtime was unable to replay mes
 pub(super) const FORBIDDEN: &str =
     r#"{"reason":"You do not have permissions to write to this Channel topic"}"#;
 
+/// On a public topic.
+const EVERYTHING: Writable = Writable { broadcast: true, presence: true };
+
 /// What a channel may do.
 #[derive(Debug)]
 pub(super) struct Rights {
     /// What it may hear.
     pub(super) readable: Readable,
-    /// Whether it may broadcast; `None` is not known yet.
-    pub(super) may_send: Option<bool>,
+    /// What it may say; `None` is not known yet.
+    writable: Option<Writable>,
     /// The work that finds out.
     pub(super) asking: Option<u64>,
-    unsent: Vec<Unsent>,
+    unsaid: Vec<Unsaid>,
 }
 
-/// A broadcast that waits for permission.
+/// What a channel says.
 #[derive(Debug)]
-struct Unsent {
-    broadcast: Broadcast,
+pub(super) enum Said {
+    /// Something to everyone.
+    Broadcast(Broadcast),
+    /// Something of itself.
+    Presence(Asks),
+}
+
+/// What waits for permission.
+#[derive(Debug)]
+struct Unsaid {
+    said: Said,
     reference: Box<str>,
     bytes: usize,
 }
@@ -51,20 +64,43 @@ impl Rights {
     pub(super) const fn of(namespace: Namespace) -> Self {
         let is_public = matches!(namespace, Namespace::Public);
         Self {
-            readable: Readable { broadcast: is_public, presence: is_public },
-            may_send: if is_public { Some(true) } else { None },
+            readable: Readable {
+                broadcast: is_public,
+                presence: if is_public { Some(true) } else { None },
+            },
+            writable: if is_public { Some(EVERYTHING) } else { None },
             asking: None,
-            unsent: Vec::new(),
+            unsaid: Vec::new(),
         }
     }
 
-    /// Keeps a broadcast until it is known whether it may be sent; false when too much waits.
-    fn hold(&mut self, broadcast: Broadcast, reference: &str, bytes: usize, most: usize) -> bool {
-        let waiting: usize = self.unsent.iter().map(|unsent| unsent.bytes).sum();
-        if UNSENT <= self.unsent.len() || most < waiting.saturating_add(bytes) {
+    /// Whether it may broadcast; `None` is not known yet.
+    pub(super) fn may_broadcast(&self) -> Option<bool> {
+        self.writable.map(|writable| writable.broadcast)
+    }
+
+    /// Whether it is known what it may hear and say of presence.
+    pub(super) const fn knows_presence(&self) -> bool {
+        self.writable.is_some() && self.readable.presence.is_some()
+    }
+
+    /// Whether it is known that it may be present.
+    pub(super) fn may_say_presence(&self) -> bool {
+        self.writable.is_some_and(|writable| writable.presence)
+    }
+
+    /// Whether it is known that it may be told who is present.
+    pub(super) fn may_hear_presence(&self) -> bool {
+        self.readable.presence == Some(true)
+    }
+
+    /// Keeps something until it is known whether it may be said; false when too much waits.
+    fn hold(&mut self, said: Said, reference: &str, bytes: usize, most: usize) -> bool {
+        let waiting: usize = self.unsaid.iter().map(|unsaid| unsaid.bytes).sum();
+        if UNSAID <= self.unsaid.len() || most < waiting.saturating_add(bytes) {
             return false;
         }
-        self.unsent.push(Unsent { broadcast, reference: reference.into(), bytes });
+        self.unsaid.push(Unsaid { said, reference: reference.into(), bytes });
         true
     }
 }
@@ -80,7 +116,9 @@ impl Session {
         let Some(channel) = self.channels.get(place) else { return };
         let is_joining = matches!(channel.phase, Phase::Joining(_));
         let replay = self.wanted_past(channel).filter(|_| is_joining);
-        let (topic, wants_presence) = (channel.room().topic, channel.wants_presence);
+        let topic = channel.room().topic;
+        let wants_presence =
+            channel.attendance.is_wanted || channel.rights.readable.presence.is_some();
         let work = Work::Authorise { principal, topic, wants_presence, replay };
         let work = self.start(work, effects);
         if let Some(channel) = self.channels.get_mut(place) {
@@ -156,6 +194,11 @@ impl Session {
             }
             Phase::Joined(joined) => {
                 let goodbye = match finding {
+                    // It asked to be present meanwhile: ask for that, too.
+                    Ok(readable) if readable.presence.is_none() && before.presence.is_some() => {
+                        let principal = joined.member.principal();
+                        return self.authorise(place, principal, effects);
+                    }
                     Err(denial) => denial.of_refresh(&topic),
                     Ok(readable) if readable.is_nothing() => unreadable(&topic),
                     Ok(readable) if readable.lacks_any_of(before) => no_longer_readable(&topic),
@@ -166,6 +209,7 @@ impl Session {
                         let principal = member.principal();
                         if readable != before {
                             effects.push(Effect::Enter { member, room, receives });
+                            self.attend_if_wanted(place, effects);
                         }
                         return self.bind_again(place, principal, effects);
                     }
@@ -178,70 +222,89 @@ impl Session {
         }
     }
 
-    /// Holds a broadcast back and asks whether it may be sent. False when too much waits already.
+    /// Holds something back and asks whether it may be said. False when too much waits already.
     pub(super) fn hold(
         &mut self,
         place: usize,
-        (broadcast, bytes): (Broadcast, usize),
+        said: Said,
+        bytes: usize,
         reference: &str,
         effects: &mut Vec<Effect>,
     ) -> bool {
         let most = self.max_payload;
         let Some(channel) = self.channels.get_mut(place) else { return false };
-        if !channel.rights.hold(broadcast, reference, bytes, most) {
+        if !channel.rights.hold(said, reference, bytes, most) {
             return false;
         }
         if channel.rights.asking.is_none() {
-            self.ask_to_send(place, effects);
+            self.ask_to_say(place, effects);
         }
         true
     }
 
-    /// Forgets what a private channel might send, because it acts for somebody else now.
+    /// Forgets what a private channel might say, because it acts for somebody else now.
     pub(super) fn forget_rights(&mut self, place: usize, effects: &mut Vec<Effect>) {
         let Some(channel) = self.channels.get_mut(place) else { return };
-        channel.rights.may_send = None;
+        channel.rights.writable = None;
         effects.extend(channel.rights.asking.take().map(Effect::Cancel));
-        if !channel.rights.unsent.is_empty() {
-            self.ask_to_send(place, effects);
+        if !channel.rights.unsaid.is_empty() {
+            self.ask_to_say(place, effects);
         }
     }
 
-    /// It is known whether a channel may broadcast; what waited for that is sent, or not.
-    pub(super) fn on_may_send(
+    /// It is known what a channel may say; what waited for that is said, or not.
+    fn on_may_say(
         &mut self,
         place: usize,
-        finding: Result<bool, Denial>,
+        writable: Result<Writable, Denial>,
+        hears_presence: Option<bool>,
         effects: &mut Vec<Effect>,
     ) {
         let Some(channel) = self.channels.get_mut(place) else { return };
-        let Phase::Joined(joined) = &channel.phase else { return };
         let rights = &mut channel.rights;
         rights.asking = None;
         // What could not be found out is asked again next time.
-        rights.may_send = finding.ok();
-        let is_permitted = rights.may_send == Some(true);
-        let member = Arc::clone(&joined.member);
-        for Unsent { broadcast, reference, .. } in std::mem::take(&mut rights.unsent) {
-            effects.push(if is_permitted {
-                Effect::Broadcast { member: Arc::clone(&member), broadcast }
-            } else {
-                Effect::Refused("Unauthorized")
-            });
-            if channel.wants_ack {
-                let response = if is_permitted { "{}" } else { FORBIDDEN };
-                let refs = channel.refs(&reference);
-                let vsn = self.dialect.vsn;
-                effects.push(Effect::Send(vsn.reply(refs, &channel.topic, is_permitted, response)));
+        rights.writable = writable.ok();
+        rights.readable.presence = rights.readable.presence.or(hears_presence);
+        let waits = |unsaid: &Unsaid| matches!(unsaid.said, Said::Presence(_));
+        let lacks_answer = rights.writable.is_some() && rights.readable.presence.is_none();
+        if lacks_answer && rights.unsaid.iter().any(waits) {
+            return self.ask_to_say(place, effects);
+        }
+        for Unsaid { said, reference, .. } in std::mem::take(&mut rights.unsaid) {
+            match said {
+                Said::Broadcast(broadcast) => self.say(place, broadcast, &reference, effects),
+                Said::Presence(asks) => self.present(place, asks, &reference, effects),
             }
         }
     }
 
-    fn ask_to_send(&mut self, place: usize, effects: &mut Vec<Effect>) {
+    /// Passes on a broadcast that waited, if it may be, and answers it.
+    fn say(&self, place: usize, broadcast: Broadcast, reference: &str, effects: &mut Vec<Effect>) {
+        let Some(channel) = self.channels.get(place) else { return };
+        let Phase::Joined(joined) = &channel.phase else { return };
+        let is_permitted = channel.rights.may_broadcast() == Some(true);
+        effects.push(if is_permitted {
+            Effect::Broadcast { member: Arc::clone(&joined.member), broadcast }
+        } else {
+            Effect::Refused("Unauthorized")
+        });
+        if channel.wants_ack {
+            let response = if is_permitted { "{}" } else { FORBIDDEN };
+            let (vsn, refs) = (self.dialect.vsn, channel.refs(reference));
+            effects.push(Effect::Send(vsn.reply(refs, &channel.topic, is_permitted, response)));
+        }
+    }
+
+    fn ask_to_say(&mut self, place: usize, effects: &mut Vec<Effect>) {
         let Some(channel) = self.channels.get(place) else { return };
         let Phase::Joined(joined) = &channel.phase else { return };
         let (principal, topic) = (joined.member.principal(), channel.room().topic);
-        let work = self.start(Work::MaySend { principal, topic }, effects);
+        let rights = &channel.rights;
+        let is_presence = |unsaid: &Unsaid| matches!(unsaid.said, Said::Presence(_));
+        let wants_presence =
+            rights.readable.presence.is_none() && rights.unsaid.iter().any(is_presence);
+        let work = self.start(Work::MaySay { principal, topic, wants_presence }, effects);
         if let Some(channel) = self.channels.get_mut(place) {
             channel.rights.asking = Some(work);
         }
@@ -285,7 +348,9 @@ impl Session {
         };
         let Some(place) = self.channels.iter().position(aside) else { return false };
         match finding {
-            Finding::MaySend(finding) => self.on_may_send(place, *finding, effects),
+            Finding::MaySay { writable, hears_presence } => {
+                self.on_may_say(place, *writable, *hears_presence, effects);
+            }
             Finding::CaughtUp(past) => {
                 let past = past.as_deref().unwrap_or_default();
                 self.on_caught_up(place, past, effects);

@@ -88,7 +88,7 @@ impl Session {
                 self.authorised(now, place, readable, past, done.member_id, effects);
             }
             // Asides; see above.
-            Finding::MaySend(_) | Finding::CaughtUp(_) | Finding::Streams(_) => {}
+            Finding::MaySay { .. } | Finding::CaughtUp(_) | Finding::Streams(_) => {}
         }
     }
 
@@ -182,6 +182,7 @@ impl Session {
         if let Some(bound) = bound {
             self.bound(now, place, bound, effects);
         }
+        self.attend_if_wanted(place, effects);
         if wants_past {
             self.catch_up(place, effects);
         }

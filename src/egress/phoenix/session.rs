@@ -20,13 +20,12 @@
 //! ```
 //!
 //! On a private topic the policies are asked between Admit and Bind, and again after each Verify; see `private`.
-//!
-//! Presence is not here yet: it is refused where a client waits for an answer.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::attend::PresenceLimits;
 use super::budget::Budget;
 use super::channel::{Channel, Joining, Phase, close};
 use super::dialect::{Phoenix, TOPIC_PREFIX};
@@ -42,9 +41,6 @@ const MAX_TOPIC: usize = 1024;
 /// How messages that cannot be understood are counted.
 const MALFORMED: &str = "MalformedMessage";
 
-/// The answer to what a later version will do.
-const NOT_YET: &str = "not supported yet";
-
 /// One client's protocol state.
 #[derive(Debug)]
 pub struct Session {
@@ -58,6 +54,8 @@ pub struct Session {
     pub(super) max_payload: usize,
     /// Messages of the past one join may have.
     pub(super) max_replay: usize,
+    /// What a channel may say of itself.
+    pub(super) presence: PresenceLimits,
     /// Broadcasts it may send.
     pub(super) messages: Budget,
     /// When the last one over the budget was refused.
@@ -85,6 +83,7 @@ impl Session {
             max_payload: limits.broadcast_payload,
             max_replay: limits.replay,
             messages: Budget::new(limits.messages_per_second, now),
+            presence: PresenceLimits::of(limits),
             refused_at: None,
             next_work: 0,
             is_draining: false,
@@ -107,7 +106,7 @@ impl Session {
             Input::Drain => self.on_drain(effects),
             Input::Gone => {
                 while let Some(channel) = self.channels.pop() {
-                    leave(channel, effects);
+                    leave(channel, Parting::Lost, effects);
                 }
             }
         }
@@ -154,7 +153,7 @@ impl Session {
                 replaced.append(&mut joining.replaced);
             }
             replaced.push(old.join_ref.clone());
-            leave(old, effects);
+            leave(old, Parting::Lost, effects);
         }
         let join = match self.may_join(topic) {
             Ok(()) => parse_join(message.payload),
@@ -231,7 +230,7 @@ impl Session {
                         Effect::Send(vsn.reply(refs, &channel.topic, true, "{}")),
                         Effect::Send(close(vsn, &channel.join_ref, &channel.topic)),
                     ];
-                    leave(channel, effects);
+                    leave(channel, Parting::Left, effects);
                     effects.extend(replies);
                 }
             }
@@ -241,14 +240,7 @@ impl Session {
                 }
             }
             "broadcast" => self.on_broadcast(now, message, place, effects),
-            "presence" => {
-                let Some(channel) = self.channels.get(place) else { return };
-                if matches!(channel.phase, Phase::Joined(_)) {
-                    let refs = channel.refs(&message.reference);
-                    let frame = vsn.refusal(refs, &channel.topic, NOT_YET);
-                    effects.push(Effect::Send(frame));
-                }
-            }
+            "presence" => self.on_presence(now, message, place, effects),
             _ => {}
         }
     }
@@ -294,7 +286,7 @@ impl Session {
     pub(super) fn shut(&mut self, place: usize, reason: Frame, effects: &mut Vec<Effect>) {
         let channel = self.channels.swap_remove(place);
         let closing = close(self.dialect.vsn, &channel.join_ref, &channel.topic);
-        leave(channel, effects);
+        leave(channel, Parting::Left, effects);
         effects.extend([Effect::Send(reason), Effect::Send(closing)]);
     }
 
@@ -316,13 +308,26 @@ const UNMATCHED: &str = "unmatched topic";
 /// Close code: the server restarts, come back.
 const RESTART: u16 = 1012;
 
+/// How a channel ends.
+#[derive(Clone, Copy, Debug)]
+enum Parting {
+    /// The client said so, or it was closed from this side.
+    Left,
+    /// It may come back: its socket is gone, or a second join took its place.
+    Lost,
+}
+
 /// Ends a channel without a word to the client.
-fn leave(channel: Channel, effects: &mut Vec<Effect>) {
+fn leave(channel: Channel, parting: Parting, effects: &mut Vec<Effect>) {
     let works = [channel.work, channel.rights.asking, channel.catching_up, channel.awaiting];
     effects.extend(works.into_iter().flatten().map(Effect::Cancel));
     if let Phase::Joined(joined) = channel.phase {
         effects.push(Effect::Unsubscribe(joined.member));
     }
+    effects.extend(channel.attendance.attendee.map(|attendee| match parting {
+        Parting::Left => Effect::Untrack(attendee),
+        Parting::Lost => Effect::Lose(attendee),
+    }));
 }
 
 /// The fixed part of a refusal's text, for the metrics.

@@ -55,7 +55,7 @@ pub(super) async fn run(
     credential: String,
     headers: Arc<str>,
 ) {
-    let outbox = Arc::new(Outbox::new(desk.limits.outbox));
+    let outbox = Arc::new(desk.outbox());
     let session =
         Session::new(dialect, Arc::clone(&outbox), &credential, &desk.limits, desk.now().at);
     drop(credential);
@@ -151,7 +151,9 @@ impl Socket {
     /// Hands one input to the session and does what it says.
     fn handle(&mut self, input: Input<'_>) -> Option<Goodbye> {
         let mut effects = Vec::new();
-        self.session.handle(self.desk.now(), input, &mut effects);
+        let now = self.desk.now();
+        self.session.handle(now, input, &mut effects);
+        let (presences, at) = (self.desk.hub.presences(), now.at);
         let mut goodbye = None;
         for effect in effects {
             match effect {
@@ -166,6 +168,12 @@ impl Socket {
                 Effect::Enter { member, room, receives } => {
                     self.desk.hub.rooms().enter(&room, &member, receives);
                 }
+                Effect::Attend { attendee, receives } => presences.attend(at, &attendee, receives),
+                Effect::Track { attendee, payload, is_told } => {
+                    presences.track(at, &attendee, payload, is_told);
+                }
+                Effect::Untrack(attendee) => presences.untrack(at, &attendee),
+                Effect::Lose(attendee) => presences.lose(at, &attendee),
                 Effect::Broadcast { member, broadcast } => {
                     if let Some(room) = member.room() {
                         self.desk.broadcast(room, Some(member.id), &broadcast);

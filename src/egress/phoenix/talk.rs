@@ -12,7 +12,7 @@ use super::dialect::TOPIC_PREFIX;
 use super::effect::{Effect, Now};
 use super::frame::ClientMessage;
 use super::json;
-use super::private::FORBIDDEN;
+use super::private::{FORBIDDEN, Said};
 use super::session::Session;
 use crate::hub::{Broadcast, Dialect as _, Member, Notice};
 
@@ -41,7 +41,7 @@ enum Refused {
     TooMany,
     TooLarge,
     TopicTooLong,
-    NotAnObject,
+    NotAMessage,
     NotJson,
     Forbidden,
 }
@@ -54,7 +54,7 @@ impl Refused {
             Self::TooMany => "MessageRateLimitReached",
             Self::TooLarge => "PayloadSizeExceeded",
             Self::TopicTooLong => "TopicNameTooLong",
-            Self::NotAnObject | Self::NotJson => "MalformedBroadcast",
+            Self::NotAMessage | Self::NotJson => "MalformedBroadcast",
             Self::Forbidden => "Unauthorized",
         }
     }
@@ -67,7 +67,9 @@ impl Refused {
             // Supabase Realtime answers with this word alone.
             Self::TooLarge => r#""payload_size_exceeded""#,
             Self::TopicTooLong => r#"{"reason":"The topic of a broadcast may have 255 bytes"}"#,
-            Self::NotAnObject => r#"{"reason":"Broadcast payload must be a map"}"#,
+            Self::NotAMessage => {
+                r#"{"reason":"Broadcast payload must be a map, its event a string, and have no ids"}"#
+            }
             Self::Forbidden => FORBIDDEN,
             Self::NotJson => r#"{"reason":"Broadcast payload must be valid JSON"}"#,
         }
@@ -85,11 +87,11 @@ impl Session {
     ) {
         let Some(channel) = self.channels.get(place) else { return };
         let accepted = accept(&self.messages, self.max_payload, now, message, channel);
-        let accepted = match (accepted, channel.rights.may_send) {
+        let accepted = match (accepted, channel.rights.may_broadcast()) {
             (Ok(_), Some(false)) => Err(Refused::Forbidden),
             (Ok((_, broadcast)), None) => {
-                let held = (broadcast, said_bytes(message).len());
-                if self.hold(place, held, &message.reference, effects) {
+                let (said, bytes) = (Said::Broadcast(broadcast), said_bytes(message).len());
+                if self.hold(place, said, bytes, &message.reference, effects) {
                     return;
                 }
                 Err(Refused::TooMany)
@@ -147,7 +149,7 @@ fn accept(
         return Err(Refused::TopicTooLong);
     }
     let broadcast = match &message.said {
-        None if !json::is_object(message.payload) => return Err(Refused::NotAnObject),
+        None if !json::is_message(message.payload) => return Err(Refused::NotAMessage),
         None => Broadcast::whole(message.payload),
         Some(said) if said.is_json => {
             let payload = json::read(said.payload).ok_or(Refused::NotJson)?;

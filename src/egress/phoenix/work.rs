@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::desk::Desk;
-use super::effect::{Finding, Readable, Work};
+use super::effect::{Finding, Readable, Work, Writable};
 use crate::auth::policy::{Asking, Extension};
 use crate::catalog::bind;
 use crate::source::SourceState;
@@ -78,7 +78,7 @@ async fn run(desk: Arc<Desk>, headers: Arc<str>, work: Work) -> Finding {
             let readable = desk.policies.may_read(asking, &extensions).await;
             let readable = readable.map(|may| Readable {
                 broadcast: may.first() == Some(&true),
-                presence: may.get(1) == Some(&true),
+                presence: may.get(1).copied(),
             });
             let past = match replay {
                 Some((since, limit)) if readable.is_ok_and(|readable| readable.broadcast) => {
@@ -88,10 +88,22 @@ async fn run(desk: Arc<Desk>, headers: Arc<str>, work: Work) -> Finding {
             };
             Finding::Authorised { readable, past }
         }
-        Work::MaySend { principal, topic } => {
+        Work::MaySay { principal, topic, wants_presence } => {
             let asking = Asking { principal: &principal, topic: &topic, headers: &headers };
-            let may = desk.policies.may_write(asking, &[Extension::Broadcast]).await;
-            Finding::MaySend(may.map(|may| may == [true]))
+            let extensions = [Extension::Broadcast, Extension::Presence];
+            let writable = desk.policies.may_write(asking, &extensions).await;
+            let writable = writable.map(|may| Writable {
+                broadcast: may.first() == Some(&true),
+                presence: may.get(1) == Some(&true),
+            });
+            let hears_presence = match wants_presence && writable.is_ok() {
+                true => {
+                    let may = desk.policies.may_read(asking, &[Extension::Presence]).await;
+                    Some(may.is_ok_and(|may| may == [true]))
+                }
+                false => None,
+            };
+            Finding::MaySay { writable, hears_presence }
         }
         Work::CatchUp { topic, since, limit } => {
             Finding::CaughtUp(desk.policies.replay(&topic, since, limit).await)

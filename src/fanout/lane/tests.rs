@@ -9,7 +9,7 @@ use crate::catalog::Catalog;
 use crate::config::{Deletes, Postgres};
 use crate::fanout::sighting::Layout;
 use crate::fanout::sighting::tests::{relation, table};
-use crate::hub::{Broadcast, Dialect, Frame, Hub, Outbox};
+use crate::hub::{Backlog, Broadcast, Dialect, Frame, Hub, Outbox};
 use crate::metrics::Metrics;
 use crate::model::table::{Policy, Rows};
 use crate::model::{
@@ -34,6 +34,12 @@ impl Dialect for Plain {
     fn notice(&self, _topic: &str, _join_ref: &str, notice: &Notice) -> Frame {
         Frame::Binary(Bytes::from(notice.message.clone()))
     }
+    fn presence_state(&self, _topic: &str, _join_ref: &str, state: &str) -> Frame {
+        Frame::Text(state.into())
+    }
+    fn presence_diff(&self, _topic: &str, diff: &str) -> Frame {
+        Frame::Text(diff.into())
+    }
     fn broadcast(&self, _topic: &str, _broadcast: &Broadcast) -> Option<Frame> {
         None
     }
@@ -42,6 +48,7 @@ impl Dialect for Plain {
 fn lanes() -> Lanes {
     let url = "postgres://relay@127.0.0.1:1/none";
     let settings = Postgres {
+        heartbeat: Duration::ZERO,
         url: Secret::new(url.to_owned()),
         publication: "none".to_owned(),
         slot: "none".to_owned(),
@@ -54,7 +61,7 @@ fn lanes() -> Lanes {
     let (address, stage, metrics) = (Address::parse(url).unwrap(), Stage::new(), Metrics::new());
     let (_, source) = watch::channel(SourceState::Connecting { reason: None });
     Lanes::new(Fanout {
-        hub: Arc::new(Hub::new(metrics.clone())),
+        hub: Arc::new(Hub::new(Duration::ZERO, 0, metrics.clone())),
         catalog: Catalog::new(address.clone(), "none", &[], stage.clone()),
         visibility: Visibility::new(address, &settings, metrics.clone(), stage),
         source,
@@ -67,7 +74,7 @@ fn lanes() -> Lanes {
 }
 
 fn ask() -> (Ask, Arc<Outbox>) {
-    let outbox = Arc::new(Outbox::new(1 << 20));
+    let outbox = Arc::new(Outbox::new(1 << 20, Arc::new(Backlog::new(1 << 30))));
     let principal = Arc::new(Principal::new("anon", "{}"));
     let queue = Arc::clone(&outbox);
     let member = Arc::new(Member::new(1, "t".into(), "null".into(), &Plain, queue, principal));

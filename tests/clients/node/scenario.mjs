@@ -117,6 +117,31 @@ async function subscribe({ client }, wishes) {
 const subscribed = (system) =>
   system.find('the server to say it is subscribed', (it) => it.status === 'ok' && it.extension === 'postgres_changes')
 
+/** A channel of that name where one is present as `key`: what the SDK said about others, in order. */
+async function attend({ client }, topic, key) {
+  await client.realtime.setAuth()
+  const told = new Inbox()
+  const statuses = new Inbox()
+  const channel = client.channel(topic, { config: { presence: { key } } })
+  const seen = () => Object.fromEntries(Object.entries(channel.presenceState())
+    .map(([key, metas]) => [key, metas.map(({ presence_ref, ...payload }) => payload)]))
+  channel.on('presence', { event: 'sync' }, () => told.put({ event: 'sync', seen: seen() }))
+  for (const event of ['join', 'leave']) {
+    channel.on('presence', { event }, ({ key }) => told.put({ event, key }))
+  }
+  channel.subscribe((status, error) => statuses.put(error ? `${status}: ${error.message}` : status))
+  same(await statuses.next('SUBSCRIBED'), 'SUBSCRIBED', 'status')
+  const sees = (people) => told.find(`${key} to see ${JSON.stringify(people)}`, (it) => {
+    try {
+      same(it.seen, people, 'seen')
+      return true
+    } catch {
+      return false
+    }
+  })
+  return { channel, told, sees }
+}
+
 /** A visitor's open session; its id. */
 async function session(visitor) {
   const id = randomUUID()
@@ -226,6 +251,55 @@ const scenarios = {
     same(/^Token has expired/.test(said.message), true, `said "${said.message}"`)
     await write(chat, 'still here')
     same((await kept.changes.next('the message')).new.body, 'still here', 'refreshed')
+  },
+
+  async 'who tracks, changes, untracks, leaves or is lost is seen by everyone'() {
+    const topic = `room-${randomUUID()}`
+    const ann = await attend(connect(randomUUID()), topic, 'ann')
+    await ann.sees({})
+    same(await ann.channel.track({ status: 'here' }), 'ok', 'tracking')
+    await ann.sees({ ann: [{ status: 'here' }] })
+
+    const bens = connect(randomUUID())
+    const ben = await attend(bens, topic, 'ben')
+    await ben.sees({ ann: [{ status: 'here' }] })
+    same(await ben.channel.track({ n: 1 }), 'ok', 'tracking')
+    for (const one of [ann, ben]) await one.sees({ ann: [{ status: 'here' }], ben: [{ n: 1 }] })
+
+    same(await ann.channel.track({ status: 'away' }), 'ok', 'changing')
+    for (const one of [ann, ben]) await one.sees({ ann: [{ status: 'away' }], ben: [{ n: 1 }] })
+    same(await ann.channel.untrack(), 'ok', 'untracking')
+    await ben.told.find('ann to leave', (it) => it.event === 'leave' && it.key === 'ann')
+    for (const one of [ann, ben]) await one.sees({ ben: [{ n: 1 }] })
+
+    same(await ann.channel.track({}), 'ok', 'tracking again')
+    await ben.told.find('ann to join', (it) => it.event === 'join' && it.key === 'ann')
+    same(await ann.channel.unsubscribe(), 'ok', 'leaving')
+    await ben.told.find('ann to leave', (it) => it.event === 'leave' && it.key === 'ann')
+
+    const cleo = await attend(connect(randomUUID()), topic, 'cleo')
+    await cleo.sees({ ben: [{ n: 1 }] })
+    await bens.client.realtime.disconnect()
+    await cleo.told.find('ben to leave', (it) => it.event === 'leave' && it.key === 'ben')
+    await cleo.sees({})
+  },
+
+  async 'who connects again soon never left'() {
+    const topic = `room-${randomUUID()}`
+    const ben = await attend(connect(randomUUID()), topic, 'ben')
+    const anns = connect(randomUUID())
+    const before = await attend(anns, topic, 'ann')
+    same(await before.channel.track({ n: 1 }), 'ok', 'tracking')
+    await ben.sees({ ann: [{ n: 1 }] })
+
+    await anns.client.realtime.disconnect()
+    const after = await attend(connect(randomUUID()), topic, 'ann')
+    same(await after.channel.track({ n: 1 }), 'ok', 'tracking again')
+    await after.sees({ ann: [{ n: 1 }] })
+    same(await ben.channel.track({}), 'ok', 'tracking')
+    // What comes next tells of ben alone.
+    same((await ben.told.next('the join')), { event: 'join', key: 'ben' }, 'next')
+    await ben.sees({ ann: [{ n: 1 }], ben: [{}] })
   },
 
   async 'after a restart of the relay the channel is subscribed again by itself'() {

@@ -144,6 +144,31 @@ async def subscribe(client, wishes):
     return it
 
 
+class Present:
+    """A channel where one is present as `key`: what the SDK says about others, in order."""
+
+    def __init__(self, client, topic, key):
+        self.told, self.statuses, self.key = Inbox(), Inbox(), key
+        self.channel = client.channel(topic, {"config": {"presence": {"key": key, "enabled": True}}})
+        self.channel.on_presence_sync(lambda: self.told.put(("sync", self.seen())))
+        self.channel.on_presence_join(lambda key, before, new: self.told.put(("join", key)))
+        self.channel.on_presence_leave(lambda key, left, gone: self.told.put(("leave", key)))
+
+    def seen(self):
+        people = self.channel.presence_state()
+        return {key: [{k: v for k, v in meta.items() if k != "presence_ref"} for meta in metas] for key, metas in people.items()}
+
+    async def sees(self, people):
+        await self.told.find(f"{self.key} to see {people}", lambda it: it == ("sync", people))
+
+
+async def attend(client, topic, key):
+    it = Present(client, topic, key)
+    await it.channel.subscribe(lambda status, error: it.statuses.put(status))
+    same(await it.statuses.next("SUBSCRIBED"), RealtimeSubscribeStates.SUBSCRIBED, "status")
+    return it
+
+
 async def restart():
     print("# restart the relay", flush=True)
     line = await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
@@ -241,6 +266,40 @@ async def a_channel_whose_token_expires_closes_one_whose_token_was_refreshed_goe
     same((await kept.changes.next("the message"))["record"]["body"], "still here", "refreshed")
 
 
+async def who_tracks_changes_untracks_leaves_or_is_lost_is_seen_by_everyone():
+    topic = f"room-{new_id()}"
+    ann = await attend(await connect(new_id()), topic, "ann")
+    await ann.sees({})
+    await ann.channel.track({"status": "here"})
+    await ann.sees({"ann": [{"status": "here"}]})
+
+    bens = await connect(new_id())
+    ben = await attend(bens, topic, "ben")
+    await ben.sees({"ann": [{"status": "here"}]})
+    await ben.channel.track({"n": 1})
+    for one in (ann, ben):
+        await one.sees({"ann": [{"status": "here"}], "ben": [{"n": 1}]})
+
+    await ann.channel.track({"status": "away"})
+    for one in (ann, ben):
+        await one.sees({"ann": [{"status": "away"}], "ben": [{"n": 1}]})
+    await ann.channel.untrack()
+    await ben.told.find("ann to leave", lambda it: it == ("leave", "ann"))
+    for one in (ann, ben):
+        await one.sees({"ben": [{"n": 1}]})
+
+    await ann.channel.track({})
+    await ben.told.find("ann to join", lambda it: it == ("join", "ann"))
+    await ann.channel.unsubscribe()
+    await ben.told.find("ann to leave", lambda it: it == ("leave", "ann"))
+
+    cleo = await attend(await connect(new_id()), topic, "cleo")
+    await cleo.sees({"ben": [{"n": 1}]})
+    await bens.close()
+    await cleo.told.find("ben to leave", lambda it: it == ("leave", "ben"))
+    await cleo.sees({})
+
+
 async def after_a_restart_of_the_relay_the_channel_is_subscribed_again_by_itself():
     ann = new_id()
     chat = await session(ann)
@@ -262,6 +321,7 @@ SCENARIOS = [
     each_user_gets_the_rows_they_may_read_the_agent_all_of_them,
     a_new_token_counts_from_the_moment_the_server_confirms_it,
     a_channel_whose_token_expires_closes_one_whose_token_was_refreshed_goes_on,
+    who_tracks_changes_untracks_leaves_or_is_lost_is_seen_by_everyone,
     after_a_restart_of_the_relay_the_channel_is_subscribed_again_by_itself,
 ]
 

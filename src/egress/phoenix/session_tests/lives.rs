@@ -81,9 +81,7 @@ fn closes_one_channel_over_a_bad_token_and_keeps_the_others() {
             ),
             (
                 Says(r#"["1","9","realtime:b","presence",{}]"#),
-                &[
-                    r#"["1","9","realtime:b","phx_reply",{"status":"error","response":{"reason":"not supported yet"}}]"#,
-                ],
+                &[r#"["1","9","realtime:b","phx_reply",{"status":"ok","response":{}}]"#],
             ),
         ],
     ));

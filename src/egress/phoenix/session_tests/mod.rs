@@ -2,6 +2,7 @@
 
 mod joins;
 mod lives;
+mod presence;
 mod private;
 mod talk;
 
@@ -9,14 +10,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::dialect::{PHOENIX_V1, PHOENIX_V2, Phoenix};
-use super::effect::{Done, Effect, Finding, Input, Now, Readable, Work};
+use super::effect::{Done, Effect, Finding, Input, Now, Readable, Work, Writable};
 use super::session::Session;
 use crate::auth::denial::Denial;
 use crate::auth::policy::Kept;
 use crate::auth::token::{TokenRefusal, Verified};
 use crate::catalog::bind::Unbound;
 use crate::config::{Config, Limits};
-use crate::hub::{Content, Frame, Namespace, Outbox};
+use crate::hub::{Attendee, Backlog, Content, Frame, Namespace, Outbox};
 use crate::model::filter::Filter;
 use crate::model::{Principal, Subscription, Target};
 
@@ -45,8 +46,8 @@ enum Step<'a> {
     Authorised(Result<Readable, Denial>),
     /// The newest work read what was said meanwhile.
     CaughtUp(Result<Vec<Kept>, Denial>),
-    /// The newest work found out whether it may broadcast.
-    MaySend(Result<bool, Denial>),
+    /// The newest work found out what may be said, and perhaps whether presence may be heard.
+    MaySay(Result<Writable, Denial>, Option<bool>),
     /// The end of the n-th work arrives: a believed token.
     BelievedWork(u64),
     /// The server is going away.
@@ -81,7 +82,7 @@ fn limits() -> Limits {
 
 impl Script {
     fn new(dialect: &'static Phoenix) -> Self {
-        let outbox = Arc::new(Outbox::new(1 << 20));
+        let outbox = Arc::new(Outbox::new(1 << 20, Arc::new(Backlog::new(1 << 30))));
         let start = Instant::now();
         let session = Session::new(dialect, outbox, "connection", &limits(), start);
         Self { session, start, passed_ms: 0, newest: 0, wishes: 0 }
@@ -118,7 +119,9 @@ impl Script {
                 done(newest, Finding::Authorised { readable, past: None })
             }
             Step::CaughtUp(past) => done(newest, Finding::CaughtUp(past)),
-            Step::MaySend(may) => done(newest, Finding::MaySend(may)),
+            Step::MaySay(writable, hears_presence) => {
+                done(newest, Finding::MaySay { writable, hears_presence })
+            }
             Drains => Input::Drain,
             Gone => Input::Gone,
         };
@@ -143,8 +146,9 @@ impl Script {
                         let past = replay.map_or(String::new(), |past| format!(" and {past:?}"));
                         format!("authorise {} in {topic}{presence}{past}", principal.claims())
                     }
-                    Work::MaySend { principal, topic } => {
-                        format!("may {} send to {topic}", principal.claims())
+                    Work::MaySay { principal, topic, wants_presence } => {
+                        let presence = if wants_presence { " and hear presence" } else { "" };
+                        format!("may {} say in {topic}{presence}", principal.claims())
                     }
                     Work::CatchUp { topic, since, limit } => {
                         format!("catch up {topic} {since} {limit}")
@@ -167,6 +171,16 @@ impl Script {
                 let private = if room.namespace == Namespace::Private { " private" } else { "" };
                 format!("enter {}{private} {}{own}{deaf}", member.join_ref, room.topic)
             }
+            Effect::Attend { attendee, receives } => {
+                assert!(!receives.own && attendee.member.join_ref.starts_with('"'));
+                told(&attendee, "attend")
+            }
+            Effect::Track { attendee, payload, is_told } => {
+                let untold = if is_told { "" } else { " untold" };
+                format!("{} {}{untold}", told(&attendee, "track"), payload.as_str())
+            }
+            Effect::Untrack(attendee) => told(&attendee, "untrack"),
+            Effect::Lose(attendee) => told(&attendee, "lose"),
             Effect::Broadcast { member, broadcast } => match broadcast.content {
                 Content::Whole(message) => format!("broadcast {} {message}", member.join_ref),
                 Content::Json(payload) => {
@@ -181,6 +195,12 @@ impl Script {
             Effect::Close(code, _) => format!("close {code}"),
         }
     }
+}
+
+/// What happens to whose presence.
+fn told(attendee: &Attendee, what: &str) -> String {
+    let key = if attendee.is_named { &*attendee.key } else { "somebody" };
+    format!("{what} {} {key} in {}", attendee.member.join_ref, attendee.room.topic)
 }
 
 /// Replaces the ids of wishes, which are hashes, by `N`.

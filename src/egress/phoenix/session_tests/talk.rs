@@ -76,7 +76,7 @@ fn passes_on_binary_pushes_with_bytes_or_json() {
 #[test]
 fn passes_on_no_json_that_is_none_and_no_message_that_is_no_object() {
     let not_json = no("8", "Broadcast payload must be valid JSON");
-    let no_map = no("7", "Broadcast payload must be a map");
+    let no_map = no("7", "Broadcast payload must be a map, its event a string, and have no ids");
     check_session(and(
         acked(),
         vec![
