@@ -218,7 +218,8 @@ async fn a_new_token_is_judged_anew() {
             None => {
                 let reference = say(&mut client, "x").await;
                 assert_eq!(client.reply(&reference).await.payload["status"], "ok");
-                assert!(client.flush().await.is_empty());
+                let told = client.flush().await;
+                assert!(told.iter().all(|received| received.event == "presence_state"), "{told:?}");
             }
         }
     }
