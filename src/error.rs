@@ -36,6 +36,8 @@ pub enum Remedy {
     Retry,
     /// Keep trying slowly and say what a person must do.
     AskOperator(&'static str),
+    /// Another does the work; take over when it stops.
+    StandBy,
     /// Stop the process.
     Exit,
 }
@@ -45,9 +47,7 @@ impl ErrorKind {
     pub const fn remedy(self) -> Remedy {
         match self {
             Self::SourceUnreachable | Self::CheckTimedOut | Self::PeerUnreachable => Remedy::Retry,
-            Self::SlotInUse => Remedy::AskOperator(
-                "stop the other reader of the slot, or use another postgres.slot",
-            ),
+            Self::SlotInUse => Remedy::StandBy,
             Self::SourceRejected => {
                 Remedy::AskOperator("run `relay check`; it prints the SQL that mends it")
             }

@@ -63,6 +63,18 @@ pub struct Metrics {
     pub slot_lag_bytes: Gauge,
     /// Bytes that can still be written before the slot is in danger; absent when there is no limit.
     pub slot_safe_bytes: Family<[(&'static str, &'static str); 0], Gauge>,
+    /// Seconds for which WAL is known to exist that the slot has not confirmed.
+    pub slot_lag_seconds: Gauge<f64, AtomicU64>,
+    /// Bytes the slot may lag before it is given up; 0 for no limit.
+    pub slot_budget_bytes: Gauge,
+    /// Transactions since the oldest catalog row that the slot holds back from vacuum.
+    pub slot_catalog_age: Gauge,
+    /// Seconds for which nobody has read the slot, as Postgres 17 and later say.
+    pub slot_inactive_seconds: Gauge,
+    /// 1 when Postgres has invalidated the slot, by its reason; absent otherwise.
+    pub slot_invalidated: Family<Reason, Gauge>,
+    /// 1 while another relay reads the slot and this one waits to take over.
+    pub standby: Gauge,
     /// Heartbeats that came back through the stream.
     pub heartbeats: Counter,
     /// Times a heartbeat should have come back and did not.
@@ -124,6 +136,16 @@ impl Metrics {
             "slot_lag_bytes" "WAL written but not confirmed, as Postgres shows it" Gauge::default(),
             "slot_safe_bytes" "WAL that may be written before the slot is in danger" Family::default(),
         );
+        let (slot_lag_seconds, slot_budget_bytes, slot_catalog_age) = register!(
+            "slot_lag_seconds" "Seconds for which WAL exists that the slot has not confirmed" Gauge::default(),
+            "slot_budget_bytes" "Lag at which the slot is given up; 0 for no limit" Gauge::default(),
+            "slot_catalog_age" "Transactions since the oldest catalog row the slot holds back" Gauge::default(),
+        );
+        let (slot_inactive_seconds, slot_invalidated, standby) = register!(
+            "slot_inactive_seconds" "Seconds for which nobody has read the slot" Gauge::default(),
+            "slot_invalidated" "1 when Postgres has invalidated the slot" Family::default(),
+            "standby" "1 while another relay reads the slot" Gauge::default(),
+        );
         let (heartbeats, heartbeats_missed, heartbeat_seconds) = register!(
             "heartbeats" "Heartbeats that came back" Counter::default(),
             "heartbeats_missed" "Times a heartbeat did not come back in time" Counter::default(),
@@ -156,6 +178,12 @@ impl Metrics {
             slot_retained_bytes,
             slot_lag_bytes,
             slot_safe_bytes,
+            slot_lag_seconds,
+            slot_budget_bytes,
+            slot_catalog_age,
+            slot_inactive_seconds,
+            slot_invalidated,
+            standby,
             heartbeats,
             heartbeats_missed,
             heartbeat_seconds,

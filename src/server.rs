@@ -134,6 +134,9 @@ async fn readyz(State(status): State<Status>) -> Response {
         SourceState::Connecting { reason: None } => {
             (StatusCode::SERVICE_UNAVAILABLE, "connecting to Postgres".to_owned())
         }
+        SourceState::Standby { reason } => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("standby: {reason}"))
+        }
         SourceState::Connecting { reason: Some(reason) } | SourceState::Blocked { reason } => {
             (StatusCode::SERVICE_UNAVAILABLE, reason.clone())
         }

@@ -14,7 +14,11 @@ select
     s.confirmed_flush_lsn::text as confirmed_lsn,
     here.lsn::text as server_lsn,
     pg_catalog.pg_wal_lsn_diff(here.lsn, s.restart_lsn)::int8 as retained_bytes,
-    (to_jsonb(s) ->> 'safe_wal_size')::int8 as safe_bytes
+    (to_jsonb(s) ->> 'safe_wal_size')::int8 as safe_bytes,
+    pg_catalog.age(s.catalog_xmin)::int8 as catalog_age,
+    extract(
+        epoch from pg_catalog.now() - (to_jsonb(s) ->> 'inactive_since')::timestamptz
+    )::int8 as inactive_s
 from pg_catalog.pg_replication_slots as s
 left join pg_catalog.pg_stat_activity as a on a.pid = s.active_pid
 cross join (

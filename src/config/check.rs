@@ -86,6 +86,7 @@ impl Check<'_> {
                 3_600_000,
             ),
             heartbeat: self.heartbeat(written.heartbeat),
+            max_slot_lag: self.budget(written.max_slot_lag),
             max_transaction: self.size(
                 "postgres.max_transaction",
                 written.max_transaction,
@@ -310,6 +311,17 @@ impl Check<'_> {
             self.say("postgres.heartbeat", reason);
         }
         time.0
+    }
+
+    /// Zero, or more than an ordinary pause leaves behind.
+    fn budget(&mut self, size: Size) -> usize {
+        let least = 16 << 20;
+        if size.0 != 0 && size.0 < least {
+            let reason =
+                format!("{size} is too small; use at least {}, or 0 B for no limit", Size(least));
+            self.say("postgres.max_slot_lag", reason);
+        }
+        size.0
     }
 
     fn size(&mut self, key: &'static str, size: Size, least: usize) -> usize {

@@ -48,6 +48,7 @@ pub(crate) const KEYS: &[Key] = keys![
     postgres.check_timeout,
     postgres.wal_sender_timeout,
     postgres.heartbeat,
+    postgres.max_slot_lag,
     postgres.max_transaction,
     postgres.max_backlog,
     auth.jwt_secret true,

@@ -62,6 +62,8 @@ pub struct Postgres {
     pub wal_sender_timeout: Duration,
     /// How often a message of ours goes through the WAL; zero for never.
     pub heartbeat: Duration,
+    /// Bytes the slot may lag before it is given up with an announced gap; zero for no limit.
+    pub max_slot_lag: usize,
     /// Changes of one transaction held in memory, in bytes, before it is let go with an announced gap.
     pub max_transaction: usize,
     /// Decoded changes waiting for delivery, in bytes, before reading pauses.

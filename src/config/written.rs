@@ -41,6 +41,7 @@ pub(crate) struct Postgres {
     pub(crate) check_timeout: Time,
     pub(crate) wal_sender_timeout: Time,
     pub(crate) heartbeat: Time,
+    pub(crate) max_slot_lag: Size,
     pub(crate) max_transaction: Size,
     pub(crate) max_backlog: Size,
 }
@@ -88,7 +89,7 @@ pub(crate) struct Limits {
 
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:4000".to_owned(), drain: seconds(10) }
+        Self { listen: "127.0.0.1:4000".to_owned(), drain: seconds(25) }
     }
 }
 
@@ -101,8 +102,9 @@ impl Default for Postgres {
             slot: "relay".to_owned(),
             pool: 4,
             check_timeout: seconds(5),
-            wal_sender_timeout: seconds(10),
+            wal_sender_timeout: seconds(4),
             heartbeat: seconds(10),
+            max_slot_lag: Size(10 << 30),
             max_transaction: Size(64 << 20),
             max_backlog: Size(64 << 20),
         }

@@ -33,7 +33,7 @@ use crate::metrics::{Metrics, reason};
 use crate::model::time::PgTime;
 use crate::model::{Cell, Change, OldRow, Position, Relation, Row, Table, Target, Transaction};
 use crate::router::Candidate;
-use crate::source::SourceState;
+use crate::source::{Break, SourceState};
 
 use lane::Lanes;
 use message::Message;
@@ -95,11 +95,12 @@ impl Fanout {
                 }
                 () = lanes.turn() => {}
                 Ok(()) = source.changed() => {
-                    if let SourceState::Streaming { epoch: now, .. } = *source.borrow_and_update()
+                    if let SourceState::Streaming { epoch: now, begun_by, .. } =
+                        *source.borrow_and_update()
                         && epoch.replace(now).is_some_and(|before| before != now)
                     {
-                        let words = "the replication slot does not continue what was read before";
-                        self.announce_gap(&mut lanes, "history_lost", words);
+                        let why = begun_by.unwrap_or(Break::SlotMoved);
+                        self.announce_gap(&mut lanes, why.word(), why.words());
                     }
                 }
             }
@@ -299,7 +300,9 @@ impl Fanout {
     fn position(&self, transaction: &Transaction, index: usize) -> Position {
         let epoch = match &*self.source.borrow() {
             SourceState::Streaming { epoch, .. } => *epoch,
-            SourceState::Connecting { .. } | SourceState::Blocked { .. } => lane::NO_EPOCH,
+            SourceState::Connecting { .. }
+            | SourceState::Standby { .. }
+            | SourceState::Blocked { .. } => lane::NO_EPOCH,
         };
         Position {
             epoch,

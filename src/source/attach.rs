@@ -1,16 +1,17 @@
 //! From nothing to a stream: connect, look before attaching, create the slot when there is none, and tell whether the
 //! history continues.
 
+use tokio::time::Instant;
 use tokio_postgres::Client;
 use tracing::{debug, error, info};
 
 use super::connection::{Connection, Wanted};
-use super::epoch::{Found, History, break_between};
+use super::epoch::{Before, Break, Found, History, break_between};
 use super::health::Health;
 use super::messages::Messages;
 use super::progress::Progress;
 use super::publication::Facts;
-use super::slot::{self, Slot};
+use super::slot::{self, Holder, Slot};
 use crate::config::Postgres;
 use crate::error::Error;
 use crate::model::Epoch;
@@ -22,12 +23,37 @@ use crate::shutdown::Stage;
 pub(super) struct Past {
     pub(super) history: History,
     pub(super) progress: Progress,
+    /// Why this history began, when there was one before it.
+    pub(super) begun_by: Option<Break>,
+}
+
+impl Past {
+    fn before(&self) -> Before<'_> {
+        let (durable, received) = (self.progress.confirmed(), self.progress.received());
+        Before { history: &self.history, durable: Some(durable), received: Some(received) }
+    }
+}
+
+/// What came of an attempt.
+#[derive(Debug)]
+pub(super) enum Attempt {
+    /// It streams.
+    Attached(Box<Attached>),
+    /// Another connection reads the slot.
+    Held {
+        /// The connection that looked, for looking again.
+        sql: Sql,
+        /// Who reads it.
+        holder: Holder,
+    },
 }
 
 /// An attached connection.
 #[derive(Debug)]
 pub(super) struct Attached {
     pub(super) connection: Connection,
+    /// The process id of its walsender.
+    pub(super) pid: i32,
     /// The connection that looked first, for looking again.
     pub(super) sql: Sql,
     /// The one server both are connected to.
@@ -40,6 +66,12 @@ pub(super) struct Attached {
     pub(super) is_new_history: bool,
 }
 
+/// What looking came to.
+enum Looked {
+    Free(Found, Facts),
+    Held(Holder),
+}
+
 /// Connects and attaches. `waiting` is called before Postgres is asked to create the slot, which takes as long as
 /// the oldest open transaction.
 pub(super) async fn attach(
@@ -50,39 +82,40 @@ pub(super) async fn attach(
     health: &mut Health,
     stage: &Stage,
     waiting: impl FnOnce(),
-) -> Result<Attached, Error> {
+) -> Result<Attempt, Error> {
     let slot_name = &*settings.slot;
     let mut connection =
         Connection::open(target, slot_name, &settings.publication, settings.wal_sender_timeout)
             .await?;
     let identity = connection.identify().await?;
+    let pid = connection.pid().await?;
     let sql = postgres::connect(connection.target(), "relay-source", &[], stage).await?;
-    let (found, facts) =
-        look(&sql.client, target, settings, health, &mut connection, waiting).await?;
+    let looked = look(&sql.client, target, settings, health, &mut connection, waiting).await?;
+    let (found, facts) = match looked {
+        Looked::Free(found, facts) => (found, facts),
+        Looked::Held(holder) => return Ok(Attempt::Held { sql, holder }),
+    };
 
     let database = facts.database;
     let generation = past.map_or(0, |past| past.history.generation);
     let mut history = History { identity, database, generation };
-    let broken = past.and_then(|past| {
-        break_between(
-            &past.history,
-            past.progress.confirmed(),
-            past.progress.received(),
-            &history.identity,
-            database,
-            found,
-        )
-    });
-    let progress = match (past, broken) {
+    let broken = match past {
+        Some(past) => break_between(past.before(), &history.identity, database, found),
+        // A process that finds no slot begins; one that replaced a slot ended the history of another process.
+        None => found.made.filter(|made| *made != Break::SlotDropped),
+    };
+    let (progress, begun_by) = match (past, broken) {
         (Some(past), None) => {
             let mut progress = past.progress;
             progress.attach();
-            progress
+            (progress, past.begun_by)
         }
-        _ => Progress::new(found.confirmed),
+        _ => (Progress::new(found.confirmed), broken),
     };
     if let Some(why) = broken {
         history.generation = found.confirmed.bytes();
+        health.begin_anew();
+        let why = why.words();
         error!(slot = slot_name, from = %found.confirmed, why, "history lost; a new epoch begins");
     }
     let has_messages =
@@ -91,18 +124,19 @@ pub(super) async fn attach(
     connection.start(wanted).await?;
     let epoch = history.epoch(slot_name);
     info!(slot = slot_name, %epoch, from = %found.confirmed, server = %connection.target(), "streaming");
-    Ok(Attached {
+    Ok(Attempt::Attached(Box::new(Attached {
         server: connection.target().clone(),
         connection,
+        pid,
         sql,
         epoch,
-        past: Past { history, progress },
+        past: Past { history, progress, begun_by },
         has_messages,
         is_new_history: broken.is_some(),
-    })
+    })))
 }
 
-/// Checks what can be checked, and answers where the slot stands; creates it when there is none.
+/// Checks what can be checked, and answers where the slot stands; creates it when there is none, or when it must go.
 async fn look(
     client: &Client,
     target: &Target,
@@ -110,27 +144,34 @@ async fn look(
     health: &mut Health,
     connection: &mut Connection,
     waiting: impl FnOnce(),
-) -> Result<(Found, Facts), Error> {
+) -> Result<Looked, Error> {
     let name = &*settings.slot;
     let facts = Facts::read(client, &settings.publication).await?;
-    let slot = Slot::read(client, name).await?;
-    if let Some(slot) = &slot {
-        health.see(slot);
+    let mut slot = Slot::read(client, name).await?;
+    if let Some(found) = slot.as_ref().filter(|slot| slot.is_ours(target.database())) {
+        health.see(found, Instant::now());
+        // Before anything else is asked for: whatever is wrong besides, the disk must not fill.
+        if let (Some(why), None) = (health.letting_go(), &found.holder) {
+            let (lag_bytes, retained_bytes) = (found.lag_bytes(), found.retained_bytes);
+            let why = why.words();
+            error!(slot = name, lag_bytes, retained_bytes, why, "dropping the slot");
+            Slot::drop(client, name).await?;
+            slot = None;
+        }
     }
     facts.check(&settings.publication, slot.is_none())?;
-    let found = match slot {
-        Some(slot) => {
-            slot.check(target.database())?;
-            let confirmed = slot.confirmed_lsn.unwrap_or_default();
-            debug!(slot = name, %confirmed, "slot found");
-            Found { confirmed, is_new: false }
-        }
-        None => {
-            waiting();
-            let confirmed = slot::create(connection, name).await?;
-            info!(slot = name, at = %confirmed, "slot created");
-            Found { confirmed, is_new: true }
-        }
+    let Some(slot) = slot else {
+        waiting();
+        let made = health.letting_go().unwrap_or(Break::SlotDropped);
+        let confirmed = slot::create(connection, name, facts.has_failover_slots()).await?;
+        info!(slot = name, at = %confirmed, "slot created");
+        return Ok(Looked::Free(Found { confirmed, made: Some(made) }, facts));
     };
-    Ok((found, facts))
+    slot.check(target.database())?;
+    if let Some(holder) = slot.holder {
+        return Ok(Looked::Held(holder));
+    }
+    let confirmed = slot.confirmed_lsn.unwrap_or_default();
+    debug!(slot = name, %confirmed, "slot found");
+    Ok(Looked::Free(Found { confirmed, made: None }, facts))
 }

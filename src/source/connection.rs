@@ -102,6 +102,14 @@ impl Connection {
         }
     }
 
+    /// The process id of this connection's walsender.
+    pub(super) async fn pid(&mut self) -> Result<i32, Error> {
+        let what = "could not ask for the process id";
+        let rows = self.query("select pg_catalog.pg_backend_pid()", what).await?;
+        let pid = rows.first().and_then(|row| row.first()?.as_deref()?.parse().ok());
+        pid.ok_or_else(|| Error::new(ErrorKind::Malformed, what).because("no number came back"))
+    }
+
     /// Attaches to the slot: from now on, only [`Connection::read`], [`Connection::buffered`] and status updates.
     ///
     /// No position is asked for: Postgres starts where the slot stands. Asking for a later one would make it skip,

@@ -1,9 +1,10 @@
 //! Is this still the history we were reading? Pure.
 //!
 //! An [`Epoch`] is made of the system identifier, the timeline, the database, the slot's name and the slot's
-//! generation. Postgres keeps no birth mark of a slot, so the generation is what this process saw: 0 for the slot it
-//! found or made first, and a position for one that turned out to be another while we ran. A slot that is dropped
-//! and made again while no relay runs therefore goes unnoticed by a log that does not outlive the process.
+//! generation. Postgres keeps no birth mark of a slot, so the generation is what was seen: 0 for the slot that was
+//! found or made first, and a position for one that turned out to be another. What tells is where a slot stands: one
+//! that is ahead of everything we ever confirmed was made again, or read by somebody else. Over a restart that takes a
+//! log that outlives the process; without one, a slot made again meanwhile goes unnoticed.
 
 use aws_lc_rs::digest;
 
@@ -36,40 +37,103 @@ impl History {
 pub(super) struct Found {
     /// How far it is confirmed.
     pub(super) confirmed: Lsn,
-    /// It was missing and has just been created.
-    pub(super) is_new: bool,
+    /// It has just been created, because of this.
+    pub(super) made: Option<Break>,
 }
 
-/// Why what comes next does not continue what we had.
+/// What was read before, by this process or by one whose log is left.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Before<'a> {
+    /// Whose history it is.
+    pub(super) history: &'a History,
+    /// Nothing beyond this was ever confirmed; `None` when nobody wrote it down.
+    pub(super) durable: Option<Lsn>,
+    /// How far the server's WAL is known to have been.
+    pub(super) received: Option<Lsn>,
+}
+
+/// Why what comes next does not continue what was read before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Break {
+    /// Another server answers.
+    Server,
+    /// A standby was promoted, or a backup restored.
+    Timeline,
+    /// The database was dropped and made again.
+    Database,
+    /// The slot was not there.
+    SlotDropped,
+    /// The slot stands where we never were.
+    SlotMoved,
+    /// The server's WAL ends before what was read.
+    Rewound,
+    /// Postgres had taken WAL from the slot, or invalidated it otherwise.
+    SlotLost,
+    /// The relay gave the slot up: it held back more WAL than `postgres.max_slot_lag`.
+    SlotGivenUp,
+}
+
+impl Break {
+    /// A fixed word, for metrics.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Server => "server_changed",
+            Self::Timeline => "timeline_changed",
+            Self::Database => "database_recreated",
+            Self::SlotDropped => "slot_dropped",
+            Self::SlotMoved => "slot_moved",
+            Self::Rewound => "wal_rewound",
+            Self::SlotLost => "slot_lost",
+            Self::SlotGivenUp => "slot_given_up",
+        }
+    }
+
+    /// What happened, for subscribers and operators.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Server => "another server answers",
+            Self::Timeline => {
+                "the server is on another timeline (a standby was promoted, or a backup restored)"
+            }
+            Self::Database => "the database was dropped and made again",
+            Self::SlotDropped => "the replication slot was dropped",
+            Self::SlotMoved => {
+                "the replication slot is ahead of what was confirmed (made again, or moved by another reader)"
+            }
+            Self::Rewound => "the server's WAL ends before what was read (a backup was restored)",
+            Self::SlotLost => "the replication slot lost WAL that it needed",
+            Self::SlotGivenUp => {
+                "the replication slot was given up, because it held back more WAL than it may"
+            }
+        }
+    }
+}
+
+/// Why what comes next does not continue what was there `before`.
 pub(super) fn break_between(
-    before: &History,
-    confirmed: Lsn,
-    received: Lsn,
+    before: Before<'_>,
     now: &Identity,
     database: u32,
     slot: Found,
-) -> Option<&'static str> {
-    if now.system != before.identity.system {
-        return Some("another server answers");
+) -> Option<Break> {
+    let known = &before.history.identity;
+    if now.system != known.system {
+        return Some(Break::Server);
     }
-    if now.timeline != before.identity.timeline {
-        return Some(
-            "the server is on another timeline (a standby was promoted, or a backup restored)",
-        );
+    if now.timeline != known.timeline {
+        return Some(Break::Timeline);
     }
-    if database != before.database {
-        return Some("the database was dropped and made again");
+    if database != before.history.database {
+        return Some(Break::Database);
     }
-    if slot.is_new {
-        return Some("the slot was dropped");
+    if slot.made.is_some() {
+        return slot.made;
     }
-    if slot.confirmed > confirmed {
-        return Some(
-            "the slot is ahead of what was confirmed (made again, or moved by another reader)",
-        );
+    if before.durable.is_some_and(|durable| durable < slot.confirmed) {
+        return Some(Break::SlotMoved);
     }
-    if now.position < received {
-        return Some("the server's WAL ends before what was read (a backup was restored)");
+    if before.received.is_some_and(|received| now.position < received) {
+        return Some(Break::Rewound);
     }
     None
 }
@@ -86,16 +150,17 @@ mod tests {
         History { identity: identity(), database: 5, generation: 0 }
     }
 
-    fn check(now: &Identity, database: u32, confirmed: u64, is_new: bool) -> Option<&'static str> {
-        let slot = Found { confirmed: Lsn::new(confirmed), is_new };
-        break_between(&history(), Lsn::new(400), Lsn::new(450), now, database, slot)
+    fn check(now: &Identity, database: u32, confirmed: u64, made: Option<Break>) -> Option<Break> {
+        let slot = Found { confirmed: Lsn::new(confirmed), made };
+        let (durable, received) = (Some(Lsn::new(400)), Some(Lsn::new(450)));
+        break_between(Before { history: &history(), durable, received }, now, database, slot)
     }
 
     #[test]
     fn a_slot_at_or_before_what_was_confirmed_continues() {
-        assert_eq!(check(&identity(), 5, 400, false), None);
+        assert_eq!(check(&identity(), 5, 400, None), None);
         // After a crash Postgres may have forgotten confirmations.
-        assert_eq!(check(&identity(), 5, 300, false), None);
+        assert_eq!(check(&identity(), 5, 300, None), None);
     }
 
     #[test]
@@ -103,12 +168,22 @@ mod tests {
         let at = |position| Identity { position: Lsn::new(position), ..identity() };
         let other = Identity { system: "8".into(), ..identity() };
         let promoted = Identity { timeline: "2".into(), ..identity() };
-        assert!(check(&other, 5, 400, false).is_some_and(|why| why.contains("server")));
-        assert!(check(&promoted, 5, 400, false).is_some_and(|why| why.contains("timeline")));
-        assert!(check(&identity(), 6, 400, false).is_some_and(|why| why.contains("database")));
-        assert!(check(&identity(), 5, 400, true).is_some_and(|why| why.contains("dropped")));
-        assert!(check(&identity(), 5, 401, false).is_some_and(|why| why.contains("ahead")));
-        assert!(check(&at(449), 5, 400, false).is_some_and(|why| why.contains("ends before")));
+        assert_eq!(check(&other, 5, 400, None), Some(Break::Server));
+        assert_eq!(check(&promoted, 5, 400, None), Some(Break::Timeline));
+        assert_eq!(check(&identity(), 6, 400, None), Some(Break::Database));
+        let made = Some(Break::SlotGivenUp);
+        assert_eq!(check(&identity(), 5, 400, made), made);
+        assert_eq!(check(&identity(), 5, 401, None), Some(Break::SlotMoved));
+        assert_eq!(check(&at(449), 5, 400, None), Some(Break::Rewound));
+    }
+
+    #[test]
+    fn without_a_position_that_outlived_the_process_only_identities_tell() {
+        let before = Before { history: &history(), durable: None, received: None };
+        let slot = Found { confirmed: Lsn::new(900), made: None };
+        let rewound = Identity { position: Lsn::new(1), ..identity() };
+        assert_eq!(break_between(before, &rewound, 5, slot), None);
+        assert_eq!(break_between(before, &rewound, 6, slot), Some(Break::Database));
     }
 
     #[test]

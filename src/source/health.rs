@@ -2,10 +2,15 @@
 //!
 //! It outlives sessions, so that what was said once is not said again after every reconnect.
 
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use super::epoch::Break;
+use super::governor::Governor;
+use super::lag::Ends;
 use super::slot::Slot;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, reason};
+use crate::model::Lsn;
 
 /// How near the slot is to losing the WAL it needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,28 +50,76 @@ pub(super) struct Health {
     metrics: Metrics,
     condition: Condition,
     obstacle: Option<Obstacle>,
+    governor: Governor,
+    ends: Ends,
+    /// Why the slot must go, or went and was not made anew yet.
+    letting_go: Option<Break>,
 }
 
 impl Health {
-    pub(super) fn new(metrics: Metrics) -> Self {
-        Self { metrics, condition: Condition::default(), obstacle: None }
+    /// `max_slot_lag` is the slot's budget in bytes, zero for none.
+    pub(super) fn new(metrics: Metrics, max_slot_lag: usize) -> Self {
+        metrics.slot_budget_bytes.set(i64::try_from(max_slot_lag).unwrap_or(i64::MAX));
+        Self {
+            metrics,
+            condition: Condition::default(),
+            obstacle: None,
+            governor: Governor::new(max_slot_lag),
+            ends: Ends::default(),
+            letting_go: None,
+        }
     }
 
-    /// Takes in one look at the slot.
-    pub(super) fn see(&mut self, slot: &Slot) {
-        let lag = slot.confirmed_lsn.map(|confirmed| slot.server_lsn.bytes_since(confirmed));
-        self.metrics.slot_lag_bytes.set(lag.and_then(|lag| i64::try_from(lag).ok()).unwrap_or(0));
+    /// Measures what was seen of the slot.
+    pub(super) fn measure(&mut self, slot: &Slot, now: Instant) {
+        self.metrics.slot_lag_bytes.set(i64::try_from(slot.lag_bytes()).unwrap_or(i64::MAX));
+        let confirmed = slot.confirmed_lsn.unwrap_or(Lsn::ZERO);
+        let age = self.ends.age(slot.server_lsn, confirmed, now);
+        self.metrics.slot_lag_seconds.set(age.as_secs_f64());
         self.metrics.slot_retained_bytes.set(slot.retained_bytes.unwrap_or(0));
+        self.metrics.slot_catalog_age.set(slot.catalog_age.unwrap_or(0));
+        self.metrics.slot_inactive_seconds.set(slot.inactive_s.unwrap_or(0));
+        self.metrics.slot_invalidated.clear();
+        if slot.is_lost() {
+            let known = slot.invalidation.as_deref().and_then(known_reason).unwrap_or("lost");
+            self.metrics.slot_invalidated.get_or_create(&reason(known)).set(1);
+        }
         // Without a limit there is nothing to run out of.
         match slot.safe_bytes {
             Some(safe) => drop(self.metrics.slot_safe_bytes.get_or_create(&[]).set(safe)),
             None => self.metrics.slot_safe_bytes.clear(),
         }
+    }
+
+    /// Takes in one look at a slot that we read, or could.
+    pub(super) fn see(&mut self, slot: &Slot, now: Instant) {
+        self.measure(slot, now);
         let condition = Condition::of(slot);
         if self.condition != condition {
             say(condition, slot);
             self.condition = condition;
         }
+        if self.condition == Condition::Lost {
+            self.letting_go = self.governor.may_act().then_some(Break::SlotLost);
+        } else if self.governor.see(&slot.name, slot.lag_bytes(), now) {
+            self.letting_go = Some(Break::SlotGivenUp);
+        }
+    }
+
+    /// Why the slot must go, or went and was not made anew yet.
+    pub(super) const fn letting_go(&self) -> Option<Break> {
+        self.letting_go
+    }
+
+    /// The slot is another one now.
+    pub(super) fn begin_anew(&mut self) {
+        self.letting_go = None;
+        self.governor.forget();
+    }
+
+    /// Somebody else reads the slot: what becomes of it is not ours to decide.
+    pub(super) fn stand_by(&mut self) {
+        self.begin_anew();
     }
 
     /// Whether Postgres may take WAL away from the slot, and ends its walsender first.
@@ -88,6 +141,12 @@ impl Health {
             ),
         }
     }
+}
+
+/// Postgres' reasons for an invalidation, so that labels are few whatever a server says.
+fn known_reason(reason: &str) -> Option<&'static str> {
+    let known = ["wal_removed", "rows_removed", "wal_level_insufficient", "idle_timeout"];
+    known.into_iter().find(|known| *known == reason)
 }
 
 fn say(condition: Condition, slot: &Slot) {
@@ -119,7 +178,6 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::model::Lsn;
 
     fn slot(wal_status: &str, safe_bytes: Option<i64>) -> Slot {
         Slot {
@@ -135,22 +193,42 @@ mod tests {
             server_lsn: Lsn::new(100),
             retained_bytes: Some(60),
             safe_bytes,
+            catalog_age: Some(9),
+            inactive_s: None,
         }
     }
 
     #[test]
     fn what_is_seen_is_measured() {
         let metrics = Metrics::new();
-        let mut health = Health::new(metrics.clone());
-        health.see(&slot("reserved", Some(500)));
+        let mut health = Health::new(metrics.clone(), 0);
+        health.see(&slot("reserved", Some(500)), Instant::now());
         assert_eq!((metrics.slot_lag_bytes.get(), metrics.slot_retained_bytes.get()), (30, 60));
         assert!(
             metrics.render().contains("\nrelay_slot_safe_bytes{} 500\n"),
             "{}",
             metrics.render()
         );
-        health.see(&slot("reserved", None));
+        health.see(&slot("reserved", None), Instant::now());
         assert!(!metrics.render().contains("\nrelay_slot_safe_bytes{"), "no limit, no number");
+    }
+
+    #[test]
+    fn a_lost_slot_goes_if_slots_may_go_and_says_why_it_is_lost() {
+        let metrics = Metrics::new();
+        let lost = Slot { invalidation: Some("idle_timeout".into()), ..slot("lost", None) };
+        let mut careful = Health::new(metrics.clone(), 0);
+        careful.see(&lost, Instant::now());
+        assert_eq!(careful.letting_go(), None);
+        let mut health = Health::new(metrics.clone(), 1000);
+        health.see(&lost, Instant::now());
+        assert_eq!(health.letting_go(), Some(Break::SlotLost));
+        let text = metrics.render();
+        assert!(text.contains("relay_slot_invalidated{reason=\"idle_timeout\"} 1"), "{text}");
+        health.begin_anew();
+        health.see(&slot("reserved", None), Instant::now());
+        assert_eq!(health.letting_go(), None);
+        assert!(!metrics.render().contains("relay_slot_invalidated{"));
     }
 
     #[test]
@@ -160,11 +238,11 @@ mod tests {
         let subscriber =
             tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
         tracing::subscriber::with_default(subscriber, || {
-            let mut health = Health::new(Metrics::new());
+            let mut health = Health::new(Metrics::new(), 0);
             for status in ["reserved", "extended", "extended", "unreserved", "lost", "lost"] {
-                health.see(&slot(status, None));
+                health.see(&slot(status, None), Instant::now());
             }
-            health.see(&slot("reserved", None));
+            health.see(&slot("reserved", None), Instant::now());
             for obstacle in [None, Some(Obstacle::Forbidden), Some(Obstacle::Forbidden), None] {
                 health.hinder(obstacle);
             }

@@ -12,12 +12,15 @@
 mod attach;
 mod connection;
 mod epoch;
+mod governor;
 mod health;
 mod heartbeat;
+mod lag;
 mod messages;
 mod progress;
 mod publication;
 mod slot;
+mod standby;
 mod stream;
 mod watch;
 
@@ -29,7 +32,7 @@ use std::time::Duration;
 use tokio::sync::watch::Sender;
 use tracing::{debug, warn};
 
-use self::attach::{Attached, Past, attach};
+use self::attach::{Attached, Attempt, Past, attach};
 use self::health::Health;
 use self::heartbeat::Heartbeat;
 use self::messages::Messages;
@@ -45,6 +48,7 @@ use crate::pgoutput::Assembler;
 use crate::postgres::Target;
 use crate::shutdown::Stage;
 
+pub use epoch::Break;
 pub use publication::Facts;
 pub use slot::{Holder, Slot};
 
@@ -65,6 +69,13 @@ pub enum SourceState {
         epoch: Epoch,
         /// Whether messages that the database broadcasts come along.
         has_messages: bool,
+        /// Why this history began, when there was one before it.
+        begun_by: Option<Break>,
+    },
+    /// Another connection reads the slot; this relay takes over when that one stops.
+    Standby {
+        /// Who reads it.
+        reason: String,
     },
     /// A person must act; attempts continue slowly.
     Blocked {
@@ -90,24 +101,26 @@ pub async fn run<L: ChangeLog>(
     stage: Stage,
 ) -> Result<(), Error> {
     let mut source = Source {
+        health: Health::new(metrics.clone(), settings.max_slot_lag),
         target,
         settings,
         log,
         state,
-        health: Health::new(metrics.clone()),
         metrics,
         stage: stage.clone(),
         backoff: Backoff::new(WAITS.0, WAITS.1),
         past: None,
+        walsender: None,
         messages: Messages::default(),
         generation: 0,
     };
     loop {
         let result = source.session().await;
         source.metrics.source_streaming.set(0);
+        source.metrics.standby.set(0);
         let wait = match result {
             Ok(Ended::Stopping) => return Ok(()),
-            Ok(Ended::ForMessages) => continue,
+            Ok(Ended::ToAttach) => continue,
             Err(error) => source.judge(error)?,
         };
         tokio::select! {
@@ -120,8 +133,8 @@ pub async fn run<L: ChangeLog>(
 /// Why a session ended well.
 enum Ended {
     Stopping,
-    /// The next one can have the database's broadcasts as well.
-    ForMessages,
+    /// The next one can have more: the slot, or the database's broadcasts.
+    ToAttach,
 }
 
 struct Source<L> {
@@ -134,6 +147,8 @@ struct Source<L> {
     stage: Stage,
     backoff: Backoff,
     past: Option<Past>,
+    /// The process id of the last walsender that was ours.
+    walsender: Option<i32>,
     messages: Messages,
     /// Continues the count of relation descriptions over sessions.
     generation: u64,
@@ -150,22 +165,28 @@ impl<L: ChangeLog> Source<L> {
             self.state.send_replace(SourceState::Connecting { reason: Some(reason) });
         };
         let past = self.past.as_ref();
-        let attached = tokio::select! {
+        let attempt = tokio::select! {
             () = self.stage.stopping() => return Ok(Ended::Stopping),
-            attached = attach(
+            attempt = attach(
                 &self.target, &self.settings, past, &mut self.messages, &mut self.health,
                 &self.stage, waiting,
-            ) => attached?,
+            ) => attempt?,
         };
-        let Attached { connection, sql, server, epoch, past, has_messages, is_new_history } =
+        let attached = match attempt {
+            Attempt::Attached(attached) => *attached,
+            Attempt::Held { sql, holder } => return self.stand_by(sql, holder).await,
+        };
+        let Attached { connection, pid, sql, server, epoch, past, has_messages, is_new_history } =
             attached;
+        self.walsender = Some(pid);
+        let begun_by = past.begun_by;
         if is_new_history {
             self.log.forget();
         }
         let past = self.past.insert(past);
         self.metrics.source_connects.inc();
         self.metrics.source_streaming.set(1);
-        self.state.send_replace(SourceState::Streaming { epoch, has_messages });
+        self.state.send_replace(SourceState::Streaming { epoch, has_messages, begun_by });
         let refuses_messages = connection.refuses_messages();
         // Relations are described anew to every session.
         let mut assembler = Assembler::new(self.settings.max_transaction, self.generation);
@@ -175,6 +196,7 @@ impl<L: ChangeLog> Source<L> {
             server: &server,
             settings: &self.settings,
             sql,
+            pid,
             heartbeat: &heartbeat,
             health: &mut self.health,
             without: (!has_messages).then_some(self.messages),
@@ -210,6 +232,10 @@ impl<L: ChangeLog> Source<L> {
     fn judge(&mut self, error: Error) -> Result<Duration, Error> {
         let (state, advice) = match error.kind().remedy() {
             Remedy::Exit => return Err(error),
+            Remedy::StandBy => {
+                self.overtaken(&error);
+                return Ok(WAITS.0);
+            }
             Remedy::Retry => {
                 let reason = Some(format!("{error}; {IF_IT_STAYS}"));
                 (SourceState::Connecting { reason }, IF_IT_STAYS)

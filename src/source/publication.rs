@@ -62,6 +62,11 @@ impl Facts {
         })
     }
 
+    /// Whether a slot made here can be kept in step by standbys.
+    pub const fn has_failover_slots(&self) -> bool {
+        170_000 <= self.version && !self.is_standby
+    }
+
     /// Whether a stream of `publication` can start; `needs_slot` says that a slot must be created for it.
     ///
     /// # Errors

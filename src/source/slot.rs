@@ -1,7 +1,7 @@
 //! The slot: look at it, judge it, create it, drop it.
 //!
-//! A slot is Postgres' memory of how far we read; losing it is losing history. So nothing here drops one by itself,
-//! and nothing attaches to one that cannot give what it promises.
+//! A slot is Postgres' memory of how far we read; losing it is losing history. So nothing here decides to drop one, and
+//! nothing attaches to one that cannot give what it promises.
 
 use tokio_postgres::Client;
 
@@ -37,6 +37,10 @@ pub struct Slot {
     pub retained_bytes: Option<i64>,
     /// Bytes that can still be written before it is in danger, when there is a limit.
     pub safe_bytes: Option<i64>,
+    /// Transactions since the oldest catalog row it holds back from vacuum.
+    pub catalog_age: Option<i64>,
+    /// For how long nobody has read it, in seconds (PostgreSQL 17 and later say it).
+    pub inactive_s: Option<i64>,
 }
 
 /// Who reads a slot.
@@ -79,6 +83,8 @@ impl Slot {
             server_lsn: lsn("server_lsn")?.unwrap_or_default(),
             retained_bytes: number("retained_bytes")?,
             safe_bytes: number("safe_bytes")?,
+            catalog_age: number("catalog_age")?,
+            inactive_s: number("inactive_s")?,
         }))
     }
 
@@ -87,11 +93,22 @@ impl Slot {
         self.wal_status.as_deref() == Some("lost") || self.invalidation.is_some()
     }
 
-    /// Whether the relay can read it from `database`, now.
+    /// Bytes between where the server's WAL ends and what was confirmed.
+    pub fn lag_bytes(&self) -> u64 {
+        self.confirmed_lsn.map_or(0, |confirmed| self.server_lsn.bytes_since(confirmed))
+    }
+
+    /// Whether it is of the kind the relay makes, for `database`.
+    pub fn is_ours(&self, database: &str) -> bool {
+        self.is_logical
+            && self.plugin.as_deref() == Some("pgoutput")
+            && self.database.as_deref() == Some(database)
+    }
+
+    /// Whether the relay can read it from `database`, once nobody else does.
     ///
     /// # Errors
-    /// `SourceRejected` when it is of the wrong kind or database, `SlotInvalidated` when it is lost, `SlotInUse`
-    /// naming who holds it.
+    /// `SourceRejected` when it is of the wrong kind or database, `SlotInvalidated` when it is lost.
     pub fn check(&self, database: &str) -> Result<(), Error> {
         let name = &self.name;
         let wrong = |problem: String| {
@@ -123,12 +140,6 @@ impl Slot {
                 format!("slot {name:?} is lost{why}"),
             ));
         }
-        if let Some(holder) = &self.holder {
-            return Err(Error::new(
-                ErrorKind::SlotInUse,
-                format!("slot {name:?} is in use by {holder}"),
-            ));
-        }
         Ok(())
     }
 
@@ -144,11 +155,26 @@ impl Slot {
     }
 }
 
-/// Creates the slot called `name` and answers where it begins. Postgres waits for the transactions that are open.
-pub(super) async fn create(connection: &mut Connection, name: &str) -> Result<Lsn, Error> {
+/// Ends the connection with process id `pid` if it holds the slot called `name`.
+pub(super) async fn end_own(client: &Client, name: &str, pid: i32) -> Result<(), Error> {
+    let query = include_str!("../../sql/queries/source_end_own.sql");
+    let result = client.query(query, &[&name, &pid]).await;
+    result.map_err(|error| refusal(&error, "could not end the connection before this one"))?;
+    Ok(())
+}
+
+/// Creates the slot called `name` and answers where it begins. Postgres waits for the transactions that are open. With
+/// `follows_failover`, standbys that synchronise slots get a copy, so that it survives a promotion.
+pub(super) async fn create(
+    connection: &mut Connection,
+    name: &str,
+    follows_failover: bool,
+) -> Result<Lsn, Error> {
     let what = format!("could not create slot {name:?}");
+    let options =
+        if follows_failover { "(SNAPSHOT 'nothing', FAILOVER true)" } else { "NOEXPORT_SNAPSHOT" };
     let command =
-        format!("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput NOEXPORT_SNAPSHOT", quoted(name, '"'));
+        format!("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput {options}", quoted(name, '"'));
     let rows = connection.query(&command, &what).await?;
     let start = rows.first().and_then(|row| row.get(1)?.as_deref()?.parse().ok());
     start.ok_or_else(|| Error::new(ErrorKind::Malformed, what).because("no position came back"))
@@ -185,6 +211,8 @@ mod tests {
             server_lsn: Lsn::ZERO,
             retained_bytes: None,
             safe_bytes: None,
+            catalog_age: None,
+            inactive_s: None,
         }
     }
 
@@ -199,15 +227,18 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_named_with_the_reason() {
-        let held = |application: Option<&str>, since: Option<&str>| {
+    fn who_reads_it_is_named_as_far_as_it_is_known() {
+        let holder = |application: Option<&str>, since: Option<&str>| {
             let (application, since) = (application.map(Into::into), since.map(Into::into));
-            check(&Slot { holder: Some(Holder { pid: 7, application, since }), ..slot() })
+            Holder { pid: 7, application, since }.to_string()
         };
-        let (kind, text) = held(Some("psql"), Some("2026-01-01T00:00:00Z"));
-        assert_eq!(kind, ErrorKind::SlotInUse);
-        assert_eq!(text, "slot \"relay\" is in use by pid 7 (psql, since 2026-01-01T00:00:00Z)");
-        assert!(held(None, None).1.ends_with("by pid 7"));
+        let full = holder(Some("psql"), Some("2026-01-01T00:00:00Z"));
+        assert_eq!(full, "pid 7 (psql, since 2026-01-01T00:00:00Z)");
+        assert_eq!(holder(None, None), "pid 7");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named_with_the_reason() {
         let (kind, text) = check(&Slot { wal_status: Some("lost".into()), ..slot() });
         assert_eq!(kind, ErrorKind::SlotInvalidated);
         assert!(text.contains("max_slot_wal_keep_size"));

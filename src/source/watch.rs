@@ -34,6 +34,8 @@ pub(super) struct Watch<'a> {
     pub(super) server: &'a Target,
     pub(super) settings: &'a Postgres,
     pub(super) sql: Sql,
+    /// The process id of the stream's walsender.
+    pub(super) pid: i32,
     pub(super) heartbeat: &'a Heartbeat,
     pub(super) health: &'a mut Health,
     /// The stream goes without the database's broadcasts, for this reason.
@@ -65,7 +67,7 @@ impl Watch<'_> {
             match result {
                 Ok(()) => {}
                 Err(Stopped::For(error)) => return Err(error),
-                Err(Stopped::ForMessages) => return Ok(Ended::ForMessages),
+                Err(Stopped::ForMessages) => return Ok(Ended::ToAttach),
                 Err(Stopped::Blind(error)) => {
                     debug!(%error, "the watching connection broke");
                     self.open_again().await;
@@ -79,16 +81,19 @@ impl Watch<'_> {
         let (slot, publication) = (&self.settings.slot, &self.settings.publication);
         let seen = self.answer(Slot::read(&self.sql.client, slot)).await?;
         let mut confirmed = None;
-        if let Some(Some(slot)) = seen {
+        if let Some(seen) = seen {
+            let slot = self.is_ours(seen)?;
             confirmed = slot.confirmed_lsn;
-            self.health.see(&slot);
+            self.health.see(&slot, Instant::now());
+            if let Some(why) = self.health.letting_go() {
+                return Err(interrupted(why.words().to_owned()));
+            }
             // A walsender that must end says so first, and would wait for us to read it; the checkpoint that wants it
             // gone waits with it.
             if self.health.is_in_danger() && LOOK_AGAIN <= self.heartbeat.held() {
-                return Err(Stopped::For(Error::new(
-                    ErrorKind::SourceUnreachable,
-                    "the log has no room and the slot is about to lose WAL; the connection is given up so that Postgres need not wait for it",
-                )));
+                return Err(interrupted(
+                    "the log has no room and the slot is about to lose WAL; the connection is given up so that Postgres need not wait for it".to_owned(),
+                ));
             }
         }
         // From Postgres 18 on its walsender skips a missing publication with a warning in its own log; nobody would
@@ -100,6 +105,22 @@ impl Watch<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The slot that was seen, if it is the one that we read. A stream that still seems to flow may be one that
+    /// Postgres ended, and the slot may be gone or another by now.
+    fn is_ours(&self, seen: Option<Slot>) -> Result<Slot, Stopped> {
+        let name = &self.settings.slot;
+        let Some(slot) = seen else {
+            return Err(interrupted(format!("slot {name:?} is gone, though we read it")));
+        };
+        match &slot.holder {
+            Some(holder) if holder.pid == self.pid => Ok(slot),
+            Some(holder) => {
+                Err(interrupted(format!("slot {name:?} is read by {holder}, and not by us")))
+            }
+            None => Err(interrupted(format!("Postgres let go of slot {name:?}"))),
+        }
     }
 
     /// Judges the heartbeats that are under way, and sends another.
@@ -118,12 +139,9 @@ impl Watch<'_> {
             }
             Verdict::Lost => {
                 self.metrics.heartbeats_missed.inc();
-                return Err(Stopped::For(Error::new(
-                    ErrorKind::SourceUnreachable,
-                    format!(
-                        "the heartbeat did not come back through slot {:?}, though the stream is past it",
-                        self.settings.slot
-                    ),
+                return Err(interrupted(format!(
+                    "the heartbeat did not come back through slot {:?}, though the stream is past it",
+                    self.settings.slot
                 )));
             }
         }
@@ -182,6 +200,11 @@ impl Watch<'_> {
             sleep(backoff.wait(random())).await;
         }
     }
+}
+
+/// The session must end; the next one begins at once.
+fn interrupted(why: String) -> Stopped {
+    Stopped::For(Error::new(ErrorKind::SourceUnreachable, why))
 }
 
 /// Ticks now and then every `period`; a late tick delays the next. Zero is for those who do not tick.

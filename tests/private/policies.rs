@@ -82,6 +82,7 @@ fn policies(db: &Database) -> Arc<Policies> {
         max_transaction: 1 << 20,
         max_backlog: 1 << 20,
         heartbeat: Duration::ZERO,
+        max_slot_lag: 0,
     };
     Policies::new(Target::parse(settings.url.reveal()).unwrap(), &settings, Stage::new())
 }

@@ -64,6 +64,7 @@ impl Scene {
             check_timeout: setup.check_timeout,
             wal_sender_timeout: Duration::from_secs(5),
             heartbeat: Duration::ZERO,
+            max_slot_lag: 0,
             max_transaction: 1 << 20,
             max_backlog: 1 << 20,
         };

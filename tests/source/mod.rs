@@ -18,7 +18,7 @@ use relay::model::{ChangeKind, Epoch, Transaction};
 use relay::postgres::Target;
 use relay::secret::Secret;
 use relay::shutdown::Stage;
-use relay::source::{self, SourceState};
+use relay::source::{self, Break, SourceState};
 use tokio::sync::watch::Receiver;
 
 use crate::support::{Cluster, Database, PATIENCE};
@@ -37,6 +37,7 @@ pub struct Wish {
     pub slot: String,
     pub wal_sender_timeout: Duration,
     pub heartbeat: Duration,
+    pub max_slot_lag: usize,
     pub log_bytes: usize,
 }
 
@@ -47,6 +48,7 @@ impl Wish {
             slot: database.slot(),
             wal_sender_timeout: Duration::from_secs(10),
             heartbeat: Duration::from_secs(10),
+            max_slot_lag: 0,
             log_bytes: 64 << 20,
         }
     }
@@ -60,6 +62,7 @@ impl Wish {
             check_timeout: Duration::from_secs(1),
             wal_sender_timeout: self.wal_sender_timeout,
             heartbeat: self.heartbeat,
+            max_slot_lag: self.max_slot_lag,
             max_transaction: 64 << 20,
             max_backlog: 64 << 20,
         };
@@ -91,6 +94,23 @@ impl Reader {
             unreachable!()
         };
         reason
+    }
+
+    /// Waits until it stands by, and says for whom.
+    async fn standing_by(&mut self) -> String {
+        let fits = |state: &SourceState| matches!(state, SourceState::Standby { .. });
+        let SourceState::Standby { reason } = self.state("standing by", fits).await else {
+            unreachable!()
+        };
+        reason
+    }
+
+    /// Why the history it streams began.
+    fn begun_by(&self) -> Option<Break> {
+        match &*self.state.borrow() {
+            SourceState::Streaming { begun_by, .. } => *begun_by,
+            other => panic!("not streaming, but {other:?}"),
+        }
     }
 
     /// Waits until it is blocked for a reason that contains `words`.
@@ -129,11 +149,13 @@ impl Reader {
         let fits = |state: &SourceState| match state {
             SourceState::Connecting { reason: Some(reason) } => !reason.starts_with("creating"),
             SourceState::Connecting { reason: None } => false,
-            SourceState::Streaming { .. } | SourceState::Blocked { .. } => true,
+            SourceState::Streaming { .. }
+            | SourceState::Standby { .. }
+            | SourceState::Blocked { .. } => true,
         };
         match self.state("trying", fits).await {
             SourceState::Streaming { epoch, .. } => Ok(epoch),
-            SourceState::Blocked { reason } => Err(reason),
+            SourceState::Blocked { reason } | SourceState::Standby { reason } => Err(reason),
             SourceState::Connecting { reason } => Err(reason.unwrap_or_default()),
         }
     }

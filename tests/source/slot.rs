@@ -38,11 +38,12 @@ async fn a_slot_in_use_names_who_holds_it_and_is_taken_when_free() {
     let pid = database.text(&format!("{query}'{}'", database.slot())).await;
 
     let mut other = Wish::on(&database).read();
-    let reason = other.blocked().await;
-    assert!(reason.contains(&format!("in use by pid {pid} (relay-source, since 20")), "{reason}");
-    assert!(reason.contains("postgres.slot"), "{reason}");
+    let reason = other.standing_by().await;
+    assert!(reason.contains(&format!("is read by pid {pid} (relay-source, since 20")), "{reason}");
+    assert_eq!(other.metrics.standby.get(), 1);
     holder.stop().await;
     other.streaming().await;
+    assert_eq!((other.metrics.standby.get(), other.begun_by()), (0, None));
     other.stop().await;
 }
 

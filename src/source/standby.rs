@@ -1,0 +1,77 @@
+//! Standing by: another connection reads the slot, and this relay takes over when it stops.
+//!
+//! The slot is the lock: Postgres lets one connection read it, and lets go of one that died at once, of one that is
+//! frozen after its `wal_sender_timeout`. So nothing else has to be agreed on, and two relays never read at once.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{info, warn};
+
+use super::slot::{self, Holder, Slot};
+use super::{Ended, Source, SourceState};
+use crate::changelog::ChangeLog;
+use crate::error::{Error, ErrorKind};
+use crate::postgres::Sql;
+
+/// How often the slot is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// A server that does not answer for this long is asked over a new connection.
+const ANSWER: Duration = Duration::from_secs(5);
+
+impl<L: ChangeLog> Source<L> {
+    /// Waits until nobody reads the slot.
+    ///
+    /// A connection of our own that Postgres still believes in is ended: it is known to be of no use any more.
+    pub(super) async fn stand_by(&mut self, sql: Sql, holder: Holder) -> Result<Ended, Error> {
+        let name = self.settings.slot.clone();
+        let mut holder = holder;
+        if Some(holder.pid) == self.walsender {
+            slot::end_own(&sql.client, &name, holder.pid).await?;
+        } else {
+            info!(slot = name, %holder, "another connection reads the slot; standing by");
+            self.tell_standby(&holder);
+        }
+        loop {
+            tokio::select! {
+                () = self.stage.stopping() => return Ok(Ended::Stopping),
+                () = sleep(LOOK_AGAIN) => {}
+            }
+            let looked = timeout(ANSWER, Slot::read(&sql.client, &name)).await;
+            let looked = looked.unwrap_or_else(|_| {
+                let what = format!("no answer for {} s", ANSWER.as_secs());
+                Err(Error::new(ErrorKind::SourceUnreachable, what))
+            });
+            let Some(slot) = looked? else { return Ok(Ended::ToAttach) };
+            self.health.measure(&slot, Instant::now());
+            match slot.holder {
+                None => {
+                    info!(slot = name, "nobody reads the slot any more; taking over");
+                    return Ok(Ended::ToAttach);
+                }
+                Some(now) if now.pid != holder.pid => {
+                    holder = now;
+                    self.tell_standby(&holder);
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Postgres said that the slot is taken, after it looked free.
+    pub(super) fn overtaken(&mut self, error: &Error) {
+        warn!(%error, "another connection was faster; standing by");
+        self.health.stand_by();
+        self.state.send_replace(SourceState::Standby { reason: error.to_string() });
+    }
+
+    fn tell_standby(&mut self, holder: &Holder) {
+        self.health.stand_by();
+        self.metrics.standby.set(1);
+        let reason = format!(
+            "slot {:?} is read by {holder}; this relay takes over when that one stops",
+            self.settings.slot
+        );
+        self.state.send_replace(SourceState::Standby { reason });
+    }
+}
