@@ -2,7 +2,8 @@
 //!
 //! Start: what may be wrong in the configuration first, then the listener, then the middle, then the source; so a
 //! port that is taken is said at once, and `/readyz` answers while Postgres is still awaited. Stop: clients first,
-//! then the middle, then the source with its last confirmation, then the connections they used.
+//! then the middle, then the source with its last confirmation, then the connections they used. A relay that stands by has no
+//! clients: who was here when another took the slot over is sent there.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ use crate::config::Config;
 use crate::egress::phoenix::{Desk, Services};
 use crate::error::{Error, ErrorKind};
 use crate::fanout::Fanout;
+use crate::fanout::published::Published;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::model::time::PgTime;
@@ -32,6 +34,12 @@ use crate::source::{self, SourceState};
 /// How often the partitions of messages are looked after. Three days are made ahead.
 const PARTITIONS_EVERY: Duration = Duration::from_secs(3600);
 
+/// How much longer than planned the clients' leaving may take: those who read slowly get what is theirs.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// How often a relay that stands by looks whether somebody came in at the last moment.
+const STRAGGLERS_EVERY: Duration = Duration::from_secs(1);
+
 /// How long each stage after the clients may take to stop.
 const STAGE_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -40,6 +48,7 @@ const STAGE_PATIENCE: Duration = Duration::from_secs(5);
 pub struct Relay {
     address: SocketAddr,
     drain: Duration,
+    desk: Arc<Desk>,
     state: watch::Receiver<SourceState>,
     failures: mpsc::Receiver<Error>,
     clients: Stage,
@@ -94,6 +103,8 @@ impl Relay {
         ));
         clients.spawn(server::run(listener, server::routes(&desk, state.clone()), clients.clone()));
 
+        let drain = config.http.drain;
+        clients.spawn(follow_the_slot(Arc::clone(&desk), state.clone(), drain, clients.clone()));
         connections.spawn(name_missing_roles(
             Arc::clone(&catalog),
             state.clone(),
@@ -105,6 +116,14 @@ impl Relay {
         guard(&middle, failed.clone(), "presence", async move {
             told.presences().run(stopping).await;
             Ok(())
+        });
+        let published = Published::new(Arc::clone(&hub), Arc::clone(&catalog), metrics.clone());
+        let stopping = middle.clone();
+        guard(&middle, failed.clone(), "the watch over published tables", async move {
+            tokio::select! {
+                never = published.run() => match never {},
+                () = stopping.stopping() => Ok(()),
+            }
         });
         let fanout = Fanout {
             hub,
@@ -131,8 +150,7 @@ impl Relay {
             source::run(target, config.postgres, log, reporter, metrics, source.clone()),
         );
         tracing::info!(%address, "listening");
-        let drain = config.http.drain;
-        Ok(Self { address, drain, state, failures, clients, middle, source, connections })
+        Ok(Self { address, drain, desk, state, failures, clients, middle, source, connections })
     }
 
     /// Where clients connect.
@@ -153,12 +171,14 @@ impl Relay {
         }
     }
 
-    /// Stops everything, clients first.
+    /// Stops everything, clients first: nobody new comes in, and those who are here leave by and by.
     pub async fn stop(self) {
-        if !self.clients.stop(self.drain).await {
+        self.clients.ask();
+        let leaving = self.desk.send_away(self.drain);
+        if tokio::time::timeout(self.drain + LAST_WORDS, leaving).await.is_err() {
             tracing::warn!(patience_s = self.drain.as_secs(), "some clients did not leave in time");
         }
-        for stage in [self.middle, self.source, self.connections] {
+        for stage in [self.clients, self.middle, self.source, self.connections] {
             stage.stop(STAGE_PATIENCE).await;
         }
     }
@@ -169,6 +189,36 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
         let text = format!("could not listen on {address}; choose another http.listen");
         Error::new(ErrorKind::Misconfigured, text).because(cause)
     })
+}
+
+/// Sends the clients away for as long as another relay reads the slot: they get nothing here.
+async fn follow_the_slot(
+    desk: Arc<Desk>,
+    mut state: watch::Receiver<SourceState>,
+    drain: Duration,
+    stage: Stage,
+) {
+    let stands_by = |state: &SourceState| matches!(state, SourceState::Standby { .. });
+    let mut watching = state.clone();
+    let following = async {
+        while watching.wait_for(stands_by).await.is_ok() {
+            let clearing = async {
+                loop {
+                    desk.send_away(drain).await;
+                    tokio::time::sleep(STRAGGLERS_EVERY).await;
+                }
+            };
+            tokio::select! {
+                never = clearing => match never {},
+                over = state.wait_for(|state| !stands_by(state)) => if over.is_err() { return },
+            }
+            desk.departure.end();
+        }
+    };
+    tokio::select! {
+        () = stage.stopping() => {}
+        () = following => {}
+    }
 }
 
 /// Keeps the partitions of messages, now and every hour, once the source streams.

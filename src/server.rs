@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::extract::{Request, State};
+use axum::http::{Method, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper::server::conn::http1;
@@ -23,7 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::{debug, warn};
 
 use crate::egress::phoenix;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, reason};
 use crate::shutdown::Stage;
 use crate::source::SourceState;
 
@@ -54,8 +55,8 @@ pub fn routes(desk: &Arc<phoenix::Desk>, source: watch::Receiver<SourceState>) -
         .route("/healthz", get(|| std::future::ready(anywhere("ok"))))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .with_state(status)
-        .merge(phoenix::routes(desk))
+        .with_state(status.clone())
+        .merge(phoenix::routes(desk).layer(from_fn_with_state(status, only_if_it_reads)))
         .fallback(|| std::future::ready((StatusCode::NOT_FOUND, HINT)))
 }
 
@@ -126,6 +127,23 @@ async fn serve(
         debug!(%peer, error = %error, "a connection ended early");
     }
     drop(seat);
+}
+
+/// Refuses clients while another relay reads the slot: they would get nothing here, and nobody would hear them. Clients
+/// try again by themselves, and reach the other one through whatever balances between them.
+async fn only_if_it_reads(State(status): State<Status>, request: Request, next: Next) -> Response {
+    let stands_by = matches!(&*status.source.borrow(), SourceState::Standby { .. });
+    if !stands_by || request.method() == Method::OPTIONS {
+        return next.run(request).await;
+    }
+    status.metrics.refused.get_or_create(&reason("Standby")).inc();
+    let text = r#"{"error":"this relay stands by for another one; try again"}"#;
+    let headers = [
+        (header::CONTENT_TYPE, "application/json; charset=utf-8"),
+        (header::RETRY_AFTER, "1"),
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+    ];
+    (StatusCode::SERVICE_UNAVAILABLE, headers, text).into_response()
 }
 
 async fn readyz(State(status): State<Status>) -> Response {

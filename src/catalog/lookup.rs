@@ -99,6 +99,20 @@ pub(super) async fn publishes(
         .try_get("publishes")
 }
 
+/// The tables of the publication.
+pub(super) async fn published(
+    client: &Client,
+    scope: &Scope,
+) -> Result<HashSet<(Box<str>, Box<str>)>, tokio_postgres::Error> {
+    let sql = include_str!("../../sql/queries/catalog_published.sql");
+    let rows = client.query(sql, &[&&*scope.publication]).await?;
+    let name = |row: &Row| {
+        let (schema, name): (String, String) = (row.try_get("schema")?, row.try_get("name")?);
+        Ok((schema.into(), name.into()))
+    };
+    rows.iter().map(name).collect()
+}
+
 /// The roles of the allow-list that do not exist.
 pub(super) async fn missing_roles(
     client: &Client,

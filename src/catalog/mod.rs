@@ -167,6 +167,24 @@ impl Catalog {
         Ok(publishes)
     }
 
+    /// Schemas and names of the published tables, not cached.
+    ///
+    /// # Errors
+    /// Postgres could not be asked.
+    pub async fn published(&self) -> Result<HashSet<(Box<str>, Box<str>)>, Error> {
+        self.link
+            .ask(|client| {
+                let scope = self.scope.clone();
+                async move { lookup::published(client, &scope).await }.boxed()
+            })
+            .await
+    }
+
+    /// The publication's name.
+    pub fn publication(&self) -> &str {
+        &self.scope.publication
+    }
+
     /// The roles of the allow-list that do not exist: their tokens are believed and see nothing.
     ///
     /// # Errors

@@ -11,6 +11,7 @@
 mod held;
 mod lane;
 mod message;
+pub mod published;
 mod render;
 mod round;
 mod sighting;

@@ -100,6 +100,13 @@ impl Membership {
         self.members.get(&binding).map_or(&[], Vec::as_slice)
     }
 
+    /// What is asked for, each wish once, with the members that ask for it.
+    pub fn wishes(&self) -> impl Iterator<Item = (&Arc<Subscription>, &[(Arc<Member>, u64)])> {
+        self.members.iter().filter_map(|(binding, members)| {
+            Some((self.router.subscription(*binding)?, members.as_slice()))
+        })
+    }
+
     /// Every member with at least one subscription.
     pub fn everyone(&self) -> impl Iterator<Item = &Arc<Member>> {
         let mut seen = std::collections::HashSet::new();

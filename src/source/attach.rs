@@ -42,7 +42,7 @@ pub(super) enum Attempt {
     /// Another connection reads the slot.
     Held {
         /// The connection that looked, for looking again.
-        sql: Sql,
+        sql: Box<Sql>,
         /// Who reads it.
         holder: Holder,
     },
@@ -93,7 +93,7 @@ pub(super) async fn attach(
     let looked = look(&sql.client, target, settings, health, &mut connection, waiting).await?;
     let (found, facts) = match looked {
         Looked::Free(found, facts) => (found, facts),
-        Looked::Held(holder) => return Ok(Attempt::Held { sql, holder }),
+        Looked::Held(holder) => return Ok(Attempt::Held { sql: Box::new(sql), holder }),
     };
 
     let database = facts.database;

@@ -23,7 +23,7 @@ impl<L: ChangeLog> Source<L> {
     /// Waits until nobody reads the slot.
     ///
     /// A connection of our own that Postgres still believes in is ended: it is known to be of no use any more.
-    pub(super) async fn stand_by(&mut self, sql: Sql, holder: Holder) -> Result<Ended, Error> {
+    pub(super) async fn stand_by(&mut self, sql: Box<Sql>, holder: Holder) -> Result<Ended, Error> {
         let name = self.settings.slot.clone();
         let mut holder = holder;
         if Some(holder.pid) == self.walsender {

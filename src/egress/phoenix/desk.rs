@@ -1,11 +1,12 @@
 //! What every socket needs, in one place.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, watch};
 
 use super::budget::Budget;
+use super::departure::Departure;
 use super::effect::Now;
 use super::rest;
 use crate::auth::policy::Policies;
@@ -36,8 +37,10 @@ pub struct Desk {
     pub metrics: Metrics,
     /// Unix seconds.
     pub clock: fn() -> i64,
-    /// Where sockets run; they say goodbye when it is asked to stop.
+    /// Where sockets run.
     pub stage: Stage,
+    /// When they say goodbye.
+    pub departure: Departure,
     joins: Budget,
     /// Broadcasts by HTTP.
     pub(super) http_messages: Budget,
@@ -89,6 +92,7 @@ impl Desk {
             metrics,
             clock,
             stage,
+            departure: Departure::new(),
             joins,
             http_messages,
             bodies,
@@ -128,6 +132,12 @@ impl Desk {
         let seat = Seat(self.metrics.clone());
         let most = i64::try_from(self.limits.connections).unwrap_or(i64::MAX);
         (before < most).then_some(seat)
+    }
+
+    /// Sends every socket away, spread over about `over` when they are many, and returns when all are gone.
+    pub async fn send_away(&self, over: Duration) {
+        let present = || usize::try_from(self.metrics.connections.get()).unwrap_or(0);
+        self.departure.send_away(over, present).await;
     }
 
     /// Counts a refusal.

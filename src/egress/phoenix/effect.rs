@@ -31,7 +31,9 @@ pub enum Input<'a> {
     Tick,
     /// Work is done.
     Done(Done),
-    /// The server is going away.
+    /// The server is going away: it takes no more joins.
+    Closing,
+    /// The server is going away, and it is this client's turn.
     Drain,
     /// The client is gone.
     Gone,

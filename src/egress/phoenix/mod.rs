@@ -8,6 +8,7 @@ mod attend;
 mod binary;
 mod budget;
 mod channel;
+mod departure;
 mod desk;
 pub mod dialect;
 pub mod effect;
@@ -26,6 +27,7 @@ mod upgrade;
 mod wire;
 mod work;
 
+pub use departure::Departure;
 pub use desk::{Desk, Services};
 pub use dialect::{PHOENIX_V1, PHOENIX_V2};
 pub use upgrade::{PATHS, routes};

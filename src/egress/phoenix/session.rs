@@ -103,6 +103,7 @@ impl Session {
             },
             Input::Tick => self.on_tick(now, effects),
             Input::Done(done) => self.on_done(now, done, effects),
+            Input::Closing => self.is_draining = true,
             Input::Drain => self.on_drain(effects),
             Input::Gone => {
                 while let Some(channel) = self.channels.pop() {

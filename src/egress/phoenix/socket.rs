@@ -33,6 +33,7 @@ enum Turn {
     Outgoing(Result<(), Closed>),
     Done(Done),
     Alarm,
+    Closing,
     Drain,
 }
 
@@ -62,10 +63,14 @@ pub(super) async fn run(
     let works = Works::new(headers);
     let mut socket = Socket { desk, session, outbox, works, joined: 0, _seat: seat };
     if let Some((code, reason, word)) = serve(&mut socket, &mut wire).await {
-        socket.desk.closed(word);
-        // Its members leave before the goodbye is waited for.
-        drop(socket);
-        wire.close(code, reason).await;
+        let desk = Arc::clone(&socket.desk);
+        desk.closed(word);
+        // Its members leave before the rest is written, so that there is an end to it; the seat is given back after it.
+        socket.leave();
+        if write_rest(&mut wire, &socket.outbox, desk.limits.write_stall).await.is_ok() {
+            drop(socket);
+            wire.close(code, reason).await;
+        }
     }
 }
 
@@ -77,8 +82,8 @@ async fn serve(socket: &mut Socket, wire: &mut Wire) -> Option<Goodbye> {
     let mut frames: Vec<Frame> = Vec::new();
     let (mut heard, mut idle_at) = (0, Instant::now() + desk.limits.idle);
     let mut alarm = pin!(sleep_until(idle_at));
-    let mut stopping = pin!(desk.stage.stopping());
-    let mut is_draining = false;
+    let (mut called, mut go) = (pin!(desk.departure.called()), pin!(desk.departure.turn()));
+    let mut is_leaving = false;
     loop {
         let turn = tokio::select! {
             incoming = wire.next() => Turn::Incoming(incoming),
@@ -87,7 +92,8 @@ async fn serve(socket: &mut Socket, wire: &mut Wire) -> Option<Goodbye> {
                 Turn::Done(Done { work, member_id: desk.hub.next_id(), finding })
             }
             () = &mut alarm => Turn::Alarm,
-            () = &mut stopping, if !is_draining => Turn::Drain,
+            () = &mut called, if !is_leaving => Turn::Closing,
+            () = &mut go, if is_leaving => Turn::Drain,
         };
         let goodbye = match turn {
             Turn::Incoming(incoming) => {
@@ -124,18 +130,14 @@ async fn serve(socket: &mut Socket, wire: &mut Wire) -> Option<Goodbye> {
                 }
                 if Instant::now() >= idle_at { Some(IDLE) } else { socket.handle(Input::Tick) }
             }
-            Turn::Drain => {
-                is_draining = true;
-                socket.handle(Input::Drain)
+            Turn::Closing => {
+                is_leaving = true;
+                socket.handle(Input::Closing)
             }
+            Turn::Drain => socket.handle(Input::Drain),
         };
-        if let Some(goodbye) = goodbye {
-            // What was said before the goodbye still counts.
-            if outbox.take(&mut frames) == Some(Ok(())) {
-                let patience = desk.limits.write_stall.min(FAREWELL);
-                wire.send(&mut frames, patience, is_slow).await.ok()?;
-            }
-            return Some(goodbye);
+        if goodbye.is_some() {
+            return goodbye;
         }
         let due = socket.session.deadline().map_or(idle_at, |at| idle_at.min(at.into()));
         if alarm.is_elapsed() || due < alarm.deadline() {
@@ -144,10 +146,24 @@ async fn serve(socket: &mut Socket, wire: &mut Wire) -> Option<Goodbye> {
     }
 }
 
-/// How long the last words may take.
+/// How long writing the last words may stand still.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// Writes everything that was queued before the goodbye.
+async fn write_rest(wire: &mut Wire, outbox: &Outbox, stall: Duration) -> Result<(), Unwritten> {
+    let mut frames = Vec::new();
+    while outbox.take(&mut frames) == Some(Ok(())) {
+        wire.send(&mut frames, stall.min(FAREWELL), || outbox.is_slow()).await?;
+    }
+    Ok(())
+}
+
 impl Socket {
+    /// Its members leave the hub: nothing more is queued.
+    fn leave(&mut self) {
+        self.handle(Input::Gone);
+    }
+
     /// Hands one input to the session and does what it says.
     fn handle(&mut self, input: Input<'_>) -> Option<Goodbye> {
         let mut effects = Vec::new();

@@ -48,6 +48,7 @@ impl Dialect for Plain {
 fn lanes() -> Lanes {
     let url = "postgres://relay@127.0.0.1:1/none";
     let settings = Postgres {
+        max_slot_lag: 0,
         heartbeat: Duration::ZERO,
         url: Secret::new(url.to_owned()),
         publication: "none".to_owned(),
