@@ -61,6 +61,12 @@ mod ordering;
 mod filtering;
 // Connecting: every sslmode and login method, several hosts, and what each refusal says.
 mod login;
+// Two relays on one slot: one reads, the other takes over.
+mod standby;
+// Stopping: clients leave in turn, with everything that was queued for them.
+mod drain;
+// Tables that leave the publication while somebody is subscribed to them.
+mod unpublished;
 // Reading the slot: nothing lost, nothing twice, and what is wrong is said.
 mod source;
 

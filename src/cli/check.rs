@@ -102,7 +102,7 @@ async fn look_at_postgres(sql: &Sql, config: &Config, facts: &mut Facts) -> Resu
         table.judge(facts);
     }
     judge_agents(sql, facts).await;
-    slot::judge(name, found.as_ref(), facts);
+    slot::judge(name, found.as_ref(), config.postgres.max_slot_lag, facts);
     Ok(())
 }
 

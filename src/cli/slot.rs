@@ -1,5 +1,6 @@
 //! `relay slot`: what the replication slot holds back, who holds it, and dropping it.
 
+pub(crate) mod outlook;
 pub(crate) mod state;
 
 use std::io::IsTerminal;
@@ -51,10 +52,9 @@ pub(crate) async fn run(args: Args, globals: &Globals) -> Result<(), Error> {
     let config = globals.load()?;
     let stage = Stage::new();
     let sql = open(&config, &stage).await?;
-    let name = &config.postgres.slot;
     let done = match args.verb {
-        Verb::Status { json } => status(&sql, name, json).await,
-        Verb::Drop { yes, force } => drop_slot(&sql, name, yes, force).await,
+        Verb::Status { json } => status(&sql, &config, json).await,
+        Verb::Drop { yes, force } => drop_slot(&sql, &config, yes, force).await,
     };
     drop(sql);
     stage.stop(Duration::from_secs(1)).await;
@@ -70,7 +70,8 @@ pub(crate) async fn open(config: &Config, stage: &Stage) -> Result<Sql, Error> {
     connect(&target, "relay-cli", &[], stage).await
 }
 
-async fn status(sql: &Sql, name: &str, json: bool) -> Result<(), Error> {
+async fn status(sql: &Sql, config: &Config, json: bool) -> Result<(), Error> {
+    let (name, budget) = (&config.postgres.slot, config.postgres.max_slot_lag);
     let slot = Slot::read(sql, name).await?;
     if json {
         return print::line(&serde_json::to_string(&slot).unwrap_or_default());
@@ -79,11 +80,12 @@ async fn status(sql: &Sql, name: &str, json: bool) -> Result<(), Error> {
         None => print::line(&format!(
             "slot {name:?} does not exist; `relay run` creates it when it first connects"
         )),
-        Some(slot) => slot.lines().iter().try_for_each(|line| print::line(line)),
+        Some(slot) => slot.lines(budget).iter().try_for_each(|line| print::line(line)),
     }
 }
 
-async fn drop_slot(sql: &Sql, name: &str, yes: bool, force: bool) -> Result<(), Error> {
+async fn drop_slot(sql: &Sql, config: &Config, yes: bool, force: bool) -> Result<(), Error> {
+    let (name, budget) = (&config.postgres.slot, config.postgres.max_slot_lag);
     let Some(slot) = Slot::read(sql, name).await? else {
         return print::line(&format!("slot {name:?} does not exist; nothing to drop"));
     };
@@ -93,7 +95,7 @@ async fn drop_slot(sql: &Sql, name: &str, yes: bool, force: bool) -> Result<(), 
         );
         return Err(Error::new(ErrorKind::SlotInUse, context));
     }
-    if !yes && !is_confirmed(&slot)? {
+    if !yes && !is_confirmed(&slot, budget)? {
         return print::line("not dropped");
     }
     let end = async {
@@ -123,12 +125,12 @@ async fn drop_slot(sql: &Sql, name: &str, yes: bool, force: bool) -> Result<(), 
     print::line(&format!("dropped slot {name:?}; clients must read again what they show"))
 }
 
-fn is_confirmed(slot: &Slot) -> Result<bool, Error> {
+fn is_confirmed(slot: &Slot, budget: usize) -> Result<bool, Error> {
     if !std::io::stdin().is_terminal() {
         let context = "nobody can be asked on this terminal; say --yes to drop the slot";
         return Err(Error::new(ErrorKind::Misconfigured, context));
     }
-    slot.lines().iter().try_for_each(|line| print::line(line))?;
+    slot.lines(budget).iter().try_for_each(|line| print::line(line))?;
     print::line("Changes that were not delivered yet will never be. Drop it? [y/N]")?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer).map_err(|error| {

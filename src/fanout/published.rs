@@ -72,6 +72,7 @@ impl Published {
             for name in self.before.iter().flatten().chain(&self.gone) {
                 now.entry(name.clone()).or_insert_with(|| listed.contains(name));
             }
+            debug!(tables = listed.len(), "looked at the published tables");
             self.before = Some(listed);
         }
         // What nobody asks for any more is forgotten.

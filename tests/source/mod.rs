@@ -1,5 +1,6 @@
 //! Reading the slot: nothing is lost, nothing comes twice, and what is wrong is said.
 
+mod budget;
 mod feedback;
 mod heartbeat;
 mod interruption;

@@ -269,7 +269,7 @@ async fn drop_under(database: &Database, slot: &str) {
 }
 
 /// Writes more WAL than the slot may keep.
-async fn lose(database: &Database, slot: &str) {
+pub async fn lose(database: &Database, slot: &str) {
     until("the slot to be lost", || async {
         let wal = "select pg_logical_emit_message(false, 'x', repeat('x', 1000000)) from generate_series(1, 40)";
         database.execute(wal).await;

@@ -154,6 +154,26 @@ impl Client {
         self.waiting.drain(..).collect()
     }
 
+    /// The next message, or the close code at the end.
+    pub async fn receive_or_close(&mut self) -> Result<Received, Option<u16>> {
+        if let Some(waiting) = self.waiting.pop_front() {
+            return Ok(waiting);
+        }
+        let next = async {
+            loop {
+                match self.socket.next().await {
+                    Some(Ok(Message::Text(text))) => return Ok(self.parse(&text)),
+                    Some(Ok(Message::Close(frame))) => {
+                        return Err(frame.map(|frame| frame.code.into()));
+                    }
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => return Err(None),
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, next).await.expect("neither a message nor an end")
+    }
+
     /// The close code, reading past everything else; `None` when the connection just ended.
     pub async fn closed(&mut self) -> Option<u16> {
         let closing = async {

@@ -1,13 +1,14 @@
 //! Facts about the replication slot.
 
 use super::fact::Facts;
+use crate::cli::slot::outlook;
 use crate::cli::slot::state::{Slot, bytes};
 
 /// A slot this far behind is worth a look.
 const FAR_BEHIND: i64 = 64 << 20;
 
-/// The facts about the slot called `name`.
-pub(super) fn judge(name: &str, slot: Option<&Slot>, facts: &mut Facts) {
+/// The facts about the slot called `name`, which may lag by `budget` bytes.
+pub(super) fn judge(name: &str, slot: Option<&Slot>, budget: usize, facts: &mut Facts) {
     let about = format!("slot {name}");
     let Some(slot) = slot else {
         return facts.good(about, "does not exist yet; `relay run` creates it");
@@ -36,45 +37,61 @@ pub(super) fn judge(name: &str, slot: Option<&Slot>, facts: &mut Facts) {
         facts
             .bad(about.clone(), format!("is lost ({why}); it can never be read again"))
             .sql(drop)
-            .also("then restart the relay; clients must read again what they show");
+            .also(outlook::next(slot, budget).join("; "));
     } else {
         let holder = slot
             .holder()
             .map_or_else(|| "nobody reads it now".to_owned(), |holder| format!("read by {holder}"));
         facts.good(about.clone(), holder);
     }
-    judge_wal(&about, slot, facts);
+    judge_wal(&about, slot, budget, facts);
 }
 
-fn judge_wal(about: &str, slot: &Slot, facts: &mut Facts) {
+fn judge_wal(about: &str, slot: &Slot, budget: usize, facts: &mut Facts) {
     let says = format!(
-        "{} behind; {} of WAL retained ({})",
+        "{} behind; {} of WAL retained ({}); {}",
         bytes(slot.lag_bytes),
         bytes(slot.retained_bytes),
-        slot.wal_status.as_deref().unwrap_or("none")
+        slot.wal_status.as_deref().unwrap_or("none"),
+        outlook::budget(slot, budget)
     );
     let about = format!("{about} lag");
-    let is_far = slot.lag_bytes.is_some_and(|lag| lag > FAR_BEHIND);
-    if slot.wal_status.as_deref() == Some("unreserved") {
-        facts
-            .odd(about.clone(), format!("{says}: the next checkpoint may remove what it needs"))
-            .also("start the relay, or raise max_slot_wal_keep_size");
-    } else if is_far && slot.pid.is_none() {
-        facts
-            .odd(about.clone(), format!("{says}: nobody reads it, and the disk fills"))
-            .also("start the relay, or give the slot up with `relay slot drop`");
-    } else if is_far {
-        facts.odd(about.clone(), format!("{says}: changes arrive late until it has caught up"));
+    let is_far = slot.lag_bytes.is_some_and(|lag| lag > FAR_BEHIND)
+        || slot.retained_bytes.is_some_and(|retained| retained > 8 * FAR_BEHIND);
+    if is_far || slot.wal_status.as_deref() == Some("unreserved") {
+        let fact = facts.odd(about.clone(), says);
+        for next in outlook::next(slot, budget) {
+            fact.also(next);
+        }
     } else {
         facts.good(about.clone(), says);
     }
-    if slot.safe_wal_size.is_none() && slot.keep_size == "-1" {
+    if slot.keep_bytes < 0 {
         facts
             .odd(
                 "postgres.keep_size",
                 "max_slot_wal_keep_size = -1: a stopped relay can fill the server's disk",
             )
-            .sql("alter system set max_slot_wal_keep_size = '10GB';")
+            .sql(keep_size(budget))
+            .sql("select pg_reload_conf();");
+    } else if budget != 0 && usize::try_from(slot.keep_bytes).is_ok_and(|keep| keep < budget) {
+        facts
+            .odd(
+                "postgres.keep_size",
+                format!(
+                    "max_slot_wal_keep_size = {} is less than postgres.max_slot_lag: Postgres takes WAL from the slot before the relay gives it up, without a word beforehand",
+                    slot.keep_size
+                ),
+            )
+            .also(format!("set postgres.max_slot_lag below {}", slot.keep_size))
+            .sql(keep_size(budget))
             .sql("select pg_reload_conf();");
     }
+}
+
+/// The statement that gives Postgres a limit half as large again as the relay's own, 15 GB without one.
+fn keep_size(budget: usize) -> String {
+    let budget = if budget == 0 { 10 << 30 } else { budget };
+    let megabytes = (budget >> 20).saturating_mul(3) / 2;
+    format!("alter system set max_slot_wal_keep_size = '{megabytes}MB';")
 }

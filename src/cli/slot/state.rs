@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::outlook;
 use crate::error::{Error, ErrorKind};
 use crate::postgres::Sql;
 
@@ -42,6 +43,26 @@ pub(crate) struct Slot {
     pub(crate) inactive_since: Option<String>,
     /// Why it was invalidated (PostgreSQL 17).
     pub(crate) invalidation_reason: Option<String>,
+    /// For how long its holder has said nothing, in seconds, when this role may see it.
+    pub(crate) silent_s: Option<i64>,
+    /// `max_slot_wal_keep_size` in bytes.
+    pub(crate) keep_bytes: i64,
+    /// `server_version_num`.
+    pub(crate) version: i32,
+    /// Whether the server is a standby.
+    pub(crate) is_standby: bool,
+    /// The process id of the oldest transaction that writes.
+    pub(crate) oldest_pid: Option<i32>,
+    /// For how long that transaction has been open, in seconds.
+    pub(crate) oldest_open_s: Option<i64>,
+    /// Whether standbys keep a copy (PostgreSQL 17).
+    pub(crate) failover: Option<bool>,
+    /// Whether this is such a copy (PostgreSQL 17).
+    pub(crate) synced: Option<bool>,
+    /// Whether it ends with its connection, or is a copy that is not complete yet.
+    pub(crate) is_temporary: bool,
+    /// `synchronized_standby_slots` (PostgreSQL 17).
+    pub(crate) standby_slots: Option<String>,
 }
 
 impl Slot {
@@ -74,24 +95,20 @@ impl Slot {
         self.wal_status.as_deref() == Some("lost") || self.invalidation_reason.is_some()
     }
 
-    /// The state as lines of text.
-    pub(crate) fn lines(&self) -> Vec<String> {
-        let holder = self.holder().unwrap_or_else(|| match &self.inactive_since {
-            Some(since) => format!("nobody, since {since}"),
-            None => "nobody".to_owned(),
-        });
+    /// The state as lines of text; `budget` is `postgres.max_slot_lag`.
+    pub(crate) fn lines(&self, budget: usize) -> Vec<String> {
         let status = self.wal_status.as_deref().unwrap_or("none");
         let reason =
             self.invalidation_reason.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
-        vec![
+        let mut lines = vec![
             format!("slot       {}", self.name),
             format!(
                 "plugin     {} in database {}",
                 self.plugin.as_deref().unwrap_or("none"),
                 self.database.as_deref().unwrap_or("none")
             ),
-            format!("held by    {holder}"),
-            format!("wal        {status}{reason}"),
+            format!("held by    {}", self.held_by()),
+            format!("wal        {status}{reason}: {}", outlook::status_means(status)),
             format!(
                 "lag        {} not confirmed yet (confirmed {})",
                 bytes(self.lag_bytes),
@@ -111,7 +128,28 @@ impl Slot {
                 None => "room       no limit: a stopped relay fills the disk (max_slot_wal_keep_size = -1)"
                     .to_owned(),
             },
-        ]
+            format!("budget     {}", outlook::budget(self, budget)),
+            format!(
+                "vacuum     keeps catalog rows of the last {} transactions for it",
+                self.catalog_age.unwrap_or(0)
+            ),
+            format!("failover   {}", outlook::failover(self)),
+        ];
+        lines.extend(outlook::next(self, budget).iter().map(|line| format!("next       {line}")));
+        lines
+    }
+
+    fn held_by(&self) -> String {
+        match (self.holder(), self.silent_s) {
+            (Some(holder), Some(silent)) if silent > 1 => {
+                format!("{holder}, which has said nothing for {silent} s")
+            }
+            (Some(holder), _) => holder,
+            (None, _) => match &self.inactive_since {
+                Some(since) => format!("nobody, since {since}"),
+                None => "nobody".to_owned(),
+            },
+        }
     }
 }
 
