@@ -1,5 +1,7 @@
 //! The program as its user meets it: what each verb prints, with what exit code, and what it leaves behind.
 
+mod slot;
+
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -264,35 +266,6 @@ async fn check_names_a_wal_level_and_its_sql_and_a_restart_mend_it() {
     database.execute(&found[0].1.join("\n")).await;
     cluster.restart("fast");
     assert_eq!(faults(on(&database, &["check", "--json"])), []);
-}
-
-#[tokio::test]
-async fn a_slot_is_shown_and_dropped_only_when_told_to() {
-    let database = healthy().await;
-    check(on(&database, &["slot", "status"]), 0, &["does not exist"]);
-    check(on(&database, &["slot", "drop", "--yes"]), 0, &["nothing to drop"]);
-    let slot = database.slot();
-    let create = format!("select pg_create_logical_replication_slot('{slot}', 'pgoutput')");
-    database.query(&create).await;
-    check(on(&database, &["slot", "status"]), 0, &[&slot, "held by    nobody", "retained"]);
-    check(on(&database, &["slot", "drop"]), 2, &["--yes"]);
-    check(on(&database, &["slot", "drop", "--yes"]), 0, &["dropped"]);
-    let count =
-        format!("select count(*)::text from pg_replication_slots where slot_name = '{slot}'");
-    assert_eq!(database.text(&count).await, "0");
-}
-
-#[tokio::test]
-async fn a_held_slot_is_not_dropped_and_its_holder_is_named() {
-    let database = healthy().await;
-    let mut relay = Relay::start(&database).await;
-    let slot = database.slot();
-    let holder =
-        format!("select active_pid::text from pg_replication_slots where slot_name = '{slot}'");
-    let pid = database.text(&holder).await;
-    check(on(&database, &["slot", "drop", "--yes"]), 69, &[&format!("pid {pid}"), "--force"]);
-    relay.kill();
-    check(on(&database, &["slot", "drop", "--yes", "--force"]), 0, &["dropped"]);
 }
 
 #[tokio::test]

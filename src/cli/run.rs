@@ -10,7 +10,7 @@ use crate::relay::Relay;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
-/// Serves until SIGTERM or SIGINT, then drains.
+/// Serves until SIGTERM or SIGINT, then drains; a second one ends the draining.
 ///
 /// # Errors
 /// Whatever stopped it otherwise.
@@ -32,8 +32,11 @@ pub(crate) async fn run(_args: Args, globals: &Globals) -> Result<(), Error> {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
     };
-    tracing::info!(signal, "stopping");
-    relay.stop().await;
-    tracing::info!("stopped");
+    tracing::info!(signal, "stopping; a second signal stops at once");
+    tokio::select! {
+        () = relay.stop() => tracing::info!("stopped"),
+        _ = terminate.recv() => tracing::warn!("stopped at once, without a word to clients"),
+        _ = interrupt.recv() => tracing::warn!("stopped at once, without a word to clients"),
+    }
     Ok(())
 }

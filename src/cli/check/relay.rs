@@ -16,6 +16,9 @@ pub(super) async fn judge(address: SocketAddr, facts: &mut Facts) {
             return;
         }
         Ok((200, _)) => facts.good(about, format!("streams, at {address}")),
+        Ok((503, body)) if body.starts_with("standby: ") => {
+            return facts.good(about, format!("stands by, at {address}: {}", body.trim()));
+        }
         Ok((503, body)) => {
             facts
                 .bad(about, format!("answers at {address} and does not stream: {}", body.trim()))
