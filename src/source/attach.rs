@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 use tracing::{debug, error, info};
 
 use super::connection::{Connection, Wanted};
-use super::epoch::{Before, Break, Found, History, break_between};
+use super::epoch::{Before, Break, Found, History, break_between, end_of};
 use super::health::Health;
 use super::messages::Messages;
 use super::progress::Progress;
@@ -14,7 +14,7 @@ use super::publication::Facts;
 use super::slot::{self, Holder, Slot};
 use crate::config::Postgres;
 use crate::error::Error;
-use crate::model::Epoch;
+use crate::model::{Epoch, Lsn};
 use crate::postgres::{self, Sql, Target};
 use crate::shutdown::Stage;
 
@@ -98,9 +98,13 @@ pub(super) async fn attach(
 
     let database = facts.database;
     let generation = past.map_or(0, |past| past.history.generation);
-    let mut history = History { identity, database, generation };
+    let born_on = past.map_or(&identity.timeline, |past| &past.history.born_on).clone();
+    let mut history = History { identity, born_on, database, generation };
     let broken = match past {
-        Some(past) => break_between(past.before(), &history.identity, database, found),
+        Some(past) => {
+            let fork = fork(&mut connection, &past.history, &history).await;
+            break_between(past.before(), &history.identity, fork, database, found)
+        }
         // A process that finds no slot begins; one that replaced a slot ended the history of another process.
         None => found.made.filter(|made| *made != Break::SlotDropped),
     };
@@ -114,6 +118,7 @@ pub(super) async fn attach(
     };
     if let Some(why) = broken {
         history.generation = found.confirmed.bytes();
+        history.born_on = history.identity.timeline.clone();
         health.begin_anew();
         let why = why.words();
         error!(slot = slot_name, from = %found.confirmed, why, "history lost; a new epoch begins");
@@ -134,6 +139,15 @@ pub(super) async fn attach(
         has_messages,
         is_new_history: broken.is_some(),
     })))
+}
+
+/// Where the timeline read before ended, when the server is on another that goes on from it.
+async fn fork(connection: &mut Connection, before: &History, now: &History) -> Option<Lsn> {
+    let (before, now) = (&before.identity.timeline, &now.identity.timeline);
+    if before == now {
+        return None;
+    }
+    end_of(before, &connection.timeline_history(now).await?)
 }
 
 /// Checks what can be checked, and answers where the slot stands; creates it when there is none, or when it must go.

@@ -102,6 +102,14 @@ impl Connection {
         }
     }
 
+    /// The history file of a timeline other than the first; none when the server does not have it.
+    pub(super) async fn timeline_history(&mut self, timeline: &str) -> Option<String> {
+        let number: u32 = timeline.parse().ok()?;
+        let what = "could not read the history of the timeline";
+        let rows = self.query(&format!("TIMELINE_HISTORY {number}"), what).await.ok()?;
+        rows.into_iter().next()?.into_iter().nth(1)?
+    }
+
     /// The process id of this connection's walsender.
     pub(super) async fn pid(&mut self) -> Result<i32, Error> {
         let what = "could not ask for the process id";

@@ -1,6 +1,6 @@
 //! Is this still the history we were reading? Pure.
 //!
-//! An [`Epoch`] is made of the system identifier, the timeline, the database, the slot's name and the slot's
+//! An [`Epoch`] is made of the system identifier, the timeline it began on, the database, the slot's name and the slot's
 //! generation. Postgres keeps no birth mark of a slot, so the generation is what was seen: 0 for the slot that was
 //! found or made first, and a position for one that turned out to be another. What tells is where a slot stands: one
 //! that is ahead of everything we ever confirmed was made again, or read by somebody else. Over a restart that takes a
@@ -14,7 +14,10 @@ use crate::model::{Epoch, Lsn};
 /// A history: who wrote it, and through which slot we read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct History {
+    /// The server as it was when we last attached.
     pub(super) identity: Identity,
+    /// The timeline on which the history began. It goes on over a promotion that loses nothing.
+    pub(super) born_on: Box<str>,
     pub(super) database: u32,
     pub(super) generation: u64,
 }
@@ -24,7 +27,7 @@ impl History {
     pub(super) fn epoch(&self, slot: &str) -> Epoch {
         let text = format!(
             "{}\n{}\n{}\n{slot}\n{}",
-            self.identity.system, self.identity.timeline, self.database, self.generation
+            self.identity.system, self.born_on, self.database, self.generation
         );
         let hash = digest::digest(&digest::SHA256, text.as_bytes());
         let bytes = hash.as_ref().first_chunk().copied().unwrap_or_default();
@@ -109,10 +112,18 @@ impl Break {
     }
 }
 
-/// Why what comes next does not continue what was there `before`.
+/// Where `timeline` ended, in the history file of one that goes on from it: lines of timeline, position and reason.
+pub(super) fn end_of(timeline: &str, file: &str) -> Option<Lsn> {
+    let mut lines = file.lines().map(str::split_whitespace);
+    lines.find_map(|mut words| (words.next()? == timeline).then(|| words.next()?.parse().ok())?)
+}
+
+/// Why what comes next does not continue what was there `before`. `fork` is where the timeline that was read before
+/// ended, if the present one goes on from it.
 pub(super) fn break_between(
     before: Before<'_>,
     now: &Identity,
+    fork: Option<Lsn>,
     database: u32,
     slot: Found,
 ) -> Option<Break> {
@@ -120,7 +131,8 @@ pub(super) fn break_between(
     if now.system != known.system {
         return Some(Break::Server);
     }
-    if now.timeline != known.timeline {
+    let lost_nothing = || before.received.zip(fork).is_some_and(|(read, end)| read <= end);
+    if now.timeline != known.timeline && (slot.made.is_some() || !lost_nothing()) {
         return Some(Break::Timeline);
     }
     if database != before.history.database {
@@ -147,13 +159,42 @@ mod tests {
     }
 
     fn history() -> History {
-        History { identity: identity(), database: 5, generation: 0 }
+        History { identity: identity(), born_on: "1".into(), database: 5, generation: 0 }
     }
 
     fn check(now: &Identity, database: u32, confirmed: u64, made: Option<Break>) -> Option<Break> {
+        check_from(now, None, database, confirmed, made)
+    }
+
+    fn check_from(
+        now: &Identity,
+        fork: Option<u64>,
+        database: u32,
+        confirmed: u64,
+        made: Option<Break>,
+    ) -> Option<Break> {
         let slot = Found { confirmed: Lsn::new(confirmed), made };
         let (durable, received) = (Some(Lsn::new(400)), Some(Lsn::new(450)));
-        break_between(Before { history: &history(), durable, received }, now, database, slot)
+        let before = Before { history: &history(), durable, received };
+        break_between(before, now, fork.map(Lsn::new), database, slot)
+    }
+
+    #[test]
+    fn a_promotion_that_lost_nothing_continues() {
+        let promoted = Identity { timeline: "2".into(), ..identity() };
+        assert_eq!(check_from(&promoted, Some(450), 5, 400, None), None);
+        assert_eq!(check_from(&promoted, Some(449), 5, 400, None), Some(Break::Timeline));
+        assert_eq!(check_from(&promoted, Some(450), 5, 401, None), Some(Break::SlotMoved));
+        let made = Some(Break::SlotDropped);
+        assert_eq!(check_from(&promoted, Some(450), 5, 400, made), Some(Break::Timeline));
+    }
+
+    #[test]
+    fn a_history_file_tells_where_a_timeline_ended() {
+        let file = "1\t0/3000148\tno recovery target specified\n\n2\tA/1\tbefore 2000-01-01\n";
+        assert_eq!(end_of("1", file), Some(Lsn::new(0x0300_0148)));
+        assert_eq!(end_of("2", file), Some(Lsn::new(0xA_0000_0001)));
+        assert_eq!((end_of("3", file), end_of("1", "1"), end_of("1", "1 x")), (None, None, None));
     }
 
     #[test]
@@ -182,8 +223,8 @@ mod tests {
         let before = Before { history: &history(), durable: None, received: None };
         let slot = Found { confirmed: Lsn::new(900), made: None };
         let rewound = Identity { position: Lsn::new(1), ..identity() };
-        assert_eq!(break_between(before, &rewound, 5, slot), None);
-        assert_eq!(break_between(before, &rewound, 6, slot), Some(Break::Database));
+        assert_eq!(break_between(before, &rewound, None, 5, slot), None);
+        assert_eq!(break_between(before, &rewound, None, 6, slot), Some(Break::Database));
     }
 
     #[test]
@@ -192,8 +233,9 @@ mod tests {
         let later = Identity { position: Lsn::new(900), ..identity() };
         assert_eq!(History { identity: later, ..history() }.epoch("relay"), epoch);
         let promoted = Identity { timeline: "2".into(), ..identity() };
+        assert_eq!(History { identity: promoted, ..history() }.epoch("relay"), epoch);
         for other in [
-            History { identity: promoted, ..history() }.epoch("relay"),
+            History { born_on: "2".into(), ..history() }.epoch("relay"),
             History { database: 6, ..history() }.epoch("relay"),
             History { generation: 1, ..history() }.epoch("relay"),
             history().epoch("other"),

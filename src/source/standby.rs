@@ -16,6 +16,8 @@ use crate::postgres::Sql;
 
 /// How often the slot is looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// How often, when the one before us is our own and is about to end.
+const LOOK_SOON: Duration = Duration::from_millis(20);
 /// A server that does not answer for this long is asked over a new connection.
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -26,7 +28,9 @@ impl<L: ChangeLog> Source<L> {
     pub(super) async fn stand_by(&mut self, sql: Box<Sql>, holder: Holder) -> Result<Ended, Error> {
         let name = self.settings.slot.clone();
         let mut holder = holder;
-        if Some(holder.pid) == self.walsender {
+        let walsender = self.walsender;
+        let is_own = |holder: &Holder| Some(holder.pid) == walsender;
+        if is_own(&holder) {
             slot::end_own(&sql.client, &name, holder.pid).await?;
         } else {
             info!(slot = name, %holder, "another connection reads the slot; standing by");
@@ -35,7 +39,7 @@ impl<L: ChangeLog> Source<L> {
         loop {
             tokio::select! {
                 () = self.stage.stopping() => return Ok(Ended::Stopping),
-                () = sleep(LOOK_AGAIN) => {}
+                () = sleep(if is_own(&holder) { LOOK_SOON } else { LOOK_AGAIN }) => {}
             }
             let looked = timeout(ANSWER, Slot::read(&sql.client, &name)).await;
             let looked = looked.unwrap_or_else(|_| {

@@ -4,6 +4,7 @@ mod budget;
 mod feedback;
 mod heartbeat;
 mod interruption;
+mod promotion;
 mod proxy;
 mod slot;
 mod watch;

@@ -281,7 +281,7 @@ pub async fn lose(database: &Database, slot: &str) {
 }
 
 /// Copies a data directory, owner and all.
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     let status = Command::new("cp").arg("-a").args([from, to]).status().unwrap();
     assert!(status.success());
 }
