@@ -52,8 +52,8 @@ pub(super) enum Attempt {
 #[derive(Debug)]
 pub(super) struct Attached {
     pub(super) connection: Connection,
-    /// The process id of its walsender.
-    pub(super) pid: i32,
+    /// Its walsender: the process id, and since when it is there.
+    pub(super) walsender: (i32, String),
     /// The connection that looked first, for looking again.
     pub(super) sql: Sql,
     /// The one server both are connected to.
@@ -88,7 +88,7 @@ pub(super) async fn attach(
         Connection::open(target, slot_name, &settings.publication, settings.wal_sender_timeout)
             .await?;
     let identity = connection.identify().await?;
-    let pid = connection.pid().await?;
+    let walsender = connection.walsender().await?;
     let sql = postgres::connect(connection.target(), "relay-source", &[], stage).await?;
     let looked = look(&sql.client, target, settings, health, &mut connection, waiting).await?;
     let (found, facts) = match looked {
@@ -132,7 +132,7 @@ pub(super) async fn attach(
     Ok(Attempt::Attached(Box::new(Attached {
         server: connection.target().clone(),
         connection,
-        pid,
+        walsender,
         sql,
         epoch,
         past: Past { history, progress, begun_by },

@@ -110,12 +110,15 @@ impl Connection {
         rows.into_iter().next()?.into_iter().nth(1)?
     }
 
-    /// The process id of this connection's walsender.
-    pub(super) async fn pid(&mut self) -> Result<i32, Error> {
+    /// This connection's walsender: its process id, and since when it is there.
+    pub(super) async fn walsender(&mut self) -> Result<(i32, String), Error> {
         let what = "could not ask for the process id";
-        let rows = self.query("select pg_catalog.pg_backend_pid()", what).await?;
-        let pid = rows.first().and_then(|row| row.first()?.as_deref()?.parse().ok());
-        pid.ok_or_else(|| Error::new(ErrorKind::Malformed, what).because("no number came back"))
+        let rows = self.query(include_str!("../../sql/queries/source_own.sql"), what).await?;
+        let mut cells = rows.into_iter().next().unwrap_or_default().into_iter().flatten();
+        let (pid, since) = (cells.next().and_then(|pid| pid.parse().ok()), cells.next());
+        pid.zip(since).ok_or_else(|| {
+            Error::new(ErrorKind::Malformed, what).because("the answer is too short")
+        })
     }
 
     /// Attaches to the slot: from now on, only [`Connection::read`], [`Connection::buffered`] and status updates.

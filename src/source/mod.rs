@@ -147,8 +147,9 @@ struct Source<L> {
     stage: Stage,
     backoff: Backoff,
     past: Option<Past>,
-    /// The process id of the last walsender that was ours.
-    walsender: Option<i32>,
+    /// The last walsender that was ours: its process id, and since when it is there. A restarted server gives
+    /// process ids again.
+    walsender: Option<(i32, String)>,
     messages: Messages,
     /// Continues the count of relation descriptions over sessions.
     generation: u64,
@@ -176,9 +177,18 @@ impl<L: ChangeLog> Source<L> {
             Attempt::Attached(attached) => *attached,
             Attempt::Held { sql, holder } => return self.stand_by(sql, holder).await,
         };
-        let Attached { connection, pid, sql, server, epoch, past, has_messages, is_new_history } =
-            attached;
-        self.walsender = Some(pid);
+        let Attached {
+            connection,
+            walsender,
+            sql,
+            server,
+            epoch,
+            past,
+            has_messages,
+            is_new_history,
+        } = attached;
+        let pid = walsender.0;
+        self.walsender = Some(walsender);
         let begun_by = past.begun_by;
         if is_new_history {
             self.log.forget();

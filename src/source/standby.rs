@@ -28,8 +28,12 @@ impl<L: ChangeLog> Source<L> {
     pub(super) async fn stand_by(&mut self, sql: Box<Sql>, holder: Holder) -> Result<Ended, Error> {
         let name = self.settings.slot.clone();
         let mut holder = holder;
-        let walsender = self.walsender;
-        let is_own = |holder: &Holder| Some(holder.pid) == walsender;
+        let own = self.walsender.clone();
+        let is_own = |holder: &Holder| {
+            own.as_ref().is_some_and(|(pid, since)| {
+                *pid == holder.pid && holder.since.as_ref() == Some(since)
+            })
+        };
         if is_own(&holder) {
             slot::end_own(&sql.client, &name, holder.pid).await?;
         } else {
