@@ -42,6 +42,8 @@ mod protocol;
 mod presence;
 // What one client may use, and that nobody else notices when it uses more.
 mod limits;
+// Many at once, and far too much of everything: nobody but the sender notices.
+mod floods;
 // What clients say to each other: who hears it, what it looks like, and what its sender is told.
 mod broadcast;
 // Broadcast by HTTP: what is passed on, and what each mistake is answered with.
