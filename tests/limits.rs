@@ -269,10 +269,25 @@ async fn a_subject_over_its_rate_is_refused_on_every_socket_and_by_http_and_othe
         let body = json!({ "messages": vec![message; 5] }).to_string();
         relay.request("POST", "/api/broadcast", &headers, body.as_bytes())
     };
+    let single = || {
+        let bearer = format!("Bearer {}", token_of("ann"));
+        let headers = [("authorization", &*bearer), ("content-type", "application/json")];
+        relay.request("POST", "/api/broadcast/room/events/e", &headers, b"{}")
+    };
+    let answer = loop {
+        let answer = single();
+        if answer.status != 202 {
+            break answer;
+        }
+        accepted += 1;
+        assert!(accepted < 1_000, "never refused");
+    };
+    let text = r#"{"message":"You have exceeded your rate limit"}"#;
+    assert_eq!((answer.status, &*answer.body), (429, text));
     let answer = post("ann");
     let text = r#"{"message":"Too many messages to broadcast, please reduce the batch size"}"#;
     assert_eq!((answer.status, &*answer.body), (429, text));
-    assert!(is_at_least(&relay, "SubjectMessageRateLimitReached", 2.0));
+    assert!(is_at_least(&relay, "SubjectMessageRateLimitReached", 3.0));
     assert_eq!(say(&mut bob).await["status"], "ok");
     assert_eq!(post("carol").status, 202);
     let heard = listener.flush().await;
@@ -342,4 +357,29 @@ async fn tokens_without_a_subject_share_no_limit() {
         assert_eq!(client.reply(&reference).await.payload["status"], "ok", "{number}");
         clients.push(client);
     }
+}
+
+#[tokio::test]
+async fn a_relay_without_joins_left_takes_no_socket() {
+    let relay = relay_with(&[("RELAY_LIMITS__JOINS_PER_SECOND", "1")]).await;
+    let query = format!("apikey={}", anon());
+    let mut clients = Vec::new();
+    // Each takes a join, until there is none for the next to begin with.
+    let refused = loop {
+        match Client::try_connect(&relay, &query, "1.0.0").await {
+            Ok(mut client) => {
+                client
+                    .push(&json!("1"), "realtime:room", "phx_join", json!({ "config": {} }))
+                    .await;
+                client.reply("1").await;
+                clients.push(client);
+            }
+            Err(Error::Http(refused)) => break refused,
+            Err(error) => panic!("{error}"),
+        }
+        assert!(clients.len() < 1_000, "never refused");
+    };
+    assert_eq!(refused.status(), 429);
+    let body = refused.into_body().unwrap();
+    assert_eq!(String::from_utf8(body).unwrap(), r#"{"error":"Too many joins per second"}"#);
 }

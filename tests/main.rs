@@ -34,6 +34,10 @@ mod layers;
 
 // What the protocol demands, item by item, and which test shows it.
 mod checklist;
+// What clients are refused with, in which words, and which test shows each.
+mod refusals;
+// The README's account of all that is what the data says.
+mod compatibility;
 // supabase-js and realtime-py, unmodified.
 mod clients;
 // Supabase Realtime's protocol as a client sees it: connecting, joining, leaving, tokens, farewell.

@@ -114,3 +114,56 @@ pub fn unreadable(topic: &str) -> String {
 pub fn no_longer_readable(topic: &str) -> String {
     format!("You no longer have permission to read from this Channel topic: {topic}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_denial_has_the_text_clients_know_at_a_join_and_at_a_new_token() {
+        let unable = "Realtime was unable to connect to the project database";
+        for (denial, code, text, of_refresh) in [
+            (
+                Denial::Failed,
+                "Unauthorized: ",
+                "You do not have permissions to read from this Channel topic: a:b",
+                None,
+            ),
+            (
+                Denial::Busy,
+                "IncreaseConnectionPool: ",
+                "Please increase your connection pool size",
+                None,
+            ),
+            (
+                Denial::Cancelled,
+                "QueryCanceled: ",
+                "canceling statement due to statement timeout",
+                Some("Query was cancelled, please try again"),
+            ),
+            (
+                Denial::NoPartition,
+                "MissingPartition: ",
+                "Realtime was unable to find the expected messages partition",
+                None,
+            ),
+            (Denial::Unavailable, "", unable, None),
+            (Denial::Unreachable, "UnableToConnectToProject: ", unable, None),
+            (
+                Denial::Full,
+                "DatabaseLackOfConnections: ",
+                "Database can't accept more connections, Realtime won't connect",
+                None,
+            ),
+            (
+                Denial::Starting,
+                "InitializingProjectConnection: ",
+                "Connecting to the project database",
+                None,
+            ),
+        ] {
+            assert_eq!(denial.of_join("a:b"), format!("{code}{text}"));
+            assert_eq!(denial.of_refresh("a:b"), of_refresh.unwrap_or(text));
+        }
+    }
+}

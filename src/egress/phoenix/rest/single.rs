@@ -133,6 +133,22 @@ mod tests {
     }
 
     #[test]
+    fn each_denial_has_the_answer_clients_know() {
+        for (denial, status, text) in [
+            (Denial::Failed, 422, "RLS policy error"),
+            (Denial::Cancelled, 422, "Query canceled"),
+            (Denial::NoPartition, 422, "Missing messages partition"),
+            (Denial::Unavailable, 422, "Tenant database unavailable"),
+            (Denial::Unreachable, 422, "Tenant database unavailable"),
+            (Denial::Full, 422, "Tenant database has too many connections"),
+            (Denial::Starting, 422, "Tenant database initializing"),
+            (Denial::Busy, 429, "Connection pool exhausted"),
+        ] {
+            assert_eq!(denied(denial), Answer::told(status, text), "{denial:?}");
+        }
+    }
+
+    #[test]
     fn wraps_what_is_no_object() {
         for (body, expected) in [
             ("", "{}"),

@@ -50,6 +50,8 @@ enum Step<'a> {
     Authorised(Result<Readable, Denial>),
     /// The newest work read what was said meanwhile.
     CaughtUp(Result<Vec<Kept>, Denial>),
+    /// The newest work waited for the stream of the database's messages, in vain or not.
+    Streams(bool),
     /// The newest work found out what may be said, and perhaps whether presence may be heard.
     MaySay(Result<Writable, Denial>, Option<bool>),
     /// The end of the n-th work arrives: a believed token.
@@ -137,6 +139,7 @@ impl Script {
                 done(newest, Finding::Authorised { readable, past: None })
             }
             Step::CaughtUp(past) => done(newest, Finding::CaughtUp(past)),
+            Step::Streams(is_ok) => done(newest, Finding::Streams(is_ok)),
             Step::MaySay(writable, hears_presence) => {
                 done(newest, Finding::MaySay { writable, hears_presence })
             }
