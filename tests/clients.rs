@@ -178,11 +178,13 @@ async fn run(mut command: Command, sdk: &str) {
     assert!(status.success() && planned == Some(held), "{status}\n{transcript}\n{complaints}");
 }
 
-/// The chat tables, as a DBA gets them.
+/// The chat tables and the schema `realtime`, as a DBA gets them, and policies for private channels.
 async fn database() -> Database {
     let database = Cluster::shared().database().await.with_roles().await;
     database.execute(include_str!("../sql/SUPABASE_COMPAT.sql")).await;
     database.execute(include_str!("../sql/ENABLE_REALTIME_CHAT.sql")).await;
+    let database = database.with_realtime();
+    database.execute(include_str!("clients/policies.sql")).await;
     database
 }
 

@@ -1,10 +1,11 @@
-// supabase-js as it is shipped, against a running relay: row changes, filters, row level security, tokens, broadcast,
-// presence, and coming back after the relay was away. Prints TAP; exits 1 when anything failed.
+// supabase-js as it is shipped, against a running relay: row changes, filters, row level security, tokens, broadcast by
+// sockets, by HTTP and from the database, presence, private channels, replay, and coming back after the relay was away.
+// Prints TAP; exits 1 when anything failed.
 //
 //   node scenario.mjs supabase-newest|supabase-2026|…      a name in ../versions.txt
 //
 // RELAY_URL     http://host:port of the relay (the SDK appends /realtime/v1)
-// DATABASE_URL  a superuser's, with SUPABASE_COMPAT.sql and ENABLE_REALTIME_CHAT.sql applied
+// DATABASE_URL  a superuser's, with SUPABASE_COMPAT.sql, ENABLE_REALTIME_CHAT.sql, `relay migrate` and ../policies.sql
 // JWT_SECRET    the relay's HS256 secret
 // PSQL          psql, when it is not on the PATH
 //
@@ -14,8 +15,8 @@
 import { randomUUID } from 'node:crypto'
 
 import {
-  attend, attendance, connect, Inbox, installed, join, lacks, member, needing, presentAs, RECONNECT_MS, relay, same, sdk,
-  session, showAll, sql, subscribe, subscribed, tokenOf, version, vsn, watch, write,
+  attend, attendance, connect, Inbox, insider, installed, join, lacks, member, needing, presentAs, RECONNECT_MS, relay, same,
+  sdk, send, session, showAll, sql, subscribe, subscribed, tokenOf, version, vsn, watch, write,
 } from './tools.mjs'
 
 const together = {
@@ -254,7 +255,7 @@ const together = {
     const ben = await attend(connect(), topic, 'ben')
     same(await ben.channel.track({ n: 1 }), 'ok', 'tracking')
     // An SDK with the switch turns it on for whoever listens, so for it this is the ordinary case.
-    const ann = await attend(connect(), topic, 'ann', { key: 'ann' })
+    const ann = await attend(connect(), topic, 'ann', { presence: { key: 'ann' } })
     same(await ann.channel.track({}), 'ok', 'tracking')
     await ann.sees({ ann: [{}], ben: [{ n: 1 }] })
   },
@@ -276,6 +277,113 @@ const together = {
     same(await ben.told.next('the join'), { event: 'join', key: 'ben' }, 'next')
     await ben.sees({ ann: [{ n: 1 }], ben: [{}] })
   },
+
+  'a private channel is for those its policies let in, and is not the public one': needing('private', async () => {
+    const [ann, ben] = [randomUUID(), randomUUID()]
+    const topic = `of:${ann}`
+    const listener = await insider(topic, {}, connect(ann))
+    const speaker = await insider(topic, { ack: true }, connect(ann))
+    const outsider = await member(topic)
+
+    const { client, authorise } = connect(ben)
+    await authorise()
+    const refused = client.channel(topic, { config: { private: true } })
+    const told = await new Promise((resolve) => refused.subscribe((status, error) => resolve(`${status}: ${error?.message}`)))
+    const why = `Unauthorized: You do not have permissions to read from this Channel topic: ${topic}`
+    same(told.startsWith('CHANNEL_ERROR') && told.includes(why), true, told)
+    await refused.unsubscribe()
+
+    same(await speaker.channel.send({ type: 'broadcast', event: 'inside', payload: {} }), 'ok', 'answer')
+    same((await listener.heard.next('the message')).event, 'inside', 'heard')
+    await send(topic, 'outside', {}, false)
+    same((await outsider.heard.next('the public one')).event, 'outside', 'heard outside')
+  }),
+
+  'who may only hear is not heard, by socket or by HTTP': needing('private', async () => {
+    const topic = `hear:${randomUUID()}`
+    const listener = await insider(topic)
+    const speaker = await insider(topic)
+    await speaker.channel.send({ type: 'broadcast', event: 'socket', payload: {} })
+    if (!lacks.has('http-send')) {
+      // Alone it is refused, in a batch it is left out; which of the two is sent is the SDK's choice.
+      const answer = await speaker.channel.httpSend('http', {}).then(() => 'left out', (error) => error.message)
+      same(['left out', 'Unauthorized'].includes(answer), true, answer)
+    }
+    await send(topic, 'database')
+    same((await listener.heard.next('what the database says')).event, 'database', 'heard')
+  }),
+
+  'httpSend reaches a private topic': needing('http-send', async () => {
+    const topic = `open:${randomUUID()}`
+    const listener = await insider(topic)
+    const { client, authorise } = connect()
+    await authorise()
+    same(await client.channel(topic, { config: { private: true } }).httpSend('e', { n: 1 }), { success: true }, 'answer')
+    same(await listener.heard.next('the message'), { type: 'broadcast', event: 'e', payload: { n: 1 } }, 'heard')
+  }),
+
+  'who may no longer read a private channel is told and put out': needing('private', async () => {
+    const ann = randomUUID()
+    const somebody = connect(ann)
+    const { statuses, system } = await insider(`of:${ann}`, {}, somebody)
+    await somebody.become(tokenOf(randomUUID()))
+    await statuses.find('the channel to close', (status) => status === 'CLOSED')
+    const said = await system.find('why', (payload) => payload.status === 'error')
+    same(said.message, `You do not have permissions to read from this Channel topic: of:${ann}`, 'said')
+  }),
+
+  'people on a private channel see each other': needing('private', async () => {
+    const topic = `open:${randomUUID()}`
+    const ann = await attend(connect(), topic, 'ann', { private: true })
+    const ben = await attend(connect(), topic, 'ben', { private: true })
+    same(await ann.channel.track({ n: 1 }), 'ok', 'tracking')
+    same(await ben.channel.track({ n: 2 }), 'ok', 'tracking')
+    for (const one of [ann, ben]) await one.sees({ ann: [{ n: 1 }], ben: [{ n: 2 }] })
+  }),
+
+  async 'what the database sends to a public topic arrives with an id'() {
+    const topic = `room:${randomUUID()}`
+    const listener = await member(topic)
+    await send(topic, 'e', { n: 1.5 }, false)
+    const { payload, meta, event } = await listener.heard.next('the message')
+    same([event, payload.n, payload.id, meta.id.length], ['e', 1.5, meta.id, 36], 'heard')
+  },
+
+  'what the database sends to a private topic arrives with an id, and bytes as bytes': needing('private', async () => {
+    const topic = `hear:${randomUUID()}`
+    const listener = await insider(topic)
+    await sql(`select realtime.send_binary('\\x00ff10', 'bytes', '${topic}')`)
+    await send(topic, 'e', { n: 1 })
+    if (!lacks.has('bytes')) {
+      const heard = await listener.heard.next('the bytes')
+      same([heard.event, [...new Uint8Array(heard.payload)]], ['bytes', [0, 255, 16]], 'heard')
+    }
+    const { event, payload, meta } = await listener.heard.next('the message')
+    same([event, payload, meta.id.length], ['e', { n: 1, id: meta.id }, 36], 'heard')
+  }),
+
+  'what happens to rows is told by their trigger to those who may read them': needing('private', async () => {
+    const ann = randomUUID()
+    const chat = await session(ann)
+    const listener = await insider(`chat:${chat}`, {}, connect(ann))
+    const id = await write(chat, 'hello')
+    const { event, payload } = await listener.heard.next('the insert')
+    same([event, payload.operation, payload.schema, payload.table], ['INSERT', 'INSERT', 'public', 'chat_messages'], 'heard')
+    same([payload.record.id, payload.record.body, payload.old_record], [id, 'hello', null], 'its row')
+    await sql(`delete from chat_messages where id = '${id}'`)
+    const gone = await listener.heard.next('the delete')
+    same([gone.event, gone.payload.record, gone.payload.old_record.id], ['DELETE', null, id], 'its old row')
+  }),
+
+  'who asks for a replay hears the newest of what was said before, oldest first': needing('private', async () => {
+    const topic = `hear:${randomUUID()}`
+    for (const event of ['one', 'two', 'three']) await send(topic, event)
+    const listener = await insider(topic, { replay: { since: Date.now() - 60_000, limit: 2 } })
+    await send(topic, 'live')
+    const heard = []
+    while (heard.length < 3) heard.push(await listener.heard.next('each message'))
+    same(heard.map(({ event, meta }) => [event, meta.replayed ?? false]), [['two', true], ['three', true], ['live', false]], 'heard')
+  }),
 }
 
 /** Somebody in a room that asks for everything there is, tracks whenever subscribed, and does nothing else. */
@@ -339,6 +447,18 @@ const alone = {
       same(one.seen(), { ann: [{ times: 2 }], ben: [{ times: 2 }] }, 'seen in the end')
     }
   },
+
+  'what the database sent while no relay was there is heard by replay, once': needing('private', async () => {
+    const topic = `hear:${randomUUID()}`
+    const { heard, statuses } = await insider(topic, { replay: { since: Date.now() - 60_000 } })
+    await relay('stop')
+    await send(topic, 'between')
+    await relay('start')
+    await statuses.find('the channel to come back', (status) => status === 'SUBSCRIBED', RECONNECT_MS)
+    await send(topic, 'after')
+    same((await heard.next('what was missed')).event, 'between', 'heard')
+    same((await heard.next('the next')).event, 'after', 'heard')
+  }),
 }
 
 await showAll(together, alone)

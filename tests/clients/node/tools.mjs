@@ -172,23 +172,31 @@ export function attendance(channel, whose) {
 }
 
 /** A channel of that name where one is present as `key`: what the SDK said about others, in order. */
-export async function attend({ client, authorise }, topic, key, presence = presentAs(key)) {
+export async function attend({ client, authorise }, topic, key, config = {}) {
   await authorise()
-  const channel = client.channel(topic, { config: { presence } })
+  const channel = client.channel(topic, { config: { presence: presentAs(key), ...config } })
   const watching = attendance(channel, key)
   await join(channel)
   return { channel, ...watching }
 }
 
-/** A member of a topic: what it hears, and what was answered. */
-export async function member(topic, broadcast = {}, { client, authorise } = connect()) {
-  await authorise()
-  const heard = new Inbox()
-  const channel = client.channel(topic, { config: { broadcast } })
+/** A member of a topic: what it hears, its status, what the server said about it. */
+export async function member(topic, broadcast = {}, who = connect(), config = {}) {
+  await who.authorise()
+  const [heard, system] = [new Inbox(), new Inbox()]
+  const channel = who.client.channel(topic, { config: { broadcast, ...config } })
   channel.on('broadcast', { event: '*' }, (message) => heard.put(message))
-  await join(channel)
-  return { client, channel, heard }
+  channel.on('system', {}, (payload) => system.put(payload))
+  const statuses = await join(channel)
+  return { channel, heard, statuses, system }
 }
+
+/** A member of a private topic. */
+export const insider = (topic, broadcast, who) => member(topic, broadcast, who, { private: true })
+
+/** Has the database send something; without `isPrivate` to everyone who is in the public topic of that name. */
+export const send = (topic, event, payload = {}, isPrivate = true) =>
+  sql(`select realtime.send('${JSON.stringify(payload)}', '${event}', '${topic}', ${isPrivate})`)
 
 // ---- the run
 
