@@ -1,10 +1,11 @@
-"""realtime-py as it is shipped, against a running relay: row changes, filters, row level security, tokens, broadcast,
-presence, and coming back after the relay was away. Prints TAP; exits 1 when anything failed.
+"""realtime-py as it is shipped, against a running relay: row changes, filters, row level security, tokens, broadcast by
+sockets, by HTTP and from the database, presence, private channels, replay, and coming back after the relay was away.
+Prints TAP; exits 1 when anything failed.
 
   python scenario.py realtime-newest|realtime-older      a name in ../versions.txt
 
 RELAY_URL     http://host:port of the relay
-DATABASE_URL  a superuser's, with SUPABASE_COMPAT.sql and ENABLE_REALTIME_CHAT.sql applied
+DATABASE_URL  a superuser's, with SUPABASE_COMPAT.sql, ENABLE_REALTIME_CHAT.sql, `relay migrate` and ../policies.sql
 JWT_SECRET    the relay's HS256 secret
 PSQL          psql, when it is not on the PATH
 
@@ -28,6 +29,12 @@ from datetime import datetime
 from importlib.metadata import version
 
 from realtime import AsyncRealtimeChannel, AsyncRealtimeClient, RealtimeSubscribeStates
+
+try:
+    from realtime import RealtimeHTTPError
+except ImportError:
+    # It came with `http_send`.
+    RealtimeHTTPError = None
 
 PATIENCE_S = 30
 # The SDK gives up after five attempts, the last after 15 seconds.
@@ -168,24 +175,39 @@ async def subscribe(client, wishes):
     return it
 
 
-async def member(topic, broadcast=None):
-    """A channel in a topic, and what it hears."""
-    client = await connect(new_id())
-    heard = Inbox()
-    config = {"broadcast": {"ack": False, "self": False, **(broadcast or {})}, "presence": {"key": ""}, "private": False}
-    channel = client.channel(topic, {"config": config})
-    for event in ("cursor", "echo", "ev/1"):
+# What anybody says in these scenarios: this SDK listens to one event at a time.
+EVENTS = ["cursor", "echo", "ev/1", "INSERT", "one", "two", "three", "live", "between", "after"]
+
+
+def room(client, topic, broadcast=None, private=False):
+    """A channel that is not subscribed yet, and what it hears."""
+    broadcast = {"ack": False, "self": False, **(broadcast or {})}
+    config = {"broadcast": broadcast, "presence": {"key": "", "enabled": False}, "private": private}
+    channel, heard = client.channel(topic, {"config": config}), Inbox()
+    for event in EVENTS:
         channel.on_broadcast(event, heard.put)
+    return channel, heard
+
+
+async def member(topic, broadcast=None, user=None, private=False):
+    """A channel in a topic, and what it hears."""
+    channel, heard = room(await connect(user or new_id()), topic, broadcast, private)
     await join(channel)
     return channel, heard
+
+
+async def send(topic, event, payload="{}", private=True):
+    """Has the database send something."""
+    await sql(f"select realtime.send('{payload}', '{event}', '{topic}', {private})")
 
 
 class Present:
     """A channel where one is present as `key`: what the SDK says about others, in order."""
 
-    def __init__(self, client, topic, key):
+    def __init__(self, client, topic, key, private=False):
         self.told, self.key = Inbox(), key
-        config = {"broadcast": {"ack": True, "self": False}, "presence": {"key": key, "enabled": True}}
+        presence = {"key": key, "enabled": True}
+        config = {"broadcast": {"ack": True, "self": False}, "presence": presence, "private": private}
         self.channel = client.channel(topic, {"config": config})
         self.channel.on_presence_sync(lambda: self.told.put(("sync", self.seen())))
         self.channel.on_presence_join(lambda key, before, new: self.told.put(("join", key)))
@@ -199,8 +221,8 @@ class Present:
         await self.told.find(f"{self.key} to see {people}", lambda it: it == ("sync", people))
 
 
-async def attend(client, topic, key):
-    it = Present(client, topic, key)
+async def attend(client, topic, key, private=False):
+    it = Present(client, topic, key, private)
     await join(it.channel)
     return it
 
@@ -404,6 +426,92 @@ async def http_send_reaches_the_topic_joined_or_not():
         same([message["event"], message["payload"]], ["ev/1", {"n": n}], "heard")
 
 
+async def a_private_channel_is_for_those_its_policies_let_in_and_is_not_the_public_one():
+    ann, ben = new_id(), new_id()
+    topic = f"of:{ann}"
+    _, heard = await member(topic, user=ann, private=True)
+    speaker, _ = await member(topic, user=ann, private=True)
+    _, outside = await member(topic)
+
+    refused, _ = room(await connect(ben), topic, private=True)
+    told = Inbox()
+    await refused.subscribe(lambda status, error: told.put((status, str(error))))
+    status, why = await told.next("the refusal")
+    same(status, RealtimeSubscribeStates.CHANNEL_ERROR, "status")
+    same(f"You do not have permissions to read from this Channel topic: {topic}" in why, True, why)
+
+    await speaker.send_broadcast("one", {})
+    same((await heard.next("the message"))["event"], "one", "heard")
+    await send(topic, "two", private=False)
+    same((await outside.next("the public one"))["event"], "two", "heard outside")
+
+
+@needing("http-send")
+async def who_may_only_hear_is_not_heard_by_socket_or_by_http():
+    topic = f"hear:{new_id()}"
+    _, heard = await member(topic, private=True)
+    speaker, _ = await member(topic, private=True)
+    await speaker.send_broadcast("one", {})
+    try:
+        await speaker.http_send("two", {})
+        raise AssertionError("it was sent")
+    except RealtimeHTTPError as error:
+        same(error.status, 403, "status")
+    await send(topic, "three")
+    same((await heard.next("what the database says"))["event"], "three", "heard")
+
+
+@needing("http-send")
+async def http_send_reaches_a_private_topic():
+    topic = f"open:{new_id()}"
+    _, heard = await member(topic, private=True)
+    outside, _ = room(await connect(new_id()), topic, private=True)
+    await outside.http_send("one", {"n": 1})
+    message = await heard.next("the message")
+    same([message["event"], message["payload"]], ["one", {"n": 1}], "heard")
+
+
+async def people_on_a_private_channel_see_each_other():
+    topic = f"open:{new_id()}"
+    ann, ben = [await attend(await connect(new_id()), topic, key, private=True) for key in ("ann", "ben")]
+    await ann.channel.track({"n": 1})
+    await ben.channel.track({"n": 2})
+    for one in (ann, ben):
+        await one.sees({"ann": [{"n": 1}], "ben": [{"n": 2}]})
+
+
+async def what_the_database_sends_to_a_topic_arrives_with_an_id():
+    for kind, private in (("room", False), ("hear", True)):
+        topic = f"{kind}:{new_id()}"
+        _, heard = await member(topic, private=private)
+        await send(topic, "one", '{"n": 1.5}', private)
+        message = await heard.next("the message")
+        same([message["event"], message["payload"]["n"]], ["one", 1.5], "heard")
+        same(message["payload"]["id"], message["meta"]["id"], "its id")
+
+
+async def what_happens_to_rows_is_told_by_their_trigger_to_those_who_may_read_them():
+    ann = new_id()
+    chat = await session(ann)
+    _, heard = await member(f"chat:{chat}", user=ann, private=True)
+    message = await write(chat, "hello")
+    payload = (await heard.next("the insert"))["payload"]
+    same([payload["operation"], payload["schema"], payload["table"]], ["INSERT", "public", "chat_messages"], "heard")
+    same([payload["record"]["id"], payload["old_record"]], [message, None], "its row")
+
+
+async def who_asks_for_a_replay_hears_the_newest_of_what_was_said_before_oldest_first():
+    topic = f"hear:{new_id()}"
+    for event in ("one", "two", "three"):
+        await send(topic, event)
+    replay = {"replay": {"since": int(time.time() * 1000) - 60_000, "limit": 2}}
+    _, heard = await member(topic, replay, private=True)
+    await send(topic, "live")
+    messages = [await heard.next("each message") for _ in range(3)]
+    told = [(it["event"], it["meta"].get("replayed", False)) for it in messages]
+    same(told, [("two", True), ("three", True), ("live", False)], "heard")
+
+
 async def after_the_relay_was_killed_and_started_again_a_channel_is_subscribed_again_by_itself():
     ann = new_id()
     chat = await session(ann)
@@ -481,6 +589,21 @@ async def when_one_relay_stops_and_another_starts_everyone_comes_back_by_themsel
         same(one.seen(), together, "seen in the end")
 
 
+async def what_the_database_sent_while_no_relay_was_there_is_heard_by_replay_once():
+    topic = f"hear:{new_id()}"
+    replay = {"replay": {"since": int(time.time() * 1000) - 60_000}}
+    channel, heard = room(await connect(new_id()), topic, replay, private=True)
+    statuses = await join(channel)
+    await relay("stop")
+    await send(topic, "between")
+    await relay("start")
+    back = RealtimeSubscribeStates.SUBSCRIBED
+    await statuses.find("the channel to come back", lambda status: status == back, RECONNECT_S)
+    await send(topic, "after")
+    same((await heard.next("what was missed"))["event"], "between", "heard")
+    same((await heard.next("the next"))["event"], "after", "heard")
+
+
 TOGETHER = [
     it_is_the_sdk_that_is_listed_and_can_do_what_is_listed,
     an_insert_an_update_and_a_delete_arrive_with_their_rows,
@@ -492,10 +615,18 @@ TOGETHER = [
     two_tabs_of_one_person_are_two_and_the_person_stays_until_the_last_is_gone,
     a_broadcast_reaches_the_others_and_with_self_its_sender_too,
     http_send_reaches_the_topic_joined_or_not,
+    a_private_channel_is_for_those_its_policies_let_in_and_is_not_the_public_one,
+    who_may_only_hear_is_not_heard_by_socket_or_by_http,
+    http_send_reaches_a_private_topic,
+    people_on_a_private_channel_see_each_other,
+    what_the_database_sends_to_a_topic_arrives_with_an_id,
+    what_happens_to_rows_is_told_by_their_trigger_to_those_who_may_read_them,
+    who_asks_for_a_replay_hears_the_newest_of_what_was_said_before_oldest_first,
 ]
 ALONE = [
     after_the_relay_was_killed_and_started_again_a_channel_is_subscribed_again_by_itself,
     when_one_relay_stops_and_another_starts_everyone_comes_back_by_themselves_and_sees_everyone,
+    what_the_database_sent_while_no_relay_was_there_is_heard_by_replay_once,
 ]
 
 
