@@ -73,7 +73,7 @@ fn the_listed_versions_are_the_locked_ones_and_each_is_run() {
     let pinned = pinned.map(|file| file.unwrap().file_name().into_string().unwrap());
     let mut installed: Vec<_> =
         pinned.filter_map(|it| Some(it.strip_suffix(".txt")?.into())).collect();
-    // What the SDKs write to sockets with under Node.
+    // `ws` is no SDK: it is what they are handed to open sockets with under Node.
     installed.extend(locked.keys().filter(|name| *name != "ws").cloned());
     installed.sort_unstable();
     let mut named: Vec<_> = listed().iter().map(|it| it.name.to_owned()).collect();
