@@ -59,6 +59,22 @@ const together = {
     same([gone.eventType, gone.new, gone.old.id], ['DELETE', {}, id], 'delete')
   },
 
+  async 'what is written once the SDK says SUBSCRIBED arrives, asked to wait for it or not'() {
+    const ann = randomUUID()
+    const chat = await session(ann)
+    for (const wait of [false, true]) {
+      const { client, authorise } = connect(ann)
+      await authorise()
+      const changes = new Inbox()
+      // An SDK that has not heard of the option does not pass it on.
+      const channel = client.channel(`test-${randomUUID()}`, { config: { postgres_changes_options: { wait } } })
+      watch(channel, [{ event: 'INSERT', table: 'chat_messages' }], changes, new Inbox())
+      await join(channel)
+      await write(chat, `at once ${wait}`)
+      same((await changes.next('the row')).new.body, `at once ${wait}`, 'row')
+    }
+  },
+
   async 'a filter lets through what it names, in order, and nothing else'() {
     const ann = randomUUID()
     const [one, two, three] = [await session(ann), await session(ann), await session(ann)]

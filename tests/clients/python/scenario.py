@@ -277,6 +277,16 @@ async def an_insert_an_update_and_a_delete_arrive_with_their_rows():
     same([gone["type"], gone["old_record"]["id"]], ["DELETE", message], "delete")
 
 
+async def what_is_written_once_the_sdk_says_subscribed_arrives():
+    ann = new_id()
+    chat = await session(ann)
+    it = Subscribed(await connect(ann))
+    it.channel.on_postgres_changes("INSERT", it.changes.put, table="chat_messages", schema="public")
+    await join(it.channel)
+    await write(chat, "at once")
+    same((await it.changes.next("the row"))["data"]["record"]["body"], "at once", "row")
+
+
 async def a_filter_lets_through_what_it_names_in_order_and_nothing_else():
     ann = new_id()
     one, two, three = [await session(ann) for _ in range(3)]
@@ -607,6 +617,7 @@ async def what_the_database_sent_while_no_relay_was_there_is_heard_by_replay_onc
 TOGETHER = [
     it_is_the_sdk_that_is_listed_and_can_do_what_is_listed,
     an_insert_an_update_and_a_delete_arrive_with_their_rows,
+    what_is_written_once_the_sdk_says_subscribed_arrives,
     a_filter_lets_through_what_it_names_in_order_and_nothing_else,
     each_user_gets_the_rows_they_may_read_the_agent_all_of_them,
     a_new_token_counts_from_the_moment_the_server_confirms_it,
