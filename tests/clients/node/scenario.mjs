@@ -132,11 +132,11 @@ const together = {
     const ann = randomUUID()
     const chat = await session(ann)
     const wishes = [{ event: 'INSERT', table: 'chat_messages' }]
-    const [expiring, refreshing] = [connect(ann, 6), connect(ann, 6)]
+    const [expiring, refreshing] = [connect(ann), connect(ann)]
     const lost = await subscribe(expiring, wishes)
     const kept = await subscribe(refreshing, wishes)
+    for (const somebody of [expiring, refreshing]) await somebody.become(tokenOf(ann, 4))
     await refreshing.become(tokenOf(ann))
-    await subscribed(kept.system)
 
     await lost.statuses.find('the channel to close', (status) => status === 'CLOSED')
     const said = await lost.system.find('why', (payload) => payload.status === 'error')

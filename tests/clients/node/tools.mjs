@@ -105,8 +105,8 @@ export function same(is, should, what) {
 const clients = []
 
 /** A client whose token can be changed. */
-export function connect(user = randomUUID(), lifetimeS) {
-  let current = tokenOf(user, lifetimeS)
+export function connect(user = randomUUID()) {
+  let current = tokenOf(user)
   const asked = lacks.has('token-callback')
     ? { auth: { persistSession: false, autoRefreshToken: false, detectSessionInUrl: false } }
     : { accessToken: async () => current }
