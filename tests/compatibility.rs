@@ -76,27 +76,24 @@ fn choices(text: &mut String) {
 /// How many texts are the original's, and why the others cannot occur.
 fn texts(text: &mut String) {
     let refusals = refusals();
-    let told = refusals.iter().filter(|refusal| refusal.shown.is_ok()).count();
+    let mut reasons: Vec<(&str, usize)> = Vec::new();
+    for reason in refusals.iter().filter_map(|refusal| refusal.shown.as_ref().err()) {
+        match reasons.iter_mut().find(|(known, _)| known == reason) {
+            Some((_, count)) => *count += 1,
+            None => reasons.push((reason, 1)),
+        }
+    }
+    let told = refusals.len() - reasons.iter().map(|(_, count)| count).sum::<usize>();
+    let reasons: Vec<_> =
+        reasons.iter().map(|(reason, count)| format!("{reason} ({count})")).collect();
     write!(
         text,
         "\nOf the {} texts with which the original refuses or informs, {told} are told in the same words, each with a \
-         test ([`tests/refusals.txt`](tests/refusals.txt)). The others cannot occur:\n\n",
-        refusals.len()
+         test ([`tests/refusals.txt`](tests/refusals.txt)).\nThe others cannot occur: {}.\n",
+        refusals.len(),
+        reasons.join("; ")
     )
     .unwrap();
-    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
-    for refusal in &refusals {
-        let Err(reason) = refusal.shown else { continue };
-        let name = refusal.text.split(": …").next().unwrap();
-        match reasons.iter_mut().find(|(known, _)| *known == reason) {
-            Some((_, names)) => names.push(name),
-            None => reasons.push((reason, vec![name])),
-        }
-    }
-    for (reason, names) in reasons {
-        let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
-        writeln!(text, "- {reason}: {}.", names.join(", ")).unwrap();
-    }
 }
 
 /// The SDKs that are run, newest of each package first, as their list has them.
