@@ -56,7 +56,10 @@ pub fn routes(desk: &Arc<phoenix::Desk>, source: watch::Receiver<SourceState>) -
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .with_state(status.clone())
-        .merge(phoenix::routes(desk).layer(from_fn_with_state(status, only_if_it_reads)))
+        .merge(
+            phoenix::routes(desk)
+                .layer(from_fn_with_state((status, Arc::clone(desk)), only_if_it_reads)),
+        )
         .fallback(|| std::future::ready((StatusCode::NOT_FOUND, HINT)))
 }
 
@@ -131,8 +134,14 @@ async fn serve(
 
 /// Refuses clients while another relay reads the slot: they would get nothing here, and nobody would hear them. Clients
 /// try again by themselves, and reach the other one through whatever balances between them.
-async fn only_if_it_reads(State(status): State<Status>, request: Request, next: Next) -> Response {
-    let stands_by = matches!(&*status.source.borrow(), SourceState::Standby { .. });
+async fn only_if_it_reads(
+    State((status, desk)): State<(Status, Arc<phoenix::Desk>)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    // Who came in while the last one is still sent away would be sent away, too.
+    let stands_by =
+        matches!(&*status.source.borrow(), SourceState::Standby { .. }) || desk.departure.is_on();
     if !stands_by || request.method() == Method::OPTIONS {
         return next.run(request).await;
     }

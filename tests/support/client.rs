@@ -90,6 +90,7 @@ impl Client {
     /// PostgreSQL", and returns the reply's `postgres_changes`.
     pub async fn subscribe(&mut self, name: &str, wishes: Value) -> Value {
         let bindings = self.join(name, json!({ "config": { "postgres_changes": wishes } })).await;
+        assert_eq!(bindings["status"], "ok", "{bindings}");
         let system = self.expect("system").await;
         assert_eq!(system.payload["status"], "ok", "{system:?}");
         bindings["response"]["postgres_changes"].clone()

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::sleep;
 
 /// Sockets are closed in batches this far apart.
@@ -33,10 +33,19 @@ impl Departure {
         let _ = self.leaving.subscribe().wait_for(|leaving| *leaving).await;
     }
 
-    /// Completes when it is the caller's turn to leave.
-    pub(super) async fn turn(&self) {
-        if let Ok(turn) = self.turns.acquire().await {
-            turn.forget();
+    /// Whether everybody is to leave.
+    pub fn is_on(&self) -> bool {
+        *self.leaving.borrow()
+    }
+
+    /// Completes when it is the caller's turn to leave, with true, or when it may stay after all.
+    pub(super) async fn turn(&self) -> bool {
+        let mut leaving = self.leaving.subscribe();
+        tokio::select! {
+            turn = self.turns.acquire() => {
+                turn.map(SemaphorePermit::forget).is_ok()
+            }
+            _ = leaving.wait_for(|leaving| !*leaving) => false,
         }
     }
 
@@ -124,6 +133,6 @@ mod tests {
         departure.turns.add_permits(7);
         departure.end();
         assert!(tokio::time::timeout(STEP, departure.called()).await.is_err());
-        assert!(tokio::time::timeout(STEP, departure.turn()).await.is_err());
+        assert!(!departure.is_on() && !departure.turn().await, "who was told to leave may stay");
     }
 }

@@ -32,8 +32,8 @@ pub enum Input<'a> {
     Tick,
     /// Work is done.
     Done(Done),
-    /// The server is going away: it takes no more joins.
-    Closing,
+    /// The server is going away and takes no more joins, or it stays after all.
+    Closing(bool),
     /// The server is going away, and it is this client's turn.
     Drain,
     /// The client is gone.

@@ -119,7 +119,7 @@ impl Session {
             },
             Input::Tick => self.on_tick(now, effects),
             Input::Done(done) => self.on_done(now, done, effects),
-            Input::Closing => self.is_draining = true,
+            Input::Closing(is_closing) => self.is_draining = is_closing,
             Input::Drain => self.on_drain(effects),
             Input::Gone => {
                 while let Some(channel) = self.channels.pop() {

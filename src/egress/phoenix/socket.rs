@@ -34,6 +34,7 @@ enum Turn {
     Done(Done),
     Alarm,
     Closing,
+    Stay,
     Drain,
 }
 
@@ -99,7 +100,7 @@ async fn serve(socket: &mut Socket, wire: &mut Wire) -> Option<Goodbye> {
             }
             () = &mut alarm => Turn::Alarm,
             () = &mut called, if !is_leaving => Turn::Closing,
-            () = &mut go, if is_leaving => Turn::Drain,
+            is_turn = &mut go, if is_leaving => if is_turn { Turn::Drain } else { Turn::Stay },
         };
         let goodbye = match turn {
             Turn::Incoming(incoming) => {
@@ -138,7 +139,13 @@ async fn serve(socket: &mut Socket, wire: &mut Wire) -> Option<Goodbye> {
             }
             Turn::Closing => {
                 is_leaving = true;
-                socket.handle(Input::Closing)
+                go.set(desk.departure.turn());
+                socket.handle(Input::Closing(true))
+            }
+            Turn::Stay => {
+                is_leaving = false;
+                called.set(desk.departure.called());
+                socket.handle(Input::Closing(false))
             }
             Turn::Drain => socket.handle(Input::Drain),
         };
