@@ -20,7 +20,7 @@ use crate::changelog::MemoryLog;
 use crate::config::Config;
 use crate::egress::phoenix::{Desk, Services};
 use crate::error::{Error, ErrorKind};
-use crate::fanout::Fanout;
+use crate::fanout::{CatchUp, Fanout};
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::model::time::PgTime;
@@ -28,6 +28,9 @@ use crate::postgres::Target;
 use crate::server;
 use crate::shutdown::Stage;
 use crate::source::{self, SourceState};
+
+/// Channels that wait to be shown what they missed; more are told that it is missing.
+const LATECOMERS: usize = 10_000;
 
 /// How often the partitions of messages are looked after. Three days are made ahead.
 const PARTITIONS_EVERY: Duration = Duration::from_secs(3600);
@@ -76,6 +79,8 @@ impl Relay {
         let (reporter, state) = watch::channel(SourceState::Connecting { reason: None });
         let log = Arc::new(MemoryLog::new(config.postgres.max_backlog));
 
+        let (latecomers, latecomer) = mpsc::channel(LATECOMERS);
+        let (arrivals, arrival) = mpsc::channel(1);
         let listener = listen(config.http.listen).await?;
         let address = listener.local_addr().unwrap_or(config.http.listen);
         let services = Services {
@@ -84,6 +89,7 @@ impl Relay {
             policies: Arc::clone(&policies),
             source: state.clone(),
             hub: Arc::clone(&hub),
+            latecomers,
         };
         let desk = Arc::new(Desk::new(
             services,
@@ -100,7 +106,7 @@ impl Relay {
             connections.clone(),
         ));
         connections.spawn(keep_partitions(policies, state.clone(), connections.clone()));
-        let (failed, failures) = mpsc::channel(3);
+        let (failed, failures) = mpsc::channel(4);
         let (told, stopping) = (Arc::clone(&hub), middle.clone());
         guard(&middle, failed.clone(), "presence", async move {
             told.presences().run(stopping).await;
@@ -118,9 +124,17 @@ impl Relay {
             metrics: metrics.clone(),
         };
         let (reader, stopping) = (Arc::clone(&log), middle.clone());
+        let catch_up = CatchUp { fanout: fanout.clone(), log: Arc::clone(&log), arrivals };
         guard(&middle, failed.clone(), "the fan-out", async move {
             tokio::select! {
-                never = fanout.run(reader) => match never {},
+                never = fanout.run(reader, arrival) => match never {},
+                () = stopping.stopping() => Ok(()),
+            }
+        });
+        let stopping = middle.clone();
+        guard(&middle, failed.clone(), "catching up", async move {
+            tokio::select! {
+                never = catch_up.run(latecomer) => match never {},
                 () = stopping.stopping() => Ok(()),
             }
         });

@@ -5,7 +5,8 @@ use std::fmt::Debug;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::{Broadcast, Frame, Outbox, RoomName, Undelivered};
+use super::gate::Passage;
+use super::{Broadcast, Frame, Gate, Commit, Outbox, RoomName, Undelivered};
 use crate::model::Principal;
 
 /// All the core knows of any client protocol.
@@ -44,6 +45,36 @@ pub struct Notice {
     pub is_ok: bool,
     /// The text.
     pub message: String,
+    /// What is missing, when it tells of changes that the channel will not get.
+    pub hole: Option<Hole>,
+}
+
+/// Changes that a channel does not get. Positions are ids of changes; what is not known is `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hole {
+    /// The last change before it, as the client named it or as the relay knows it.
+    pub from: Option<Box<str>>,
+    /// The first place after it from which on nothing is missing.
+    pub to: Option<Box<str>>,
+    /// A word for programs, as in the metric `relay_gaps_total`.
+    pub reason: &'static str,
+}
+
+impl Notice {
+    /// Something about row changes.
+    pub const fn of_changes(is_ok: bool, message: String) -> Self {
+        Self { extension: "postgres_changes", is_ok, message, hole: None }
+    }
+
+    /// Something about the channel itself.
+    pub const fn of_channel(is_ok: bool, message: String) -> Self {
+        Self { extension: "system", is_ok, message, hole: None }
+    }
+
+    /// Row changes are missing.
+    pub const fn of_hole(message: String, hole: Hole) -> Self {
+        Self { extension: "postgres_changes", is_ok: false, message, hole: Some(hole) }
+    }
 }
 
 /// One session's place in one channel.
@@ -65,6 +96,8 @@ pub struct Member {
     /// Ids of messages it was given, when it hears of the past as well.
     had: OnceLock<Mutex<Had>>,
     troubled: AtomicBool,
+    /// What is live waits here while it is shown the past.
+    gate: OnceLock<Gate>,
 }
 
 impl Member {
@@ -89,6 +122,7 @@ impl Member {
             gone: AtomicBool::new(false),
             had: OnceLock::new(),
             troubled: AtomicBool::new(false),
+            gate: OnceLock::new(),
         }
     }
 
@@ -159,6 +193,34 @@ impl Member {
         }
     }
 
+    /// Shuts its gate: what is live waits, up to `limit_bytes`, until the gate is opened. Once in its life, before it
+    /// is subscribed.
+    pub fn shut(&self, limit_bytes: usize) {
+        // Only a join is shown the past, and a member joins once.
+        let _ = self.gate.set(Gate::new(limit_bytes));
+    }
+
+    /// Its gate, if it ever had one.
+    pub fn gate(&self) -> Option<&Gate> {
+        self.gate.get()
+    }
+
+    /// Queues a change, or leaves it at the gate.
+    ///
+    /// # Errors
+    /// The frame was not queued.
+    pub fn offer_live(&self, commit: Commit, frame: Frame) -> Result<(), Undelivered> {
+        self.pass(Some(commit), frame)
+    }
+
+    fn pass(&self, commit: Option<Commit>, frame: Frame) -> Result<(), Undelivered> {
+        let Some(gate) = self.gate.get() else { return self.offer(frame) };
+        match gate.pass(commit, frame) {
+            Passage::Free(frame) => self.offer(frame),
+            Passage::Kept => Ok(()),
+        }
+    }
+
     /// Queues a frame unless the member left.
     ///
     /// # Errors
@@ -167,11 +229,19 @@ impl Member {
         if self.is_gone() { Err(Undelivered::Gone) } else { self.outbox.offer(frame) }
     }
 
-    /// Queues a `system` message.
+    /// Queues a `system` message at once, past the gate.
     ///
     /// # Errors
     /// The frame was not queued.
     pub fn notify(&self, notice: &Notice) -> Result<(), Undelivered> {
         self.offer(self.dialect.notice(&self.topic, &self.join_ref, notice))
+    }
+
+    /// Queues a `system` message among what is live.
+    ///
+    /// # Errors
+    /// The frame was not queued.
+    pub fn notify_live(&self, notice: &Notice) -> Result<(), Undelivered> {
+        self.pass(None, self.dialect.notice(&self.topic, &self.join_ref, notice))
     }
 }

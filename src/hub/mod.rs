@@ -4,6 +4,7 @@
 //! writes the frames, so that each is encoded once for everyone who speaks it.
 
 pub mod broadcast;
+pub mod gate;
 pub mod member;
 pub mod outbox;
 pub mod presence;
@@ -12,8 +13,9 @@ pub mod registry;
 pub mod rooms;
 
 pub use broadcast::{Broadcast, Content};
-pub use member::{Dialect, Member, Notice};
+pub use gate::{Gate, Commit, Seen, Wishes};
+pub use member::{Dialect, Hole, Member, Notice};
 pub use outbox::{Backlog, Closed, Frame, Outbox, Undelivered};
 pub use presences::{Attendee, Presences};
-pub use registry::Hub;
+pub use registry::{Hub, Membership};
 pub use rooms::{Namespace, Receives, RoomName, Rooms};

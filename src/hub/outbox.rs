@@ -159,6 +159,11 @@ impl Outbox {
         self.ready.notify_one();
     }
 
+    /// Bytes that wait in it.
+    pub fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
     /// Whether it closed because the client reads too slowly.
     pub fn is_slow(&self) -> bool {
         self.lock().closed == Some(Closed::Slow)

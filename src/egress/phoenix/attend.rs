@@ -124,7 +124,7 @@ impl Session {
             None
         };
         if let Some((code, text)) = excess {
-            let notice = Notice { extension: "system", is_ok: false, message: text.to_owned() };
+            let notice = Notice::of_channel(false, text.to_owned());
             let frame = dialect.notice(&channel.topic, &channel.join_ref, &notice);
             effects.push(Effect::Refused(code));
             return self.shut(place, frame, effects);

@@ -13,6 +13,7 @@ use crate::auth::policy::Kept;
 use crate::auth::token::Verified;
 use crate::catalog::bind::Wish;
 use crate::hub::{Frame, Member, Namespace, Receives, RoomName};
+use crate::model::Since;
 
 /// Clients give a join ten seconds; the answer must be there before.
 const JOIN_PATIENCE: Duration = Duration::from_secs(9);
@@ -51,6 +52,8 @@ pub(super) struct Channel {
     pub(super) wishes: Arc<[Wish]>,
     /// The ids of the wishes in the client's eyes.
     pub(super) ids: Box<[u64]>,
+    /// For the wishes that continue, by id: after what. Empty once they were granted.
+    pub(super) since: Vec<(u64, Since)>,
     /// A hash of the token it uses, to know the same one again.
     pub(super) token: u64,
     /// The work it waits for.
@@ -135,6 +138,7 @@ impl Channel {
             is_legacy: join.is_legacy,
             wishes: join.wishes.into(),
             ids: join.ids.into(),
+            since: join.since,
             token,
             work: None,
             phase: Phase::Joining(Box::new(joining)),

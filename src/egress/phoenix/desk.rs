@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::budget::Budget;
 use super::effect::Now;
@@ -12,10 +12,15 @@ use crate::auth::policy::Policies;
 use crate::auth::token::Tokens;
 use crate::catalog::Catalog;
 use crate::config::Limits;
-use crate::hub::{Backlog, Broadcast, Hub, Outbox, RoomName};
+use crate::fanout::Latecomer;
+use crate::hub::{Backlog, Broadcast, Hole, Hub, Member, Notice, Outbox, RoomName, Wishes};
 use crate::metrics::{Metrics, reason};
+use crate::model::Since;
 use crate::shutdown::Stage;
 use crate::source::SourceState;
+
+/// Bytes of what is live that may wait while a channel is shown the past.
+const GATE: usize = 4 << 20;
 
 /// The services behind the sockets.
 #[derive(Debug)]
@@ -44,6 +49,7 @@ pub struct Desk {
     /// Memory for the bodies of requests.
     pub(super) bodies: Semaphore,
     backlog: Arc<Backlog>,
+    latecomers: mpsc::Sender<Latecomer>,
 }
 
 /// Whom a desk asks.
@@ -59,6 +65,8 @@ pub struct Services {
     pub source: watch::Receiver<SourceState>,
     /// See [`Desk::hub`].
     pub hub: Arc<Hub>,
+    /// Where those go who are shown the past first.
+    pub latecomers: mpsc::Sender<Latecomer>,
 }
 
 /// One of the sockets that may be open at once; given back when dropped.
@@ -78,7 +86,7 @@ impl Desk {
         let http_messages = Budget::new(limits.http_messages_per_second, Instant::now());
         let bodies = Semaphore::new(rest::MAX_BODIES);
         let backlog = Arc::new(Backlog::new(limits.outboxes));
-        let Services { tokens, catalog, policies, source, hub } = services;
+        let Services { tokens, catalog, policies, source, hub, latecomers } = services;
         Self {
             tokens,
             catalog,
@@ -93,12 +101,36 @@ impl Desk {
             http_messages,
             bodies,
             backlog,
+            latecomers,
         }
     }
 
     /// The queue in front of one more socket.
     pub fn outbox(&self) -> Outbox {
         Outbox::new(self.limits.outbox, Arc::clone(&self.backlog))
+    }
+
+    /// Subscribes a member; first it is shown what it missed, if it says `since` when.
+    pub(super) fn subscribe(&self, member: Arc<Member>, wishes: Wishes, since: Vec<(u64, Since)>) {
+        if since.is_empty() {
+            return self.hub.subscribe(&member, wishes);
+        }
+        member.shut(GATE);
+        let latecomer = Latecomer { member, wishes, since };
+        if let Err(full) = self.latecomers.try_send(latecomer) {
+            let Latecomer { member, wishes, .. } = full.into_inner();
+            self.hub.attach(&member, wishes);
+            if let Some(gate) = member.gate() {
+                gate.open(None, |frame| drop(member.offer(frame)));
+            }
+            let why = "too_many_catching_up";
+            self.metrics.gaps.get_or_create(&reason(why)).inc();
+            let message =
+                "Changes may be missing: too many are catching up. Please read the table again.";
+            let hole = Hole { reason: why, ..Hole::default() };
+            // A member that cannot be told is being closed, and learns by reconnecting.
+            let _ = member.notify(&Notice::of_hole(message.to_owned(), hole));
+        }
     }
 
     /// This moment.

@@ -214,7 +214,7 @@ impl Session {
                         return self.bind_again(place, principal, effects);
                     }
                 };
-                let notice = Notice { extension: "system", is_ok: false, message: goodbye };
+                let notice = Notice::of_channel(false, goodbye);
                 let frame = self.dialect.notice(&channel.topic, &channel.join_ref, &notice);
                 effects.push(Effect::Refused("Unauthorized"));
                 self.shut(place, frame, effects);
@@ -327,7 +327,7 @@ impl Session {
         } else {
             "Replication connection was not established in time"
         };
-        let notice = Notice { extension: "system", is_ok, message: text.to_owned() };
+        let notice = Notice::of_channel(is_ok, text.to_owned());
         let frame = self.dialect.notice(&channel.topic, &channel.join_ref, &notice);
         if is_ok {
             effects.push(Effect::Send(frame));

@@ -206,22 +206,26 @@ impl Session {
         let Some(channel) = self.channels.get_mut(place) else { return };
         let Phase::Joined(joined) = &mut channel.phase else { return };
         let member = Arc::clone(&joined.member);
-        let (subscriptions, notice) = match bound {
+        let (subscriptions, since, notice) = match bound {
             Ok(granted) => {
                 let granted = granted.into_iter().map(Arc::new);
                 let subscriptions = channel.ids.iter().copied().zip(granted).collect();
                 let text = "Subscribed to PostgreSQL".to_owned();
-                (subscriptions, postgres_notice(&member, true, text))
+                let since = std::mem::take(&mut channel.since);
+                (subscriptions, since, postgres_notice(&member, true, text))
             }
-            Err(Unbound::Refused(text)) => (Vec::new(), postgres_notice(&member, false, text)),
+            Err(Unbound::Refused(text)) => {
+                (Vec::new(), Vec::new(), postgres_notice(&member, false, text))
+            }
             Err(Unbound::Unavailable(text)) => {
                 joined.retry_at = Some(now.at + Duration::from_millis(RETRY_MS.0 + jitter));
                 return effects.push(postgres_notice(&member, false, text));
             }
         };
         let principal = member.principal();
-        effects.push(Effect::Subscribe { member, principal, subscriptions });
+        // Before the past, which begins to come at once.
         effects.push(notice);
+        effects.push(Effect::Subscribe { member, principal, subscriptions, since });
     }
 
     /// A newer token was believed: it counts from now on, and the wishes are looked up on its behalf.
@@ -254,7 +258,7 @@ impl Session {
     /// Closes a channel whose token is not believed any more.
     fn disbelieve(&mut self, place: usize, refusal: &TokenRefusal, effects: &mut Vec<Effect>) {
         let Some(channel) = self.channels.get(place) else { return };
-        let notice = Notice { extension: "system", is_ok: false, message: refusal.on_channel() };
+        let notice = Notice::of_channel(false, refusal.on_channel());
         let frame = self.dialect.notice(&channel.topic, &channel.join_ref, &notice);
         effects.push(Effect::Refused(refusal.code()));
         self.shut(place, frame, effects);
@@ -272,6 +276,6 @@ impl Session {
 
 /// A `system` message about row changes.
 fn postgres_notice(member: &Member, is_ok: bool, message: String) -> Effect {
-    let notice = Notice { extension: "postgres_changes", is_ok, message };
+    let notice = Notice::of_changes(is_ok, message);
     Effect::Send(member.dialect.notice(&member.topic, &member.join_ref, &notice))
 }

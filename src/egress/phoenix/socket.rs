@@ -161,9 +161,9 @@ impl Socket {
                 Effect::Send(frame) => drop(self.outbox.offer(frame)),
                 Effect::Start(number, work) => self.works.start(&self.desk, number, work),
                 Effect::Cancel(number) => self.works.cancel(number),
-                Effect::Subscribe { member, principal, subscriptions } => {
+                Effect::Subscribe { member, principal, subscriptions, since } => {
                     member.set_principal(principal);
-                    self.desk.hub.subscribe(&member, &subscriptions);
+                    self.desk.subscribe(member, subscriptions, since);
                 }
                 Effect::Enter { member, room, receives } => {
                     self.desk.hub.rooms().enter(&room, &member, receives);

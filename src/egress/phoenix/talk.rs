@@ -121,7 +121,7 @@ impl Session {
             let before = self.refused_at.replace(now.at);
             if before.is_none_or(|at| at + LULL <= now.at) {
                 let message = TOO_MANY.to_owned();
-                let notice = Notice { extension: "system", is_ok: false, message };
+                let notice = Notice::of_channel(false, message);
                 let frame = self.dialect.notice(&channel.topic, &channel.join_ref, &notice);
                 effects.push(Effect::Send(frame));
             }

@@ -19,7 +19,7 @@ use crate::catalog::bind::Unbound;
 use crate::config::{Config, Limits};
 use crate::hub::{Attendee, Backlog, Content, Frame, Namespace, Outbox};
 use crate::model::filter::Filter;
-use crate::model::{Principal, Subscription, Target};
+use crate::model::{Principal, Since, Subscription, Target};
 
 /// `exp` of every token of these scripts, unless they say otherwise.
 const EXP: i64 = 10_000;
@@ -161,9 +161,14 @@ impl Script {
                 }
             }
             Effect::Cancel(number) => format!("cancel {number}"),
-            Effect::Subscribe { member, principal, subscriptions } => {
+            Effect::Subscribe { member, principal, subscriptions, since } => {
                 assert_eq!(member.principal(), principal);
-                format!("subscribe {} x{}", member.join_ref, subscriptions.len())
+                let places = since.iter().map(|(_, since)| match since {
+                    Since::After(position) => format!(" after {position}"),
+                    Since::Unreadable => " after something".to_owned(),
+                });
+                let places: String = places.collect();
+                format!("subscribe {} x{}{places}", member.join_ref, subscriptions.len())
             }
             Effect::Enter { member, room, receives } => {
                 let own = if receives.own { " and itself" } else { "" };
