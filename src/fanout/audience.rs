@@ -55,10 +55,10 @@ pub(super) enum Door {
 impl Door {
     /// Gives a member a change; whether it was queued. A closed outbox is noticed by whoever drains it.
     pub(super) fn give(self, member: &Member, sighting: &Sighting, frame: Frame) -> bool {
-        let commit = Commit { lsn: sighting.id.commit_lsn, xid: sighting.xid };
+        let place = Place::from(sighting.id);
         match self {
-            Self::Live => member.offer_live(commit, frame).is_ok(),
-            Self::Late => member.offer(frame).is_ok(),
+            Self::Live => member.offer_live(Commit { place, xid: sighting.xid }, frame).is_ok(),
+            Self::Late => member.offer_change(place, frame).is_ok(),
         }
     }
 

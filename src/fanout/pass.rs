@@ -51,7 +51,7 @@ pub(super) async fn run<L: ChangeLog>(desk: &CatchUp<L>, group: Vec<Latecomer>) 
         epoch: Epoch::new(0),
         waited: HashMap::new(),
     };
-    pass.wait_for_return(&group).await;
+    wait_for_return(&*desk.log, &group).await;
     let mut reader = pass.enter(&group);
     if let Some(reader) = &mut reader {
         for _ in 0..LOOKS {
@@ -71,14 +71,25 @@ pub(super) async fn run<L: ChangeLog>(desk: &CatchUp<L>, group: Vec<Latecomer>) 
     }
     pass.lanes.finish().await;
     for Latecomer { member, .. } in &group {
-        let Some(gate) = member.gate() else { continue };
-        let is_whole = gate.open(None, |frame| drop(member.offer(frame)));
-        if !is_whole {
+        if !member.open(None) {
             pass.tell_hole(member, None, "catch_up_behind", "too much happened meanwhile");
         }
     }
     metrics.catching_up.dec_by(count);
     metrics.caught_up.inc_by(count.unsigned_abs());
+}
+
+/// Waits a moment for places that the log has not reached yet.
+async fn wait_for_return<L: ChangeLog>(log: &L, group: &[Latecomer]) {
+    let deadline = Instant::now() + RETURN;
+    let is_ahead = |since: &Since| match since {
+        Since::After(position) => matches!(log.bounds().check(*position), Err(Gap::Ahead { .. })),
+        Since::Unreadable => false,
+    };
+    let all = || group.iter().flat_map(|one| &one.since);
+    while all().any(|(_, since)| is_ahead(since)) && Instant::now() < deadline {
+        sleep(LOOK).await;
+    }
 }
 
 /// A pass under way.
@@ -95,21 +106,6 @@ struct Pass<'a, L> {
 }
 
 impl<L: ChangeLog> Pass<'_, L> {
-    /// Waits a moment for places that the log has not reached yet.
-    async fn wait_for_return(&self, group: &[Latecomer]) {
-        let deadline = Instant::now() + RETURN;
-        let is_ahead = |since: &Since| match since {
-            Since::After(position) => {
-                matches!(self.desk.log.bounds().check(*position), Err(Gap::Ahead { .. }))
-            }
-            Since::Unreadable => false,
-        };
-        let all = || group.iter().flat_map(|one| &one.since);
-        while all().any(|(_, since)| is_ahead(since)) && Instant::now() < deadline {
-            sleep(LOOK).await;
-        }
-    }
-
     /// Enters whoever can continue where it was, tells the others, and opens a reader at the earliest place.
     fn enter(&mut self, group: &[Latecomer]) -> Option<Reader> {
         let mut first: Option<Position> = None;

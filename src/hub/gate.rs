@@ -6,16 +6,17 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Frame;
+use crate::changelog::Place;
 use crate::model::{Lsn, Snapshot, Subscription};
 
 /// Wishes with the id each has in the client's eyes.
 pub type Wishes = Vec<(u64, Arc<Subscription>)>;
 
-/// The commit that something live is of.
+/// The change that something live is, and of which transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Commit {
-    /// Where it is.
-    pub lsn: Lsn,
+    /// Where it stands.
+    pub place: Place,
     /// The transaction's id in the WAL.
     pub xid: u32,
 }
@@ -88,12 +89,12 @@ impl Gate {
 
     /// Opens: `give` gets what waited and was not seen, in order, before anything that comes later. False when
     /// something had been let go.
-    pub fn open(&self, seen: Option<Seen>, give: impl Fn(Frame)) -> bool {
+    pub(super) fn open(&self, seen: Option<Seen>, give: impl Fn(Option<Commit>, Frame)) -> bool {
         let mut state = self.lock();
         state.seen = seen;
         for (commit, frame) in std::mem::take(&mut state.waiting) {
             if !state.is_known(commit) {
-                give(frame);
+                give(commit, frame);
             }
         }
         (state.is_open, state.bytes) = (true, 0);
@@ -130,7 +131,7 @@ impl Gate {
 impl State {
     fn is_known(&mut self, commit: Option<Commit>) -> bool {
         let (Some(seen), Some(commit)) = (&self.seen, commit) else { return false };
-        if seen.until <= commit.lsn {
+        if seen.until <= commit.place.commit_lsn {
             // Commits come in order: nothing that was seen follows.
             self.seen = None;
             return false;
@@ -150,12 +151,12 @@ mod tests {
     }
 
     fn from(commit: u64, xid: u32) -> Option<Commit> {
-        Some(Commit { lsn: Lsn::new(commit), xid })
+        Some(Commit { place: Place { commit_lsn: Lsn::new(commit), index: 0 }, xid })
     }
 
     fn opened(gate: &Gate, seen: Option<Seen>) -> (bool, Vec<Frame>) {
         let given = RefCell::new(Vec::new());
-        let is_whole = gate.open(seen, |frame| given.borrow_mut().push(frame));
+        let is_whole = gate.open(seen, |_, frame| given.borrow_mut().push(frame));
         (is_whole, given.into_inner())
     }
 

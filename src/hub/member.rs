@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::gate::Passage;
-use super::{Broadcast, Frame, Gate, Commit, Outbox, RoomName, Undelivered};
+use super::{Broadcast, Commit, Frame, Gate, Outbox, Proof, RoomName, Seen, Undelivered};
+use crate::changelog::Place;
 use crate::model::Principal;
 
 /// All the core knows of any client protocol.
@@ -98,6 +99,8 @@ pub struct Member {
     troubled: AtomicBool,
     /// What is live waits here while it is shown the past.
     gate: OnceLock<Gate>,
+    /// How far it is known to be, when its client can resume.
+    proof: OnceLock<Proof>,
 }
 
 impl Member {
@@ -123,6 +126,7 @@ impl Member {
             had: OnceLock::new(),
             troubled: AtomicBool::new(false),
             gate: OnceLock::new(),
+            proof: OnceLock::new(),
         }
     }
 
@@ -205,6 +209,22 @@ impl Member {
         self.gate.get()
     }
 
+    /// From now on it is kept how far it is; everything up to `floor` it has. Once in its life, before it is subscribed.
+    pub fn prove(&self, floor: Place) {
+        // Only a join resumes, and a member joins once.
+        let _ = self.proof.set(Proof::new(floor));
+    }
+
+    /// How far it is, if that is kept.
+    pub fn proof(&self) -> Option<&Proof> {
+        self.proof.get()
+    }
+
+    /// Whether it is given what is live, because nothing waits at its gate.
+    pub fn is_live(&self) -> bool {
+        self.gate.get().is_none_or(Gate::is_open)
+    }
+
     /// Queues a change, or leaves it at the gate.
     ///
     /// # Errors
@@ -213,12 +233,38 @@ impl Member {
         self.pass(Some(commit), frame)
     }
 
+    /// Queues a change past the gate.
+    ///
+    /// # Errors
+    /// The frame was not queued.
+    pub fn offer_change(&self, place: Place, frame: Frame) -> Result<(), Undelivered> {
+        // Before it is queued: whoever asks in between must find it unproven.
+        if let Some(proof) = self.proof.get() {
+            proof.deliver(place);
+        }
+        self.offer(frame)
+    }
+
     fn pass(&self, commit: Option<Commit>, frame: Frame) -> Result<(), Undelivered> {
-        let Some(gate) = self.gate.get() else { return self.offer(frame) };
+        let Some(gate) = self.gate.get() else { return self.hand(commit, frame) };
         match gate.pass(commit, frame) {
-            Passage::Free(frame) => self.offer(frame),
+            Passage::Free(frame) => self.hand(commit, frame),
             Passage::Kept => Ok(()),
         }
+    }
+
+    fn hand(&self, commit: Option<Commit>, frame: Frame) -> Result<(), Undelivered> {
+        match commit {
+            Some(commit) => self.offer_change(commit.place, frame),
+            None => self.offer(frame),
+        }
+    }
+
+    /// Opens its gate: what waited comes now, but for what it has `seen`. False when something had been let go.
+    pub fn open(&self, seen: Option<Seen>) -> bool {
+        let Some(gate) = self.gate.get() else { return true };
+        // What cannot be queued is of a member that is being closed.
+        gate.open(seen, |commit, frame| drop(self.hand(commit, frame)))
     }
 
     /// Queues a frame unless the member left.

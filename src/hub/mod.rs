@@ -9,7 +9,9 @@ pub mod member;
 pub mod outbox;
 pub mod presence;
 pub mod presences;
+pub mod proof;
 pub mod registry;
+pub mod resumes;
 pub mod rooms;
 
 pub use broadcast::{Broadcast, Content};
@@ -17,5 +19,7 @@ pub use gate::{Gate, Commit, Seen, Wishes};
 pub use member::{Dialect, Hole, Member, Notice};
 pub use outbox::{Backlog, Closed, Frame, Outbox, Undelivered};
 pub use presences::{Attendee, Presences};
+pub use proof::Proof;
+pub use resumes::Resumes;
 pub use registry::{Hub, Membership};
 pub use rooms::{Namespace, Receives, RoomName, Rooms};

@@ -6,6 +6,8 @@
 //!
 //! Overflow: above a fixed number of entries the one not used for longest is forgotten.
 
+pub mod file;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -13,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::Member;
 use crate::changelog::Place;
-use crate::model::{Epoch, Position, Principal};
+use crate::model::{Position, Principal};
 
 /// Entries kept; about 100 bytes each.
 const MOST: usize = 200_000;
@@ -156,6 +158,6 @@ impl Entry {
             return self.position;
         }
         let Place { commit_lsn, index } = proof.position(now.into(), member.is_live());
-        Position { epoch: Epoch::clone(&now.epoch), commit_lsn, index }
+        Position { epoch: now.epoch, commit_lsn, index }
     }
 }

@@ -120,9 +120,7 @@ impl Desk {
         if let Err(full) = self.latecomers.try_send(latecomer) {
             let Latecomer { member, wishes, .. } = full.into_inner();
             self.hub.attach(&member, wishes);
-            if let Some(gate) = member.gate() {
-                gate.open(None, |frame| drop(member.offer(frame)));
-            }
+            member.open(None);
             let why = "too_many_catching_up";
             self.metrics.gaps.get_or_create(&reason(why)).inc();
             let message =
