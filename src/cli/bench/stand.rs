@@ -107,15 +107,22 @@ impl Stand {
         filter: Option<&str>,
     ) -> Result<Client, Error> {
         let address = Address::parse(&format!("ws://{}", relay.address()))?;
-        let day = Duration::from_secs(24 * 3600);
-        let token = mint(&self.secret, "authenticated", Some(&self.owner), day)?;
-        let mut client = Client::connect(&address, &token).await?;
+        let mut client = Client::connect(&address, &self.token()?).await?;
         let mut wish = json!({ "event": "*", "schema": "public", "table": "bench_rows" });
         if let (Some(filter), Some(map)) = (filter, wish.as_object_mut()) {
             map.insert("filter".to_owned(), Value::from(filter));
         }
         client.join("bench", &[wish]).await?;
         Ok(client)
+    }
+
+    /// The clients' token.
+    ///
+    /// # Errors
+    /// `Bug`: it cannot be signed.
+    pub(super) fn token(&self) -> Result<String, Error> {
+        let day = Duration::from_secs(24 * 3600);
+        mint(&self.secret, "authenticated", Some(&self.owner), day)
     }
 
     /// A further connection that writes.
