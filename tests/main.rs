@@ -51,6 +51,8 @@ mod broadcast_http;
 mod delivery;
 // Who sees which rows: policies, claims, deletes, revoked rights.
 mod rights;
+// Private channels: the policies on realtime.messages, and what they let through.
+mod private;
 // Checks that take their time: whom they hold up, and by which rules they end.
 mod lanes;
 // Order, and exactly once, whatever happens to connections.

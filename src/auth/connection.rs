@@ -248,7 +248,7 @@ fn unreachable(error: Error) -> Unopened {
 }
 
 /// The claim `sub`, empty when there is none.
-fn subject(claims: &str) -> String {
+pub(super) fn subject(claims: &str) -> String {
     match serde_json::from_str::<Value>(claims)
         .ok()
         .as_mut()

@@ -221,6 +221,7 @@ impl Check<'_> {
                 written.broadcast_payload,
                 1 << 10,
             ),
+            replay: self.count("limits.replay", written.replay, 1, 10_000),
             frame: self.size("limits.frame", written.frame, 16 << 10),
             outbox: self.size("limits.outbox", written.outbox, 16 << 10),
             outboxes: self.size("limits.outboxes", written.outboxes, 1 << 20),

@@ -64,6 +64,7 @@ pub(crate) const KEYS: &[Key] = keys![
     limits.messages_per_second,
     limits.http_messages_per_second,
     limits.broadcast_payload,
+    limits.replay,
     limits.frame,
     limits.outbox,
     limits.outboxes,

@@ -129,6 +129,8 @@ pub struct Limits {
     pub http_messages_per_second: u32,
     /// Bytes of the payload of one broadcast.
     pub broadcast_payload: usize,
+    /// Messages of the past a private channel gets when it asks for them.
+    pub replay: usize,
     /// Bytes of one incoming frame.
     pub frame: usize,
     /// Bytes queued for one socket before it is closed as slow.

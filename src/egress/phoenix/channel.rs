@@ -7,7 +7,9 @@ use super::attend::Attendance;
 use super::dialect::TOPIC_PREFIX;
 use super::effect::Now;
 use super::frame::Vsn;
-use super::payload::Join;
+use super::payload::{Join, Replay};
+use super::private::Rights;
+use crate::auth::policy::Kept;
 use crate::auth::token::Verified;
 use crate::catalog::bind::Wish;
 use crate::hub::{Frame, Member, Namespace, Receives, RoomName};
@@ -35,6 +37,16 @@ pub(super) struct Channel {
     pub(super) wants_ack: bool,
     /// It joined without a `config`.
     pub(super) is_legacy: bool,
+    /// It wants to know when the database's messages are streamed.
+    pub(super) wants_messages: bool,
+    /// What it wants to hear of the past.
+    pub(super) replay: Option<Replay>,
+    /// What it may hear and say.
+    pub(super) rights: Rights,
+    /// The work that reads what was said while it joined.
+    pub(super) catching_up: Option<u64>,
+    /// The work that waits for the database's messages.
+    pub(super) awaiting: Option<u64>,
     /// The row changes it asked for.
     pub(super) wishes: Arc<[Wish]>,
     /// The ids of the wishes in the client's eyes.
@@ -69,6 +81,8 @@ pub(super) struct Joining {
     pub(super) verified: Option<Verified>,
     /// A token that came while it joined, to be looked at afterwards.
     pub(super) newer_token: Option<Arc<str>>,
+    /// What it hears of the past, after the reply.
+    pub(super) past: Vec<Kept>,
     /// The joins it took the place of; they are closed after the reply.
     pub(super) replaced: Vec<Box<str>>,
 }
@@ -102,12 +116,19 @@ impl Channel {
             reply_by: now.at + JOIN_PATIENCE,
             verified: None,
             newer_token: None,
+            past: Vec::new(),
             replaced,
         };
+        let namespace = if join.is_private { Namespace::Private } else { Namespace::Public };
         Self {
             topic: topic.into(),
             join_ref: join_ref.into(),
-            namespace: if join.is_private { Namespace::Private } else { Namespace::Public },
+            namespace,
+            wants_messages: join.wants_messages,
+            replay: join.replay,
+            rights: Rights::of(namespace),
+            catching_up: None,
+            awaiting: None,
             attendance: Attendance::new(join.wants_presence, join.presence_key),
             wants_own: join.wants_own,
             wants_ack: join.wants_ack,
@@ -138,8 +159,11 @@ impl Channel {
 
     /// What it receives there.
     pub(super) const fn receives(&self) -> Receives {
-        let presence = self.attendance.attendee.is_some();
-        Receives { broadcast: true, own: self.wants_own, presence }
+        Receives {
+            broadcast: self.rights.readable.broadcast,
+            own: self.wants_own,
+            presence: self.attendance.is_told,
+        }
     }
 
     /// The references of a reply to one of its messages.

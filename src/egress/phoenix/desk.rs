@@ -3,17 +3,19 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use super::budget::Budget;
 use super::effect::Now;
 use super::rest;
+use crate::auth::policy::Policies;
 use crate::auth::token::Tokens;
 use crate::catalog::Catalog;
 use crate::config::Limits;
 use crate::hub::{Backlog, Broadcast, Hub, Outbox, RoomName};
 use crate::metrics::{Metrics, reason};
 use crate::shutdown::Stage;
+use crate::source::SourceState;
 
 /// The services behind the sockets.
 #[derive(Debug)]
@@ -22,6 +24,10 @@ pub struct Desk {
     pub tokens: Arc<Tokens>,
     /// Knows the tables.
     pub catalog: Arc<Catalog>,
+    /// Knows who may hear and say what on private topics.
+    pub policies: Arc<Policies>,
+    /// What the source is doing.
+    pub source: watch::Receiver<SourceState>,
     /// Knows who is subscribed to what.
     pub hub: Arc<Hub>,
     /// What one client may use.
@@ -40,6 +46,21 @@ pub struct Desk {
     backlog: Arc<Backlog>,
 }
 
+/// Whom a desk asks.
+#[derive(Debug)]
+pub struct Services {
+    /// See [`Desk::tokens`].
+    pub tokens: Arc<Tokens>,
+    /// See [`Desk::catalog`].
+    pub catalog: Arc<Catalog>,
+    /// See [`Desk::policies`].
+    pub policies: Arc<Policies>,
+    /// See [`Desk::source`].
+    pub source: watch::Receiver<SourceState>,
+    /// See [`Desk::hub`].
+    pub hub: Arc<Hub>,
+}
+
 /// One of the sockets that may be open at once; given back when dropped.
 #[derive(Debug)]
 pub struct Seat(Metrics);
@@ -47,9 +68,7 @@ pub struct Seat(Metrics);
 impl Desk {
     /// Opens the desk.
     pub fn new(
-        tokens: Arc<Tokens>,
-        catalog: Arc<Catalog>,
-        hub: Arc<Hub>,
+        services: Services,
         limits: Limits,
         metrics: Metrics,
         clock: fn() -> i64,
@@ -59,9 +78,12 @@ impl Desk {
         let http_messages = Budget::new(limits.http_messages_per_second, Instant::now());
         let bodies = Semaphore::new(rest::MAX_BODIES);
         let backlog = Arc::new(Backlog::new(limits.outboxes));
+        let Services { tokens, catalog, policies, source, hub } = services;
         Self {
             tokens,
             catalog,
+            policies,
+            source,
             hub,
             limits,
             metrics,

@@ -14,6 +14,7 @@ pub mod effect;
 pub mod frame;
 mod json;
 pub mod payload;
+mod private;
 mod progress;
 mod rest;
 pub mod session;
@@ -25,6 +26,6 @@ mod upgrade;
 mod wire;
 mod work;
 
-pub use desk::Desk;
+pub use desk::{Desk, Services};
 pub use dialect::{PHOENIX_V1, PHOENIX_V2};
 pub use upgrade::{PATHS, routes};

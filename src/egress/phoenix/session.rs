@@ -19,7 +19,7 @@
 //!                                                            phx_close
 //! ```
 //!
-//! Private channels are not here yet: they are refused.
+//! On a private topic the policies are asked between Admit and Bind, and again after each Verify; see `private`.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -52,6 +52,8 @@ pub struct Session {
     max_channels: usize,
     /// Bytes of a broadcast.
     pub(super) max_payload: usize,
+    /// Messages of the past one join may have.
+    pub(super) max_replay: usize,
     /// What a channel may say of itself.
     pub(super) presence: PresenceLimits,
     /// Broadcasts it may send.
@@ -79,6 +81,7 @@ impl Session {
             credential: credential.into(),
             max_channels: limits.channels,
             max_payload: limits.broadcast_payload,
+            max_replay: limits.replay,
             messages: Budget::new(limits.messages_per_second, now),
             presence: PresenceLimits::of(limits),
             refused_at: None,
@@ -160,10 +163,6 @@ impl Session {
             }
             Err(reason) => Err(reason.to_owned()),
         };
-        let join = join.and_then(|join| match join.is_private {
-            true => Err("Unauthorized: Private channels are not supported yet".to_owned()),
-            false => Ok(join),
-        });
         let mut join = match join {
             Ok(join) => join,
             Err(reason) => return self.refuse(refs, topic, &reason, replaced, effects),
@@ -320,7 +319,8 @@ enum Parting {
 
 /// Ends a channel without a word to the client.
 fn leave(channel: Channel, parting: Parting, effects: &mut Vec<Effect>) {
-    effects.extend(channel.work.map(Effect::Cancel));
+    let works = [channel.work, channel.rights.asking, channel.catching_up, channel.awaiting];
+    effects.extend(works.into_iter().flatten().map(Effect::Cancel));
     if let Phase::Joined(joined) = channel.phase {
         effects.push(Effect::Unsubscribe(joined.member));
     }
@@ -332,7 +332,7 @@ fn leave(channel: Channel, parting: Parting, effects: &mut Vec<Effect>) {
 
 /// The fixed part of a refusal's text, for the metrics.
 fn code_of(reason: &str) -> &'static str {
-    const CODES: [&str; 12] = [
+    const CODES: [&str; 15] = [
         "TopicNameRequired",
         "TopicNameTooLong",
         "RealtimeRestarting",
@@ -341,6 +341,9 @@ fn code_of(reason: &str) -> &'static str {
         "InvalidJoinPayload",
         "UnableToReplayMessages",
         "Unauthorized",
+        "IncreaseConnectionPool",
+        "QueryCanceled",
+        "MissingPartition",
         "InvalidJWTToken",
         "MalformedJWT",
         "JwtSignatureError",

@@ -53,12 +53,13 @@ pub(super) async fn run(
     mut wire: Wire,
     dialect: &'static Phoenix,
     credential: String,
+    headers: Arc<str>,
 ) {
     let outbox = Arc::new(desk.outbox());
     let session =
         Session::new(dialect, Arc::clone(&outbox), &credential, &desk.limits, desk.now().at);
     drop(credential);
-    let works = Works::default();
+    let works = Works::new(headers);
     let mut socket = Socket { desk, session, outbox, works, joined: 0, _seat: seat };
     if let Some((code, reason, word)) = serve(&mut socket, &mut wire).await {
         socket.desk.closed(word);
@@ -168,7 +169,9 @@ impl Socket {
                     self.desk.hub.rooms().enter(&room, &member, receives);
                 }
                 Effect::Attend { attendee, receives } => presences.attend(at, &attendee, receives),
-                Effect::Track { attendee, payload } => presences.track(at, &attendee, payload),
+                Effect::Track { attendee, payload, is_told } => {
+                    presences.track(at, &attendee, payload, is_told);
+                }
                 Effect::Untrack(attendee) => presences.untrack(at, &attendee),
                 Effect::Lose(attendee) => presences.lose(at, &attendee),
                 Effect::Broadcast { member, broadcast } => {

@@ -12,8 +12,9 @@ use super::dialect::TOPIC_PREFIX;
 use super::effect::{Effect, Now};
 use super::frame::ClientMessage;
 use super::json;
+use super::private::{FORBIDDEN, Said};
 use super::session::Session;
-use crate::hub::{Broadcast, Dialect as _, Notice};
+use crate::hub::{Broadcast, Dialect as _, Member, Notice};
 
 /// The longest topic of a broadcast: binary frames have one byte for its length.
 const MAX_TOPIC: usize = 255;
@@ -42,6 +43,7 @@ enum Refused {
     TopicTooLong,
     NotAMessage,
     NotJson,
+    Forbidden,
 }
 
 impl Refused {
@@ -53,6 +55,7 @@ impl Refused {
             Self::TooLarge => "PayloadSizeExceeded",
             Self::TopicTooLong => "TopicNameTooLong",
             Self::NotAMessage | Self::NotJson => "MalformedBroadcast",
+            Self::Forbidden => "Unauthorized",
         }
     }
 
@@ -67,6 +70,7 @@ impl Refused {
             Self::NotAMessage => {
                 r#"{"reason":"Broadcast payload must be a map, its event a string, and have no ids"}"#
             }
+            Self::Forbidden => FORBIDDEN,
             Self::NotJson => r#"{"reason":"Broadcast payload must be valid JSON"}"#,
         }
     }
@@ -83,6 +87,18 @@ impl Session {
     ) {
         let Some(channel) = self.channels.get(place) else { return };
         let accepted = accept(&self.messages, self.max_payload, now, message, channel);
+        let accepted = match (accepted, channel.rights.may_broadcast()) {
+            (Ok(_), Some(false)) => Err(Refused::Forbidden),
+            (Ok((_, broadcast)), None) => {
+                let (said, bytes) = (Said::Broadcast(broadcast), said_bytes(message).len());
+                if self.hold(place, said, bytes, &message.reference, effects) {
+                    return;
+                }
+                Err(Refused::TooMany)
+            }
+            (accepted, _) => accepted,
+        };
+        let Some(channel) = self.channels.get(place) else { return };
         let (is_ok, response) = match &accepted {
             Ok(_) => (true, "{}"),
             Err(refused) => (false, refused.response()),
@@ -91,8 +107,8 @@ impl Session {
         let reply = || self.dialect.vsn.reply(refs, &channel.topic, is_ok, response);
         let reply = channel.wants_ack.then(reply);
         let refused = match accepted {
-            Ok(broadcast) => {
-                effects.push(broadcast);
+            Ok((member, broadcast)) => {
+                effects.push(Effect::Broadcast { member, broadcast });
                 None
             }
             Err(refused) => {
@@ -120,9 +136,9 @@ fn accept(
     now: Now,
     message: &ClientMessage<'_>,
     channel: &Channel,
-) -> Result<Effect, Refused> {
+) -> Result<(Arc<Member>, Broadcast), Refused> {
     let Phase::Joined(joined) = &channel.phase else { return Err(Refused::NotJoined) };
-    let payload = message.said.as_ref().map_or(message.payload.as_bytes(), |said| said.payload);
+    let payload = said_bytes(message);
     if !messages.take(pieces(payload.len()), now.at) {
         return Err(Refused::TooMany);
     }
@@ -141,7 +157,12 @@ fn accept(
         }
         Some(said) => Broadcast::binary(said.event, said.payload.to_vec()),
     };
-    Ok(Effect::Broadcast { member: Arc::clone(&joined.member), broadcast })
+    Ok((Arc::clone(&joined.member), broadcast))
+}
+
+/// What counts of a broadcast.
+fn said_bytes<'a>(message: &'a ClientMessage<'_>) -> &'a [u8] {
+    message.said.as_ref().map_or(message.payload.as_bytes(), |said| said.payload)
 }
 
 /// As how many messages a payload counts.

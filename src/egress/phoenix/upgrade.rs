@@ -59,12 +59,13 @@ async fn open(State(desk): State<Arc<Desk>>, mut request: Request) -> Response<B
         desk.refused("ClientJoinRateLimitReached");
         return refusal(429, "Too many joins per second");
     }
+    let headers = as_json(request.headers(), |name| name.starts_with("x-"));
     let upgrade = hyper::upgrade::on(&mut request);
     drop(request);
     let runner = Arc::clone(&desk);
     desk.stage.spawn(async move {
         if let Some(wire) = take_over(upgrade, runner.limits.frame).await {
-            socket::run(runner, seat, wire, Phoenix::of(vsn), credential).await;
+            socket::run(runner, seat, wire, Phoenix::of(vsn), credential, headers).await;
         }
     });
     let mut response = answer(StatusCode::SWITCHING_PROTOCOLS, Body::empty());
@@ -108,6 +109,15 @@ fn credential(headers: &HeaderMap, query: Option<&str>) -> Option<String> {
     });
     let from_query = || parameter(query, "apikey").map(|value| value.replace('+', " "));
     from_header.or_else(from_query).filter(|token| !token.trim().is_empty())
+}
+
+/// Headers as a JSON object, for policies. The last of equal names counts.
+pub(super) fn as_json(headers: &HeaderMap, is_shown: impl Fn(&str) -> bool) -> Arc<str> {
+    let shown = headers.iter().filter(|(name, _)| is_shown(name.as_str()));
+    let shown = shown.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+    let object: serde_json::Map<String, serde_json::Value> =
+        shown.map(|(name, value)| (name.to_owned(), value.into())).collect();
+    serde_json::Value::Object(object).to_string().into()
 }
 
 /// The last value of a query parameter, still percent-encoded.

@@ -8,8 +8,8 @@
 //! POST /api/broadcast/{topic}/events/{event}    the payload itself: JSON, or bytes
 //! ```
 //!
-//! Pages of any origin may ask: what counts is the token, which no browser sends by itself. Private topics are not
-//! here yet: what is meant for them is refused.
+//! Pages of any origin may ask: what counts is the token, which no browser sends by itself. Policies say who may send
+//! to a private topic.
 
 mod answer;
 mod batch;
@@ -28,6 +28,10 @@ use tokio::time::timeout;
 
 use self::answer::Answer;
 use super::desk::Desk;
+use super::upgrade::as_json;
+use crate::auth::denial::Denial;
+use crate::auth::policy::{Asking, Extension};
+use crate::model::Principal;
 
 /// Where broadcasts are posted, with and without a gateway's prefix.
 const PATHS: [&str; 2] = ["/realtime/v1/api/broadcast", "/api/broadcast"];
@@ -63,8 +67,16 @@ async fn preflight() -> Response<Body> {
     std::future::ready(answer::preflight()).await
 }
 
+/// Who sends.
+#[derive(Debug)]
+struct Sender {
+    principal: Arc<Principal>,
+    /// Headers of the request, as policies see them: a JSON object.
+    headers: Arc<str>,
+}
+
 /// Believes the sender and finds it within its rate, or says what to answer.
-async fn admit(desk: &Desk, headers: &HeaderMap) -> Result<(), Answer> {
+async fn admit(desk: &Desk, headers: &HeaderMap) -> Result<Sender, Answer> {
     if !accepts_json(headers) {
         return Err(Answer::told(406, "Not Acceptable"));
     }
@@ -72,14 +84,23 @@ async fn admit(desk: &Desk, headers: &HeaderMap) -> Result<(), Answer> {
         desk.refused("ApiKeyMissing");
         return Err(Answer::told(401, "Unauthorized"));
     };
-    if let Err(refused) = desk.tokens.verify(token, (desk.clock)()).await {
+    let verified = desk.tokens.verify(token, (desk.clock)()).await.map_err(|refused| {
         desk.refused(refused.code());
-        return Err(Answer::told(401, "Unauthorized"));
-    }
+        Answer::told(401, "Unauthorized")
+    })?;
     if desk.http_messages.is_spent(desk.now().at) {
         return Err(too_many(desk, "Too many requests"));
     }
-    Ok(())
+    Ok(Sender { principal: verified.principal, headers: as_json(headers, |_| true) })
+}
+
+impl Sender {
+    /// Whether it may broadcast to a private topic.
+    async fn may_send(&self, desk: &Desk, topic: &str) -> Result<bool, Denial> {
+        let asking = Asking { principal: &self.principal, topic, headers: &self.headers };
+        let may = desk.policies.may_write(asking, &[Extension::Broadcast]).await?;
+        Ok(may == [true])
+    }
 }
 
 /// The answer to a sender over its rate.

@@ -14,6 +14,7 @@ use super::super::upgrade::parameter;
 use super::answer::Answer;
 use super::batch::{TOO_LARGE, too_long};
 use super::{admit, read, too_many};
+use crate::auth::denial::Denial;
 use crate::hub::{Broadcast, Namespace, RoomName};
 
 /// What a body is.
@@ -40,7 +41,7 @@ async fn take(
     path: Result<Path<(String, String)>, PathRejection>,
     request: Request,
 ) -> Result<Answer, Answer> {
-    admit(desk, request.headers()).await?;
+    let sender = admit(desk, request.headers()).await?;
     let Path((topic, event)) = path.map_err(|_| Answer::told(400, "Bad Request"))?;
     let kind = kind(request.headers()).ok_or_else(|| {
         let text = "Unsupported Media Type. Use application/json or application/octet-stream";
@@ -51,7 +52,8 @@ async fn take(
             return Err(Answer::invalid(key, &too_long(longest)));
         }
     }
-    if parameter(request.uri().query(), "private") == Some("true") {
+    let is_private = parameter(request.uri().query(), "private") == Some("true");
+    if is_private && !sender.may_send(desk, &topic).await.map_err(denied)? {
         desk.refused("Unauthorized");
         return Err(Answer::told(403, "Unauthorized"));
     }
@@ -69,9 +71,21 @@ async fn take(
     if !desk.http_messages.take(count, desk.now().at) {
         return Err(too_many(desk, "You have exceeded your rate limit"));
     }
-    let room = RoomName { namespace: Namespace::Public, topic: topic.into() };
+    let namespace = if is_private { Namespace::Private } else { Namespace::Public };
+    let room = RoomName { namespace, topic: topic.into() };
     desk.broadcast(&room, None, &broadcast);
     Ok(Answer::accepted())
+}
+
+/// The answer when it cannot be found out who may send.
+fn denied(denial: Denial) -> Answer {
+    match denial {
+        Denial::Failed => Answer::told(422, "RLS policy error"),
+        Denial::Cancelled => Answer::told(422, "Query canceled"),
+        Denial::NoPartition => Answer::told(422, "Missing messages partition"),
+        Denial::Unavailable => Answer::told(422, "Tenant database unavailable"),
+        Denial::Busy => Answer::told(429, "Connection pool exhausted"),
+    }
 }
 
 /// What the body is by its `Content-Type`; none when it is of no use here.

@@ -3,14 +3,17 @@
 mod joins;
 mod lives;
 mod presence;
+mod private;
 mod talk;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::dialect::{PHOENIX_V1, PHOENIX_V2, Phoenix};
-use super::effect::{Done, Effect, Finding, Input, Now, Work};
+use super::effect::{Done, Effect, Finding, Input, Now, Readable, Work, Writable};
 use super::session::Session;
+use crate::auth::denial::Denial;
+use crate::auth::policy::Kept;
 use crate::auth::token::{TokenRefusal, Verified};
 use crate::catalog::bind::Unbound;
 use crate::config::{Config, Limits};
@@ -39,6 +42,12 @@ enum Step<'a> {
     Granted,
     /// They are not.
     Unbound(Unbound),
+    /// The newest work found out what may be heard.
+    Authorised(Result<Readable, Denial>),
+    /// The newest work read what was said meanwhile.
+    CaughtUp(Result<Vec<Kept>, Denial>),
+    /// The newest work found out what may be said, and perhaps whether presence may be heard.
+    MaySay(Result<Writable, Denial>, Option<bool>),
     /// The end of the n-th work arrives: a believed token.
     BelievedWork(u64),
     /// The server is going away.
@@ -106,6 +115,13 @@ impl Script {
             TooMany => done(newest, Finding::TooManyJoins),
             Granted => done(newest, Finding::Bound(Ok(vec![wish; self.wishes]))),
             Step::Unbound(unbound) => done(newest, Finding::Bound(Err(unbound))),
+            Step::Authorised(readable) => {
+                done(newest, Finding::Authorised { readable, past: None })
+            }
+            Step::CaughtUp(past) => done(newest, Finding::CaughtUp(past)),
+            Step::MaySay(writable, hears_presence) => {
+                done(newest, Finding::MaySay { writable, hears_presence })
+            }
             Drains => Input::Drain,
             Gone => Input::Gone,
         };
@@ -125,6 +141,19 @@ impl Script {
                 match work {
                     Work::Admit { token } => format!("admit {token}"),
                     Work::Verify { token } => format!("verify {token}"),
+                    Work::Authorise { principal, topic, wants_presence, replay } => {
+                        let presence = if wants_presence { " with presence" } else { "" };
+                        let past = replay.map_or(String::new(), |past| format!(" and {past:?}"));
+                        format!("authorise {} in {topic}{presence}{past}", principal.claims())
+                    }
+                    Work::MaySay { principal, topic, wants_presence } => {
+                        let presence = if wants_presence { " and hear presence" } else { "" };
+                        format!("may {} say in {topic}{presence}", principal.claims())
+                    }
+                    Work::CatchUp { topic, since, limit } => {
+                        format!("catch up {topic} {since} {limit}")
+                    }
+                    Work::AwaitMessages => "await messages".to_owned(),
                     Work::Bind { principal, wishes } => {
                         self.wishes = wishes.len();
                         format!("bind {} for {}", wishes.len(), principal.claims())
@@ -138,15 +167,17 @@ impl Script {
             }
             Effect::Enter { member, room, receives } => {
                 let own = if receives.own { " and itself" } else { "" };
-                assert_eq!((receives.broadcast, room.namespace), (true, Namespace::Public));
-                format!("enter {} {}{own}", member.join_ref, room.topic)
+                let deaf = if receives.broadcast { "" } else { " deaf" };
+                let private = if room.namespace == Namespace::Private { " private" } else { "" };
+                format!("enter {}{private} {}{own}{deaf}", member.join_ref, room.topic)
             }
             Effect::Attend { attendee, receives } => {
                 assert!(!receives.own && attendee.member.join_ref.starts_with('"'));
                 told(&attendee, "attend")
             }
-            Effect::Track { attendee, payload } => {
-                format!("{} {}", told(&attendee, "track"), payload.as_str())
+            Effect::Track { attendee, payload, is_told } => {
+                let untold = if is_told { "" } else { " untold" };
+                format!("{} {}{untold}", told(&attendee, "track"), payload.as_str())
             }
             Effect::Untrack(attendee) => told(&attendee, "untrack"),
             Effect::Lose(attendee) => told(&attendee, "lose"),

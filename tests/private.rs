@@ -1,0 +1,8 @@
+//! Private channels, and what the database says in channels: both stand on `realtime.messages`.
+
+mod channels;
+mod http;
+mod messages;
+mod migrate;
+mod policies;
+mod presence;
