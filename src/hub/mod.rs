@@ -6,6 +6,7 @@
 pub mod broadcast;
 pub mod member;
 pub mod outbox;
+pub mod post;
 pub mod presence;
 pub mod presences;
 pub mod registry;
@@ -14,6 +15,7 @@ pub mod rooms;
 pub use broadcast::{Broadcast, Content};
 pub use member::{Dialect, Member, Notice};
 pub use outbox::{Backlog, Closed, Frame, Outbox, Undelivered};
+pub use post::{Door, Post};
 pub use presences::{Attendee, Presences};
 pub use registry::Hub;
 pub use rooms::{Namespace, Receives, RoomName, Rooms};

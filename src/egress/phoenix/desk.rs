@@ -1,6 +1,7 @@
 //! What every socket needs, in one place.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use tokio::sync::{Semaphore, watch};
@@ -12,7 +13,7 @@ use crate::auth::policy::Policies;
 use crate::auth::token::Tokens;
 use crate::catalog::Catalog;
 use crate::config::Limits;
-use crate::hub::{Backlog, Broadcast, Hub, Outbox, RoomName};
+use crate::hub::{Backlog, Broadcast, Door, Hub, Outbox, Post, RoomName};
 use crate::metrics::{Metrics, reason};
 use crate::shutdown::Stage;
 use crate::source::SourceState;
@@ -44,6 +45,8 @@ pub struct Desk {
     /// Memory for the bodies of requests.
     pub(super) bodies: Semaphore,
     backlog: Arc<Backlog>,
+    posts: Vec<Arc<Post>>,
+    opened: AtomicUsize,
 }
 
 /// Whom a desk asks.
@@ -78,6 +81,9 @@ impl Desk {
         let http_messages = Budget::new(limits.http_messages_per_second, Instant::now());
         let bodies = Semaphore::new(rest::MAX_BODIES);
         let backlog = Arc::new(Backlog::new(limits.outboxes));
+        // As many as threads can write at once.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let posts = (0..cores).map(|_| Post::start(&stage)).collect();
         let Services { tokens, catalog, policies, source, hub } = services;
         Self {
             tokens,
@@ -93,12 +99,19 @@ impl Desk {
             http_messages,
             bodies,
             backlog,
+            posts,
+            opened: AtomicUsize::new(0),
         }
     }
 
-    /// The queue in front of one more socket.
-    pub fn outbox(&self) -> Outbox {
-        Outbox::new(self.limits.outbox, Arc::clone(&self.backlog))
+    /// The queue in front of one more socket, whose frames go through `door`.
+    pub fn outbox(&self, door: Box<dyn Door>) -> Arc<Outbox> {
+        let outbox = Arc::new(Outbox::new(self.limits.outbox, Arc::clone(&self.backlog)));
+        let turn = self.opened.fetch_add(1, Ordering::Relaxed) % self.posts.len().max(1);
+        if let Some(post) = self.posts.get(turn) {
+            outbox.open(Arc::clone(post), door);
+        }
+        outbox
     }
 
     /// This moment.
