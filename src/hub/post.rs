@@ -105,3 +105,6 @@ impl Post {
         self.rung.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@
 
 mod bare;
 mod ears;
-mod socket;
+pub(super) mod socket;
 mod speaker;
 
 use std::io;

@@ -11,6 +11,7 @@ use super::floor::Floor;
 use crate::cli::client::token::mint;
 use crate::cli::client::{Address, Client};
 use crate::cli::cluster::{Cluster, SUPERUSER, free_port, migrate, set_password};
+use crate::cli::migrate::script;
 use crate::cli::process::Process;
 use crate::cli::random;
 use crate::cli::slot::state::Slot;
@@ -21,6 +22,9 @@ use crate::shutdown::Stage;
 
 /// The slot that the floor reads.
 const FLOOR_SLOT: &str = "bench_floor";
+
+/// Where the bench's table is published.
+pub(super) const PUBLICATION: &str = "supabase_realtime";
 
 /// The relay's slot.
 pub(super) const SLOT: &str = "relay";
@@ -78,6 +82,14 @@ impl Stand {
         let relay_url = cluster.tcp_url("relay", &password);
         let secret = Secret::new(random::hex(32));
         Ok(Self { sql, owner: random::uuid(), stage, secret, relay_url, cluster })
+    }
+
+    /// Makes what broadcasts from the database need.
+    ///
+    /// # Errors
+    /// What Postgres answered.
+    pub(super) async fn migrate(&self) -> Result<(), Error> {
+        migrate(&self.sql, &script("relay")).await
     }
 
     /// Starts a relay and waits until it streams.
@@ -163,12 +175,12 @@ impl Stand {
         self.sql.client.query(text, &[&FLOOR_SLOT]).await.map(|_| ()).map_err(failed)
     }
 
-    /// Starts to read that slot.
+    /// Starts to read that slot, what is published in `publication`.
     ///
     /// # Errors
     /// `SourceUnreachable`.
-    pub(super) async fn floor(&self) -> Result<Floor, Error> {
-        Floor::start(&self.cluster.socket(), FLOOR_SLOT).await
+    pub(super) async fn floor(&self, publication: &str) -> Result<Floor, Error> {
+        Floor::start(&self.cluster.socket(), FLOOR_SLOT, publication).await
     }
 
     /// Drops that slot, waiting until its reader is gone.

@@ -217,3 +217,88 @@ fn push_head(bytes: &mut Vec<u8>, opcode: u8, length: usize) {
         bytes.extend_from_slice(&(length as u64).to_be_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    async fn pair() -> (TcpStream, Pen) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let dial = TcpStream::connect(listener.local_addr().unwrap());
+        let (near, far) = tokio::join!(listener.accept(), dial);
+        // The read half is not needed; dropping it closes nothing.
+        (far.unwrap(), Pen::new(near.unwrap().0.into_split().1))
+    }
+
+    fn binary(bytes: usize) -> Frame {
+        Frame::Binary(vec![7; bytes].into())
+    }
+
+    #[tokio::test]
+    async fn writes_the_head_that_each_length_needs() {
+        let (mut client, pen) = pair().await;
+        let mut frames = vec![Frame::Text("a".into()), binary(126), binary(5000), binary(70_000)];
+        pen.put(&mut frames, &mut Vec::new());
+        let read = async {
+            let mut bytes = vec![0; 3 + 4 + 126 + 4 + 5000 + 10 + 70_000];
+            client.read_exact(&mut bytes).await.unwrap();
+            bytes
+        };
+        let (bytes, flushed) = tokio::join!(read, poll_fn(|cx| pen.poll_flush(cx)));
+        flushed.unwrap();
+        assert!(frames.is_empty());
+        assert_eq!(&bytes[..7], [0x81, 1, b'a', 0x82, 126, 0, 126]);
+        assert_eq!(&bytes[133..137], [0x82, 126, 0x13, 0x88]);
+        assert_eq!(&bytes[5137..5147], [0x82, 127, 0, 0, 0, 0, 0, 1, 0x11, 0x70]);
+    }
+
+    #[tokio::test]
+    async fn what_the_codec_says_comes_after_the_frame_that_is_on_its_way() {
+        let (mut client, pen) = pair().await;
+        let mut length = 0;
+        while pen.put(&mut vec![binary(1 << 20)], &mut Vec::new()) {
+            length += (1 << 20) + 10;
+        }
+        length += (1 << 20) + 10;
+        assert!(!pen.put(&mut vec![binary(1)], &mut Vec::new()), "the second waits for the first");
+        let write = async {
+            let written = poll_fn(|cx| pen.poll_codec(cx, &[0x8a, 0])).await.unwrap();
+            poll_fn(|cx| pen.poll_flush(cx)).await.unwrap();
+            written
+        };
+        let read = async {
+            let mut bytes = vec![0; length + 3 + 2];
+            client.read_exact(&mut bytes).await.unwrap();
+            bytes
+        };
+        let (written, bytes) = tokio::join!(write, read);
+        assert_eq!(written, 2);
+        assert_eq!(&bytes[length..], [0x82, 1, 7, 0x8a, 0]);
+        assert_eq!(pen.written(), u64::try_from(bytes.len()).unwrap());
+        assert!(pen.put(&mut vec![binary(1)], &mut Vec::new()));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_broke_is_told_and_keeps_nothing() {
+        let (client, pen) = pair().await;
+        socket2::SockRef::from(&client).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        drop(client);
+        poll_fn(|cx| pen.stream.as_ref().poll_read_ready(cx)).await.unwrap();
+        while pen.put(&mut vec![binary(1 << 20)], &mut Vec::new()) {}
+        poll_fn(|cx| pen.poll_flush(cx)).await.unwrap_err();
+        assert!(pen.lock().bytes.is_empty());
+    }
+
+    #[tokio::test]
+    async fn nothing_is_written_to_a_client_that_said_goodbye() {
+        let (_client, pen) = pair().await;
+        pen.end();
+        assert!(pen.put(&mut vec![binary(1)], &mut Vec::new()));
+        assert_eq!(pen.written(), 0);
+    }
+}

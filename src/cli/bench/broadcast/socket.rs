@@ -8,11 +8,11 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// The topic all are in, and the event that is broadcast.
-pub(super) const TOPIC: &str = "realtime:bench";
-pub(super) const EVENT: &str = "bench";
+pub(in crate::cli::bench) const TOPIC: &str = "realtime:bench";
+pub(in crate::cli::bench) const EVENT: &str = "bench";
 
 /// The first id; with it every id has as many digits.
-pub(super) const FIRST_ID: u64 = 1_000_000_000;
+pub(in crate::cli::bench) const FIRST_ID: u64 = 1_000_000_000;
 
 /// What comes before the id in a payload.
 const BEFORE_ID: &str = r#"{"id":"#;
@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// One frame that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Item {
+pub(in crate::cli::bench) enum Item {
     /// A broadcast with this id.
     Broadcast(u64),
     /// Anything else in text.
@@ -38,12 +38,12 @@ pub(super) enum Item {
 }
 
 /// The payload of message `id`: [`PAYLOAD`] bytes of JSON.
-pub(super) fn payload(id: u64) -> String {
+pub(in crate::cli::bench) fn payload(id: u64) -> String {
     format!(r#"{BEFORE_ID}{id},"text":"hello to all of you who listen in now"}}"#)
 }
 
 /// The push of message `id`, as its sender writes it.
-pub(super) fn push(id: u64) -> Vec<u8> {
+pub(in crate::cli::bench) fn push(id: u64) -> Vec<u8> {
     let payload = payload(id);
     let lengths = [1, 0, TOPIC.len(), EVENT.len(), 0, 1];
     let mut frame = vec![3];
@@ -55,7 +55,7 @@ pub(super) fn push(id: u64) -> Vec<u8> {
 }
 
 /// Message `id` as a receiver reads it, with the frame around it.
-pub(super) fn ready_made(id: u64) -> Vec<u8> {
+pub(in crate::cli::bench) fn ready_made(id: u64) -> Vec<u8> {
     let payload = payload(id);
     let lengths = [TOPIC.len(), EVENT.len(), 0, 1];
     let length = 1 + lengths.len() + TOPIC.len() + EVENT.len() + payload.len();
@@ -68,7 +68,7 @@ pub(super) fn ready_made(id: u64) -> Vec<u8> {
 }
 
 /// A heartbeat.
-pub(super) fn heartbeat() -> Vec<u8> {
+pub(in crate::cli::bench) fn heartbeat() -> Vec<u8> {
     masked(0x81, br#"[null,"h","phoenix","heartbeat",{}]"#)
 }
 
@@ -89,7 +89,7 @@ fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// The first whole frame in `bytes`, and what comes after it.
-pub(super) fn cut(bytes: &[u8]) -> Option<(Item, &[u8])> {
+pub(in crate::cli::bench) fn cut(bytes: &[u8]) -> Option<(Item, &[u8])> {
     let (head, rest) = bytes.split_at_checked(2)?;
     let (length, rest) = match *head.get(1)? {
         126 => {
@@ -125,7 +125,9 @@ fn id_in_text(frame: &[u8]) -> Option<u64> {
 }
 
 fn number(payload: &[u8]) -> Option<u64> {
-    let digits = payload.get(BEFORE_ID.len()..)?.get(..DIGITS)?;
+    let rest = payload.get(BEFORE_ID.len()..)?;
+    // As Postgres writes it, with a space.
+    let digits = rest.strip_prefix(b" ").unwrap_or(rest).get(..DIGITS)?;
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
@@ -133,7 +135,7 @@ fn number(payload: &[u8]) -> Option<u64> {
 ///
 /// # Errors
 /// What the relay answered instead.
-pub(super) fn join(address: SocketAddr, token: &str) -> io::Result<TcpStream> {
+pub(in crate::cli::bench) fn join(address: SocketAddr, token: &str) -> io::Result<TcpStream> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
