@@ -77,7 +77,8 @@ impl Relay {
             metrics.clone(),
         ));
         let (reporter, state) = watch::channel(SourceState::Connecting { reason: None });
-        let log = Arc::new(MemoryLog::new(config.postgres.max_backlog, config.postgres.max_transaction));
+        let log =
+            Arc::new(MemoryLog::new(config.postgres.max_backlog, config.postgres.max_transaction));
 
         let (latecomers, latecomer) = mpsc::channel(LATECOMERS);
         let (arrivals, arrival) = mpsc::channel(1);

@@ -45,14 +45,14 @@ impl Audience<'_> {
 
 /// How members are given what is theirs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Door {
+pub(super) enum Way {
     /// Through the gate of those who have one.
     Live,
     /// Past the gate.
     Late,
 }
 
-impl Door {
+impl Way {
     /// Gives a member a change; whether it was queued. A closed outbox is noticed by whoever drains it.
     pub(super) fn give(self, member: &Member, sighting: &Sighting, frame: Frame) -> bool {
         let place = Place::from(sighting.id);

@@ -18,7 +18,7 @@ use smallvec::SmallVec;
 use tokio::time::{Instant, timeout_at};
 
 use super::Fanout;
-use super::audience::Door;
+use super::audience::Way;
 use super::held::Held;
 use super::render::Shown;
 use super::round::{Holding, Judged, judge};
@@ -67,7 +67,7 @@ pub(super) struct Lanes {
     blocked: Vec<PrincipalRef>,
     held: Held,
     sequence: u64,
-    door: Door,
+    way: Way,
 }
 
 #[derive(Default)]
@@ -127,10 +127,10 @@ impl Lane {
 }
 
 impl Lanes {
-    pub(super) fn new(fanout: Fanout, door: Door) -> Self {
+    pub(super) fn new(fanout: Fanout, way: Way) -> Self {
         Self {
             fanout,
-            door,
+            way,
             lanes: HashMap::default(),
             rounds: FuturesUnordered::new(),
             last: HashMap::default(),
@@ -227,7 +227,7 @@ impl Lanes {
         for member in everyone {
             match self.waiting(member.id) {
                 Some((lane, _)) => waiting.entry(Arc::clone(lane)).or_default().push(member),
-                None => self.door.tell(&member, notice),
+                None => self.way.tell(&member, notice),
             }
         }
         for (lane, members) in waiting {
@@ -273,7 +273,7 @@ impl Lanes {
                 }
                 Some((_, Piece::Notice(notice, members))) => {
                     for member in &members {
-                        self.door.tell(member, &notice);
+                        self.way.tell(member, &notice);
                     }
                 }
                 None => break,
@@ -416,11 +416,11 @@ impl Lanes {
                 });
             }
             let frame = work.sighting.data(&seen, limit).frame(member.dialect, &member.topic, &ids);
-            if self.door.give(&member, &work.sighting, frame) {
+            if self.way.give(&member, &work.sighting, frame) {
                 self.fanout.metrics.deliveries.inc();
             }
         }
-        if self.door == Door::Late {
+        if self.way == Way::Late {
             return;
         }
         let lag = (self.fanout.now)().unix_micros() - work.sighting.committed_at.unix_micros();
@@ -447,7 +447,7 @@ impl Lanes {
             tracing::warn!(schema = %table.schema, table = %table.name, reason = word, "withheld a row");
             let message =
                 format!("Changes of {}.{} are withheld: {text}", table.schema, table.name);
-            self.door.tell(member, &Notice::of_changes(false, message));
+            self.way.tell(member, &Notice::of_changes(false, message));
         }
     }
 }

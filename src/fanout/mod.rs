@@ -40,7 +40,7 @@ use crate::model::{Cell, Change, OldRow, Position, Relation, Row, Table, Target,
 use crate::router::Candidate;
 use crate::source::SourceState;
 
-use audience::{Audience, Door};
+use audience::{Audience, Way};
 use lane::Lanes;
 use message::Message;
 use sighting::{Layout, Sighting};
@@ -98,7 +98,7 @@ impl Fanout {
         let mut reader = log.follow();
         let mut done = log.bounds().newest;
         let mut layouts = Layouts::new();
-        let mut lanes = Lanes::new(self.clone(), Door::Live);
+        let mut lanes = Lanes::new(self.clone(), Way::Live);
         let mut source = self.source.clone();
         let mut epoch = None;
         loop {
@@ -363,11 +363,7 @@ fn index(piece: &Transaction, at: usize) -> u32 {
     piece.first.saturating_add(u32::try_from(at).unwrap_or(u32::MAX))
 }
 
-fn layout(
-    layouts: &mut Layouts,
-    relation: &Arc<Relation>,
-    table: Arc<Table>,
-) -> Arc<Layout> {
+fn layout(layouts: &mut Layouts, relation: &Arc<Relation>, table: Arc<Table>) -> Arc<Layout> {
     let key = (relation.oid, table.oid);
     if let Some(held) = layouts.get(&key).filter(|held| held.fits(relation, &table)) {
         return Arc::clone(held);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
-use super::audience::{Audience, Door, LateOnes};
+use super::audience::{Audience, LateOnes, Way};
 use super::catchup::{Arrival, CatchUp, Latecomer};
 use super::lane::Lanes;
 use super::{BATCH_BYTES, Layouts, STRIDE, index, message};
@@ -46,7 +46,7 @@ pub(super) async fn run<L: ChangeLog>(desk: &CatchUp<L>, group: Vec<Latecomer>) 
         desk,
         late: LateOnes::default(),
         layouts: HashMap::new(),
-        lanes: Lanes::new(desk.fanout.clone(), Door::Late),
+        lanes: Lanes::new(desk.fanout.clone(), Way::Late),
         at: Place::default(),
         epoch: Epoch::new(0),
         waited: HashMap::new(),
@@ -131,9 +131,8 @@ impl<L: ChangeLog> Pass<'_, L> {
                     is_told = true;
                 }
             }
-            let continued = wishes.iter().filter(|(id, _)| {
-                self.late.starts.contains_key(&(member.id, *id))
-            });
+            let continued =
+                wishes.iter().filter(|(id, _)| self.late.starts.contains_key(&(member.id, *id)));
             let continued: Vec<_> = continued.cloned().collect();
             self.late.membership.subscribe(member, &continued);
         }
@@ -210,13 +209,23 @@ impl<L: ChangeLog> Pass<'_, L> {
 
     fn tell_all(&self, why: (&'static str, &'static str)) {
         for member in self.late.membership.everyone() {
-            let at = Position { epoch: self.epoch, commit_lsn: self.at.commit_lsn, index: self.at.index };
+            let at = Position {
+                epoch: self.epoch,
+                commit_lsn: self.at.commit_lsn,
+                index: self.at.index,
+            };
             self.tell_hole(member, Some(at), why.0, why.1);
         }
     }
 
     /// Tells a member that changes after `from` are missing.
-    fn tell_hole(&self, member: &Arc<Member>, from: Option<Position>, why: &'static str, words: &str) {
+    fn tell_hole(
+        &self,
+        member: &Arc<Member>,
+        from: Option<Position>,
+        why: &'static str,
+        words: &str,
+    ) {
         let bounds = self.desk.log.bounds();
         self.desk.fanout.metrics.gaps.get_or_create(&reason(why)).inc();
         let to = bounds.epoch.map(|epoch| {
@@ -225,7 +234,7 @@ impl<L: ChangeLog> Pass<'_, L> {
         });
         let from = from.map(|from| from.to_string().into());
         let message = format!("Changes may be missing: {words}. Please read the table again.");
-        Door::Late.tell(member, &Notice::of_hole(message, Hole { from, to, reason: why }));
+        Way::Late.tell(member, &Notice::of_hole(message, Hole { from, to, reason: why }));
     }
 }
 

@@ -82,7 +82,13 @@ impl Resumes {
 
     /// A channel opens: where it continues, if it was here before. From now on `member` says how far it is; one of
     /// another socket that did so does not any more. `now` is how far everybody is.
-    pub fn open(&self, key: Key, member: &Arc<Member>, now: Position, minute: u32) -> Option<Position> {
+    pub fn open(
+        &self,
+        key: Key,
+        member: &Arc<Member>,
+        now: Position,
+        minute: u32,
+    ) -> Option<Position> {
         let mut state = self.lock();
         let before = state.entries.get(&key).map(|entry| entry.place(now));
         if before.is_none() && MOST <= state.entries.len() {

@@ -1,6 +1,7 @@
 //! What every socket needs, in one place.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -14,7 +15,9 @@ use crate::auth::token::Tokens;
 use crate::catalog::Catalog;
 use crate::config::Limits;
 use crate::fanout::Latecomer;
-use crate::hub::{Backlog, Broadcast, Hole, Hub, Member, Notice, Outbox, RoomName, Wishes};
+use crate::hub::{
+    Backlog, Broadcast, Door, Hole, Hub, Member, Notice, Outbox, Post, RoomName, Wishes,
+};
 use crate::metrics::{Metrics, reason};
 use crate::model::{Principal, Since};
 use crate::shutdown::Stage;
@@ -54,6 +57,8 @@ pub struct Desk {
     pub(super) bodies: Semaphore,
     backlog: Arc<Backlog>,
     latecomers: mpsc::Sender<Latecomer>,
+    posts: Vec<Arc<Post>>,
+    opened: AtomicUsize,
 }
 
 /// Whom a desk asks.
@@ -96,6 +101,9 @@ impl Desk {
         let bodies = Semaphore::new(rest::MAX_BODIES);
         let backlog = Arc::new(Backlog::new(limits.outboxes));
         let Services { tokens, catalog, policies, source, hub, latecomers } = services;
+        // As many as threads can write at once.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let posts = (0..cores).map(|_| Post::start(&stage)).collect();
         Self {
             tokens,
             catalog,
@@ -113,12 +121,19 @@ impl Desk {
             bodies,
             backlog,
             latecomers,
+            posts,
+            opened: AtomicUsize::new(0),
         }
     }
 
-    /// The queue in front of one more socket.
-    pub fn outbox(&self) -> Outbox {
-        Outbox::new(self.limits.outbox, Arc::clone(&self.backlog))
+    /// The queue in front of one more socket, whose frames go through `door`.
+    pub fn outbox(&self, door: Box<dyn Door>) -> Arc<Outbox> {
+        let outbox = Arc::new(Outbox::new(self.limits.outbox, Arc::clone(&self.backlog)));
+        let turn = self.opened.fetch_add(1, Ordering::Relaxed) % self.posts.len().max(1);
+        if let Some(post) = self.posts.get(turn) {
+            outbox.open(Arc::clone(post), door);
+        }
+        outbox
     }
 
     /// Subscribes a member; first it is shown what it missed, if it says `since` when.

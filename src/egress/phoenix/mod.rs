@@ -14,6 +14,7 @@ pub mod effect;
 pub mod frame;
 mod json;
 pub mod payload;
+mod pen;
 mod private;
 mod progress;
 mod refusal;

@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::desk::{Desk, Seat};
 use super::dialect::Phoenix;
@@ -55,7 +55,7 @@ pub(super) async fn run(
     credential: String,
     headers: Arc<str>,
 ) {
-    let outbox = Arc::new(desk.outbox());
+    let outbox = desk.outbox(wire.door());
     let opening = Opening {
         credential: &credential,
         limits: &desk.limits,
@@ -137,10 +137,15 @@ async fn serve(socket: &mut Socket, wire: &mut Wire) -> Option<Goodbye> {
         };
         if let Some(goodbye) = goodbye {
             // What was said before the goodbye still counts.
-            if outbox.take(&mut frames) == Some(Ok(())) {
-                let patience = desk.limits.write_stall.min(FAREWELL);
-                wire.send(&mut frames, patience, is_slow).await.ok()?;
-            }
+            outbox.close(Closed::Drain);
+            let last = async {
+                outbox.take_over().await;
+                while outbox.take(&mut frames) == Some(Ok(())) {
+                    wire.send(&mut frames, FAREWELL, is_slow).await.ok()?;
+                }
+                Some(())
+            };
+            timeout(desk.limits.write_stall.min(FAREWELL), last).await.ok()??;
             return Some(goodbye);
         }
         let due = socket.session.deadline().map_or(idle_at, |at| idle_at.min(at.into()));
@@ -210,5 +215,6 @@ fn goodbye_of(code: u16, reason: &'static str) -> Goodbye {
 impl Drop for Socket {
     fn drop(&mut self) {
         self.handle(Input::Gone);
+        self.outbox.seal();
     }
 }

@@ -71,7 +71,7 @@ fn lanes() -> Lanes {
         now: Default::default,
         metrics,
     };
-    Lanes::new(fanout, Door::Live)
+    Lanes::new(fanout, Way::Live)
 }
 
 fn ask() -> (Ask, Arc<Outbox>) {

@@ -33,8 +33,7 @@ impl ResumeFile {
     /// It cannot be read or written.
     pub fn open(directory: &Path) -> io::Result<(Self, Vec<Saved>)> {
         let path = directory.join(NAME);
-        let mut file =
-            OpenOptions::new().read(true).append(true).create(true).open(&path)?;
+        let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         let (records, rest) = bytes.as_chunks::<RECORD>();
@@ -114,8 +113,7 @@ mod tests {
     use super::*;
 
     fn saved(key: u8, commit: u64) -> Saved {
-        let position =
-            Position { epoch: Epoch::new(7), commit_lsn: Lsn::new(commit), index: 2 };
+        let position = Position { epoch: Epoch::new(7), commit_lsn: Lsn::new(commit), index: 2 };
         Saved { key: Key([key; 16]), position, minute: 9 }
     }
 
