@@ -16,6 +16,7 @@ mod message;
 mod pass;
 mod render;
 mod round;
+mod settled;
 mod sighting;
 mod work;
 
@@ -43,6 +44,7 @@ use crate::source::SourceState;
 use audience::{Audience, Way};
 use lane::Lanes;
 use message::Message;
+use settled::Settled;
 use sighting::{Layout, Sighting};
 use work::Ask;
 
@@ -101,13 +103,20 @@ impl Fanout {
         let mut lanes = Lanes::new(self.clone(), Way::Live);
         let mut source = self.source.clone();
         let mut epoch = None;
+        let mut settled = Settled::new();
         loop {
+            settled.look(&self.hub, log.bounds().epoch, &lanes, done);
             tokio::select! {
+                () = settled.later() => {}
                 batch = log.read(&mut reader, BATCH_BYTES) => match batch {
                     Ok(batch) => {
                         for piece in &batch {
                             self.fan_out(piece, &mut layouts, &mut lanes).await;
-                            done = Place::last_of(piece);
+                            done = if piece.is_last {
+                                Place::last_of(piece)
+                            } else {
+                                Place::before(piece.commit_lsn)
+                            };
                         }
                         lanes.pump();
                     }

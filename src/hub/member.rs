@@ -238,11 +238,10 @@ impl Member {
     /// # Errors
     /// The frame was not queued.
     pub fn offer_change(&self, place: Place, frame: Frame) -> Result<(), Undelivered> {
-        // Before it is queued: whoever asks in between must find it unproven.
-        if let Some(proof) = self.proof.get() {
-            proof.deliver(place);
+        match self.proof.get() {
+            Some(proof) => proof.deliver(place, || self.offer(frame)),
+            None => self.offer(frame),
         }
-        self.offer(frame)
     }
 
     fn pass(&self, commit: Option<Commit>, frame: Frame) -> Result<(), Undelivered> {
@@ -264,7 +263,9 @@ impl Member {
     pub fn open(&self, seen: Option<Seen>) -> bool {
         let Some(gate) = self.gate.get() else { return true };
         // What cannot be queued is of a member that is being closed.
-        gate.open(seen, |commit, frame| drop(self.hand(commit, frame)))
+        gate.open(seen, |commit, frame| {
+            let _ = self.hand(commit, frame);
+        })
     }
 
     /// Queues a frame unless the member left.

@@ -29,6 +29,8 @@ pub enum Frame {
     Text(Utf8Bytes),
     /// A binary frame.
     Binary(Bytes),
+    /// A ping, which the client's WebSocket answers by itself; at most 125 bytes.
+    Ping(Bytes),
 }
 
 impl Frame {
@@ -36,7 +38,7 @@ impl Frame {
     pub fn len(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
-            Self::Binary(bytes) => bytes.len(),
+            Self::Binary(bytes) | Self::Ping(bytes) => bytes.len(),
         }
     }
 

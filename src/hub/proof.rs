@@ -28,11 +28,12 @@ impl Proof {
         Self(Mutex::new(State { floor, asked: None, fresh: None, is_asking: false }))
     }
 
-    /// A change was delivered. Changes come in order.
-    pub(super) fn deliver(&self, place: Place) {
+    /// A change is delivered by `offer`. Changes come in order; a ping comes before or after both.
+    pub(super) fn deliver<T>(&self, place: Place, offer: impl FnOnce() -> T) -> T {
         let mut state = self.lock();
         let first = state.fresh.map_or(place, |(first, _)| first);
         state.fresh = Some((first, place));
+        offer()
     }
 
     /// Whether something was delivered that no ping asks about.
@@ -40,12 +41,13 @@ impl Proof {
         self.lock().fresh.is_some()
     }
 
-    /// A ping is written now, after everything delivered so far.
-    pub fn ask(&self) {
+    /// A ping is about to be queued, after everything delivered so far. The last change it asks about.
+    pub fn ask(&self) -> Option<Place> {
         let mut state = self.lock();
         if !state.is_asking {
             (state.asked, state.fresh, state.is_asking) = (state.fresh, None, true);
         }
+        state.asked.map(|(_, last)| last)
     }
 
     /// The ping was answered.
@@ -99,12 +101,12 @@ mod tests {
     #[test]
     fn what_was_delivered_is_unproven_until_a_later_ping_is_answered() {
         let proof = Proof::new(at(5, 0));
-        proof.deliver(at(7, 3));
-        proof.deliver(at(8, 0));
+        proof.deliver(at(7, 3), || ());
+        proof.deliver(at(8, 0), || ());
         assert!(proof.wants_ping());
         assert_eq!(proof.position(at(9, 0), true), at(7, 2), "just before the first");
         proof.ask();
-        proof.deliver(at(10, 0));
+        proof.deliver(at(10, 0), || ());
         assert_eq!(proof.position(at(11, 0), true), at(7, 2));
         proof.answered();
         assert_eq!(proof.position(at(11, 0), true), Place::before(Lsn::new(10)));
@@ -118,9 +120,9 @@ mod tests {
     #[test]
     fn one_ping_is_under_way_at_a_time() {
         let proof = Proof::new(Place::default());
-        proof.deliver(at(1, 0));
+        proof.deliver(at(1, 0), || ());
         proof.ask();
-        proof.deliver(at(2, 0));
+        proof.deliver(at(2, 0), || ());
         proof.ask();
         proof.answered();
         assert_eq!(proof.position(at(3, 0), true), Place::before(Lsn::new(2)));

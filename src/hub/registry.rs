@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use super::{Member, Presences, Rooms, Wishes};
+use super::{Member, Presences, Resumes, Rooms, Wishes};
 use crate::metrics::Metrics;
 use crate::model::Subscription;
 use crate::router::{BindingId, Router};
@@ -16,6 +16,7 @@ pub struct Hub {
     state: RwLock<Membership>,
     rooms: Arc<Rooms>,
     presences: Presences,
+    resumes: Resumes,
     next_id: AtomicU64,
     metrics: Metrics,
 }
@@ -35,7 +36,7 @@ impl Hub {
         let rooms = Arc::new(Rooms::new(metrics.clone()));
         let presences = Presences::new(Arc::clone(&rooms), grace, seed, metrics.clone());
         let (state, next_id) = (RwLock::default(), AtomicU64::new(1));
-        Self { state, rooms, presences, next_id, metrics }
+        Self { state, rooms, presences, resumes: Resumes::default(), next_id, metrics }
     }
 
     /// Who is in which topic.
@@ -46,6 +47,11 @@ impl Hub {
     /// Who is present where.
     pub const fn presences(&self) -> &Presences {
         &self.presences
+    }
+
+    /// Where clients continue.
+    pub const fn resumes(&self) -> &Resumes {
+        &self.resumes
     }
 
     /// A number for a new member.

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use sha2::{Digest, Sha256};
 
-use super::Member;
+use super::{Member, Namespace, RoomName};
 use crate::changelog::Place;
 use crate::model::{Position, Principal};
 
@@ -26,9 +26,14 @@ pub struct Key(pub [u8; 16]);
 
 impl Key {
     /// The key of a channel.
-    pub fn new(principal: &Principal, subject: Option<&str>, resume: &str, topic: &str) -> Self {
+    pub fn new(principal: &Principal, resume: &str, room: &RoomName) -> Self {
         let mut digest = Sha256::new();
-        for part in [principal.role(), subject.unwrap_or_default(), resume, topic] {
+        let space = match room.namespace {
+            Namespace::Public => "public",
+            Namespace::Private => "private",
+        };
+        let subject = principal.subject();
+        for part in [principal.role(), &*subject, resume, space, &room.topic] {
             digest.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
             digest.update(part);
         }
@@ -59,11 +64,13 @@ pub struct Resumes(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     entries: HashMap<Key, Entry, foldhash::fast::RandomState>,
+    /// How far everybody is who has nothing unproven.
+    settled: Option<Position>,
 }
 
 #[derive(Debug)]
 struct Entry {
-    position: Position,
+    position: Option<Position>,
     minute: u32,
     owner: Option<Weak<Member>>,
     /// What was saved last.
@@ -75,68 +82,71 @@ impl Resumes {
     pub fn load(&self, saved: impl IntoIterator<Item = Saved>) {
         let mut state = self.lock();
         for Saved { key, position, minute } in saved {
-            let entry = Entry { position, minute, owner: None, saved: Some(position) };
+            let position = Some(position);
+            let entry = Entry { position, minute, owner: None, saved: position };
             state.entries.insert(key, entry);
         }
     }
 
-    /// A channel opens: where it continues, if it was here before. From now on `member` says how far it is; one of
-    /// another socket that did so does not any more. `now` is how far everybody is.
-    pub fn open(
-        &self,
-        key: Key,
-        member: &Arc<Member>,
-        now: Position,
-        minute: u32,
-    ) -> Option<Position> {
+    /// Everything up to `position` was given to everybody who is to have it.
+    pub fn settle(&self, position: Position) {
+        self.lock().settled = Some(position);
+    }
+
+    /// How far everybody is; `None` until the source has attached for the first time.
+    pub fn settled(&self) -> Option<Position> {
+        self.lock().settled
+    }
+
+    /// Where a channel continues, if it was here before.
+    pub fn find(&self, key: Key) -> Option<Position> {
+        let state = self.lock();
+        state.entries.get(&key).and_then(|entry| entry.place(state.settled))
+    }
+
+    /// From now on `member` says how far the channel is; one of another socket that did so does not any more.
+    pub fn open(&self, key: Key, member: &Arc<Member>, minute: u32) {
         let mut state = self.lock();
-        let before = state.entries.get(&key).map(|entry| entry.place(now));
-        if before.is_none() && MOST <= state.entries.len() {
+        let before = state.entries.remove(&key);
+        if MOST <= state.entries.len() {
             state.forget_oldest();
         }
-        let position = before.unwrap_or(now);
+        let (position, saved) = match before {
+            Some(entry) => (entry.place(state.settled), entry.saved),
+            None => (state.settled, None),
+        };
         let owner = Some(Arc::downgrade(member));
-        let saved = state.entries.get(&key).and_then(|entry| entry.saved);
         state.entries.insert(key, Entry { position, minute, owner, saved });
-        before
     }
 
     /// A channel ended: what it proved is kept, unless another took its place.
-    pub fn close(&self, key: Key, member: &Arc<Member>, now: Position, minute: u32) {
+    pub fn close(&self, key: Key, member: &Arc<Member>, minute: u32) {
         let mut state = self.lock();
+        let settled = state.settled;
         let Some(entry) = state.entries.get_mut(&key) else { return };
         if entry.owner.as_ref().is_some_and(|owner| Weak::as_ptr(owner) == Arc::as_ptr(member)) {
-            entry.position = entry.place(now);
+            entry.position = entry.place(settled);
             (entry.owner, entry.minute) = (None, minute);
         }
     }
 
     /// What changed since this was last asked.
-    pub fn changed(&self, now: Position, minute: u32) -> Vec<Saved> {
-        let mut changed = Vec::new();
-        for (key, entry) in &mut self.lock().entries {
-            if entry.owner.is_some() {
-                entry.minute = minute;
-            }
-            let position = entry.place(now);
-            if entry.saved != Some(position) {
-                entry.saved = Some(position);
-                changed.push(Saved { key: *key, position, minute: entry.minute });
-            }
-        }
-        changed
+    pub fn changed(&self, minute: u32) -> Vec<Saved> {
+        let mut state = self.lock();
+        let State { entries, settled } = &mut *state;
+        let changed = entries.iter_mut().filter_map(|(key, entry)| {
+            let before = entry.saved;
+            entry.save(*key, *settled, minute).filter(|saved| before != Some(saved.position))
+        });
+        changed.collect()
     }
 
-    /// Everything, to be saved anew. What was not used since `minute` is forgotten.
-    pub fn all(&self, now: Position, minute: u32) -> Vec<Saved> {
+    /// Everything, to be saved anew. What was not used since the minute `since` is forgotten.
+    pub fn all(&self, minute: u32, since: u32) -> Vec<Saved> {
         let mut state = self.lock();
-        state.entries.retain(|_, entry| entry.owner.is_some() || minute <= entry.minute);
-        let saved = state.entries.iter_mut().map(|(key, entry)| {
-            let position = entry.place(now);
-            entry.saved = Some(position);
-            Saved { key: *key, position, minute: entry.minute }
-        });
-        saved.collect()
+        let State { entries, settled } = &mut *state;
+        entries.retain(|_, entry| entry.owner.is_some() || since <= entry.minute);
+        entries.iter_mut().filter_map(|(key, entry)| entry.save(*key, *settled, minute)).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -147,23 +157,37 @@ impl Resumes {
 impl State {
     fn forget_oldest(&mut self) {
         let idle = self.entries.iter().filter(|(_, entry)| entry.owner.is_none());
-        let oldest = idle.min_by_key(|(_, entry)| entry.minute).map(|(key, _)| *key);
-        if let Some(key) = oldest {
+        let mut idle: Vec<(u32, Key)> = idle.map(|(key, entry)| (entry.minute, *key)).collect();
+        // Many at once, so that it is rarely looked for.
+        let many = idle.len().min(MOST / 100);
+        if many < idle.len() {
+            idle.select_nth_unstable_by_key(many, |(minute, _)| *minute);
+        }
+        for (_, key) in idle.into_iter().take(many) {
             self.entries.remove(&key);
         }
     }
 }
 
 impl Entry {
-    fn place(&self, now: Position) -> Position {
-        let owner = self.owner.as_ref().and_then(Weak::upgrade);
-        let Some(member) = owner else { return self.position };
+    fn place(&self, settled: Option<Position>) -> Option<Position> {
+        let member = self.owner.as_ref().and_then(Weak::upgrade);
+        let (Some(member), Some(settled)) = (member, settled) else { return self.position };
         let Some(proof) = member.proof() else { return self.position };
-        if self.position.epoch != now.epoch {
-            // Another history began: what was delivered belongs to it when anything was.
-            return self.position;
+        if self.position.is_some_and(|position| position.epoch != settled.epoch) {
+            // Another history began, and the channel was told.
+            return Some(settled);
         }
-        let Place { commit_lsn, index } = proof.position(now.into(), member.is_live());
-        Position { epoch: now.epoch, commit_lsn, index }
+        let Place { commit_lsn, index } = proof.position(settled.into(), member.is_live());
+        Some(Position { epoch: settled.epoch, commit_lsn, index })
+    }
+
+    fn save(&mut self, key: Key, settled: Option<Position>, minute: u32) -> Option<Saved> {
+        if self.owner.is_some() {
+            self.minute = minute;
+        }
+        let position = self.place(settled)?;
+        self.saved = Some(position);
+        Some(Saved { key, position, minute: self.minute })
     }
 }

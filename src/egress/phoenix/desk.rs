@@ -157,6 +157,11 @@ impl Desk {
         }
     }
 
+    /// Minutes since 1970.
+    pub(super) fn minute(&self) -> u32 {
+        u32::try_from((self.clock)() / 60).unwrap_or(0)
+    }
+
     /// This moment.
     pub fn now(&self) -> Now {
         Now { at: Instant::now(), unix: (self.clock)() }

@@ -16,6 +16,7 @@ mod json;
 pub mod payload;
 mod pen;
 mod private;
+mod resuming;
 mod progress;
 mod refusal;
 mod rest;

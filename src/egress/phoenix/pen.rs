@@ -72,6 +72,7 @@ impl Pen {
             let (opcode, payload) = match frame {
                 Frame::Text(text) => (0x81, Bytes::from(text)),
                 Frame::Binary(bytes) => (0x82, bytes),
+                Frame::Ping(bytes) => (0x89, bytes),
             };
             push_head(scratch, opcode, payload.len());
             if payload.len() <= SMALL {

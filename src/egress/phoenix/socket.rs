@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::desk::{Desk, Seat};
 use super::dialect::Phoenix;
 use super::effect::{Done, Effect, Input};
+use super::resuming::Resuming;
 use super::session::{Opening, Session};
 use super::wire::{Incoming, Unwritten, Wire};
 use super::work::Works;
@@ -43,6 +44,7 @@ struct Socket {
     outbox: Arc<Outbox>,
     works: Works,
     joined: usize,
+    resuming: Option<Resuming>,
     _seat: Seat,
 }
 
@@ -54,6 +56,7 @@ pub(super) async fn run(
     dialect: &'static Phoenix,
     credential: String,
     headers: Arc<str>,
+    resume: Option<String>,
 ) {
     let outbox = desk.outbox(wire.door());
     let opening = Opening {
@@ -66,7 +69,8 @@ pub(super) async fn run(
     let session = Session::new(dialect, Arc::clone(&outbox), opening);
     drop(credential);
     let works = Works::new(headers);
-    let mut socket = Socket { desk, session, outbox, works, joined: 0, _seat: seat };
+    let resuming = resume.as_deref().map(Resuming::new);
+    let mut socket = Socket { desk, session, outbox, works, joined: 0, resuming, _seat: seat };
     if let Some((code, reason, word)) = serve(&mut socket, &mut wire).await {
         socket.desk.closed(word);
         // Its members leave before the goodbye is waited for.
@@ -101,6 +105,12 @@ async fn serve(socket: &mut Socket, wire: &mut Wire) -> Option<Goodbye> {
                 match incoming {
                     Incoming::Text(text) => socket.handle(Input::Text(text.as_str())),
                     Incoming::Binary(bytes) => socket.handle(Input::Binary(&bytes)),
+                    Incoming::Pong(said) => {
+                        if let Some(resuming) = &mut socket.resuming {
+                            resuming.answered(&said);
+                        }
+                        None
+                    }
                     Incoming::Alive => None,
                     Incoming::Ended => return None,
                     Incoming::Broken(code, reason) => Some((code, reason, "broken")),
@@ -148,7 +158,11 @@ async fn serve(socket: &mut Socket, wire: &mut Wire) -> Option<Goodbye> {
             timeout(desk.limits.write_stall.min(FAREWELL), last).await.ok()??;
             return Some(goodbye);
         }
-        let due = socket.session.deadline().map_or(idle_at, |at| idle_at.min(at.into()));
+        let mut due = socket.session.deadline().map_or(idle_at, |at| idle_at.min(at.into()));
+        if let Some(resuming) = &mut socket.resuming {
+            resuming.look(&desk, &outbox);
+            due = due.min(resuming.look_at());
+        }
         if alarm.is_elapsed() || due < alarm.deadline() {
             alarm.as_mut().reset(due);
         }
@@ -174,6 +188,12 @@ impl Socket {
                 Effect::Cancel(number) => self.works.cancel(number),
                 Effect::Subscribe { member, principal, subscriptions, since } => {
                     member.set_principal(principal);
+                    let since = match &mut self.resuming {
+                        Some(resuming) => {
+                            resuming.subscribe(&self.desk, &member, &subscriptions, since)
+                        }
+                        None => since,
+                    };
                     self.desk.subscribe(member, subscriptions, since);
                 }
                 Effect::Enter { member, room, receives } => {
@@ -190,7 +210,12 @@ impl Socket {
                         self.desk.broadcast(room, Some(member.id), &broadcast);
                     }
                 }
-                Effect::Unsubscribe(member) => self.desk.hub.unsubscribe(&member),
+                Effect::Unsubscribe(member) => {
+                    if let Some(resuming) = &mut self.resuming {
+                        resuming.unsubscribe(&self.desk, &member);
+                    }
+                    self.desk.hub.unsubscribe(&member);
+                }
                 Effect::Refused(code) => self.desk.refused(code),
                 Effect::Close(code, reason) => goodbye = Some(goodbye_of(code, reason)),
             }

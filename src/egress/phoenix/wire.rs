@@ -42,6 +42,8 @@ pub(super) enum Incoming {
     Text(Utf8Bytes),
     /// A binary frame.
     Binary(Bytes),
+    /// The answer to a ping, with what the ping said.
+    Pong(Bytes),
     /// A sign of life without meaning.
     Alive,
     /// The connection ended.
@@ -117,7 +119,8 @@ impl Wire {
                 self.pen.end();
                 Incoming::Alive
             }
-            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Incoming::Alive,
+            Some(Ok(Message::Pong(said))) => Incoming::Pong(said),
+            Some(Ok(Message::Ping(_) | Message::Frame(_))) => Incoming::Alive,
             Some(Err(Error::Capacity(CapacityError::MessageTooLong { .. }))) => {
                 Incoming::Broken(CloseCode::Size.into(), "the message is too long")
             }

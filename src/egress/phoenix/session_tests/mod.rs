@@ -156,7 +156,7 @@ impl Script {
     fn line(&mut self, effect: Effect) -> String {
         match effect {
             Effect::Send(Frame::Text(text)) => without_ids(text.as_str()),
-            Effect::Send(Frame::Binary(_)) => panic!("a binary frame"),
+            Effect::Send(Frame::Binary(_) | Frame::Ping(_)) => panic!("no text frame"),
             Effect::Start(number, work) => {
                 self.newest = number;
                 match work {
