@@ -69,7 +69,7 @@ impl Relay {
             metrics.clone(),
         ));
         let (reporter, state) = watch::channel(SourceState::Connecting { reason: None });
-        let log = Arc::new(MemoryLog::new(config.postgres.max_backlog));
+        let log = Arc::new(MemoryLog::new(config.postgres.max_backlog, config.postgres.max_transaction));
 
         let listener = listen(config.http.listen).await?;
         let address = listener.local_addr().unwrap_or(config.http.listen);

@@ -81,11 +81,18 @@ impl Fanout {
         let mut lanes = Lanes::new(self.clone());
         let mut source = self.source.clone();
         let mut epoch = None;
+        let mut reader = log.follow();
         loop {
             tokio::select! {
-                batch = log.next(BATCH_BYTES) => {
-                    for transaction in &batch {
-                        self.fan_out(transaction, &mut layouts, &mut lanes).await;
+                batch = log.read(&mut reader, BATCH_BYTES) => {
+                    match batch {
+                        Ok(pieces) => for piece in &pieces {
+                            self.fan_out(piece, &mut layouts, &mut lanes).await;
+                        },
+                        Err(gap) => {
+                            let words = format!("the relay is too far behind ({gap})");
+                            self.announce_gap(&mut lanes, "log_outrun", &words);
+                        }
                     }
                     lanes.pump();
                 }
@@ -109,7 +116,7 @@ impl Fanout {
         lanes: &mut Lanes,
     ) {
         if transaction.oversized {
-            let words = "a transaction was too large to hold in memory";
+            let words = "a transaction was too large for the change log";
             self.announce_gap(lanes, "transaction_too_large", words);
         }
         for (index, change) in transaction.changes.iter().enumerate() {
@@ -277,7 +284,7 @@ impl Fanout {
         Position {
             epoch,
             commit_lsn: transaction.commit_lsn,
-            index: u32::try_from(index).unwrap_or(u32::MAX),
+            index: u32::try_from(index).map_or(u32::MAX, |index| transaction.first.saturating_add(index)),
         }
     }
 

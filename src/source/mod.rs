@@ -141,7 +141,7 @@ impl<L: ChangeLog> Source<L> {
         };
         let Attached { connection, sql, server, epoch, past, is_new_history } = attached;
         if is_new_history {
-            self.log.forget();
+            self.log.begin(crate::changelog::Origin::default(), crate::model::Lsn::ZERO);
         }
         let past = self.past.insert(past);
         self.metrics.source_connects.inc();
