@@ -8,7 +8,7 @@ use crate::support::{Client, Cluster, Relay};
 const BATCH: &str = "/realtime/v1/api/broadcast";
 
 async fn relay_with(environment: &[(&str, &str)]) -> Relay {
-    let database = Cluster::shared().database().await.with_roles().await;
+    let database = Cluster::shared().database().await.with_roles().await.with_realtime();
     Relay::start_with(&database, environment).await
 }
 

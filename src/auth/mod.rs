@@ -2,10 +2,12 @@
 
 mod check;
 mod connection;
+pub mod denial;
 mod gate;
 mod judge;
 mod jwks;
 mod keys;
+pub mod policy;
 mod pool;
 mod quote;
 pub mod token;

@@ -67,6 +67,7 @@ fn lanes() -> Lanes {
         source,
         deletes: Deletes::Strict,
         record_limit: 1 << 20,
+        broadcast_limit: 1 << 20,
         now: Default::default,
         metrics,
     })

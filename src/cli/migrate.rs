@@ -1,0 +1,128 @@
+//! `relay migrate`: schema `realtime`, as users of Supabase Realtime write SQL against it.
+//!
+//! One transaction, all or nothing, and repeatable. It needs an owner's rights, which the relay's own role has not and
+//! should not have; so the address is given for this one run, and the relay never keeps it.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use tokio_postgres::SimpleQueryMessage;
+
+use super::{Globals, print};
+use crate::error::{Error, ErrorKind};
+use crate::postgres::{Target, connect, refusal};
+use crate::secret::Secret;
+use crate::shutdown::Stage;
+
+/// The files, in the order they need each other.
+const FILES: [&str; 11] = [
+    include_str!("../../sql/realtime/schema.sql"),
+    include_str!("../../sql/realtime/messages.sql"),
+    include_str!("../../sql/realtime/topic.sql"),
+    include_str!("../../sql/realtime/send.sql"),
+    include_str!("../../sql/realtime/send_binary.sql"),
+    include_str!("../../sql/realtime/broadcast_changes.sql"),
+    include_str!("../../sql/realtime/keep_partitions.sql"),
+    include_str!("../../sql/realtime/probe.sql"),
+    include_str!("../../sql/realtime/replay.sql"),
+    include_str!("../../sql/realtime/publication.sql"),
+    include_str!("../../sql/realtime/relay_role.sql"),
+];
+
+/// What `relay migrate` is told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Where and as whom: the owner of schema realtime, or a superuser
+    #[arg(long, env = "RELAY_MIGRATE_URL", hide_env_values = true, value_name = "URL", value_parser = secret)]
+    url: Option<Secret<String>>,
+    /// The role the relay logs in as [default: the user of postgres.url, else relay]
+    #[arg(long, value_name = "NAME")]
+    role: Option<String>,
+    /// Print the SQL and connect to nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Applies it, or prints it.
+///
+/// # Errors
+/// `Misconfigured` without an address; what Postgres answered otherwise.
+pub(crate) async fn run(args: Args, globals: &Globals) -> Result<(), Error> {
+    let role = args.role.unwrap_or_else(|| own_role(globals));
+    let sql = script(&role);
+    if args.dry_run {
+        return print::line(sql.trim_end());
+    }
+    let Some(url) = args.url else {
+        let context = "whose rights may be used? give --url or RELAY_MIGRATE_URL: the owner of schema realtime, or a superuser";
+        return Err(Error::new(ErrorKind::Misconfigured, context));
+    };
+    let target = Target::parse(url.reveal())?;
+    let stage = Stage::new();
+    let opened = connect(&target, "relay-migrate", &[], &stage).await?;
+    let failed = |error| refusal(&error, "could not migrate; nothing was changed");
+    let done = match opened.client.batch_execute(&sql).await {
+        Ok(()) => opened
+            .client
+            .simple_query(include_str!("../../sql/realtime/result.sql"))
+            .await
+            .map_err(failed),
+        Err(error) => Err(failed(error)),
+    };
+    drop(opened);
+    stage.stop(Duration::from_secs(1)).await;
+    for message in done? {
+        let SimpleQueryMessage::Row(row) = message else { continue };
+        for (at, column) in row.columns().iter().enumerate() {
+            print::line(&format!("{:<20} {}", column.name(), row.get(at).unwrap_or_default()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Everything as one transaction, for one relay.
+fn script(role: &str) -> String {
+    let mut sql = include_str!("../../sql/realtime/begin.sql").to_owned();
+    // An escape string reads the same whatever standard_conforming_strings says.
+    let quoted = role.replace('\\', r"\\").replace('\'', "''");
+    let _ = write!(sql, "set local relay.role = E'{quoted}';\n\n");
+    for file in FILES {
+        sql.push_str(file);
+        sql.push('\n');
+    }
+    sql.push_str("commit;\n");
+    sql
+}
+
+/// Whom `postgres.url` names. Nothing else of the configuration matters here, so nothing else is complained of.
+fn own_role(globals: &Globals) -> String {
+    let own = globals.effective().ok().and_then(|effective| effective.check().ok());
+    let target = own.and_then(|config| Target::parse(config.postgres.url.reveal()).ok());
+    target.map_or_else(|| "relay".to_owned(), |target| target.user().to_owned())
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "the shape that clap asks for")]
+fn secret(text: &str) -> Result<Secret<String>, std::convert::Infallible> {
+    Ok(Secret::new(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_role_cannot_end_its_quotes() {
+        assert!(script(r"o'r\").contains(r"set local relay.role = E'o''r\\';"));
+    }
+
+    #[test]
+    fn every_file_is_applied() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/sql/realtime");
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            let is_result = path.ends_with("result.sql");
+            assert!(is_result || script("relay").contains(&text), "{}", path.display());
+        }
+    }
+}

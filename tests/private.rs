@@ -1,0 +1,9 @@
+//! Private channels, and what the database says in channels: both stand on `realtime.messages`.
+
+mod channels;
+mod http;
+mod messages;
+mod migrate;
+mod policies;
+mod presence;
+mod refusals;
