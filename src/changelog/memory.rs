@@ -217,7 +217,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_was_away_for_a_moment_finds_what_it_missed_and_is_told_when_it_is_gone() {
-        let log = MemoryLog::new(2 * transaction(1).footprint(), 1 << 20);
+        let log = MemoryLog::new(2 * transaction(10).footprint(), 1 << 20);
         let mut live = log.follow();
         let at = |commit| Position { epoch: Epoch::new(7), commit_lsn: Lsn::new(commit), index: 0 };
         assert_eq!(log.read_from(at(10)).unwrap_err(), Gap::OtherEpoch);

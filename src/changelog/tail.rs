@@ -166,7 +166,9 @@ impl Tail {
         if piece.is_last {
             if is_over {
                 let empty = Transaction { first: 0, oversized: true, ..piece.clone_head() };
-                self.pieces.push_back((Arc::new(empty), 0));
+                let bytes = empty.footprint();
+                self.pieces.push_back((Arc::new(empty), bytes));
+                self.bytes += bytes;
             }
             self.open = None;
             self.last_commit = piece.commit_lsn;
@@ -342,7 +344,7 @@ mod tests {
         }
         let [one] = &tail.read(10, usize::MAX).unwrap()[..] else { panic!("not one") };
         assert!(one.oversized && one.is_last && one.changes.is_empty() && one.first == 0);
-        assert_eq!((tail.next(), tail.bytes), (11, 0));
+        assert_eq!((tail.next(), tail.bytes), (11, one.footprint()));
         assert_eq!(tail.newest(), Place { commit_lsn: Lsn::new(100), index: 9 });
     }
 

@@ -112,11 +112,7 @@ impl Fanout {
                     Ok(batch) => {
                         for piece in &batch {
                             self.fan_out(piece, &mut layouts, &mut lanes).await;
-                            done = if piece.is_last {
-                                Place::last_of(piece)
-                            } else {
-                                Place::before(piece.commit_lsn)
-                            };
+                            done = Place::last_of(piece);
                         }
                         lanes.pump();
                     }
@@ -138,7 +134,7 @@ impl Fanout {
 
     async fn fan_out(&self, piece: &Transaction, layouts: &mut Layouts, lanes: &mut Lanes) {
         if piece.oversized {
-            let words = "a transaction was too large to hold";
+            let words = "a transaction was too large for the change log";
             self.announce_gap(lanes, "transaction_too_large", words);
         }
         for (at, change) in piece.changes.iter().enumerate() {

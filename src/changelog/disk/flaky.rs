@@ -122,10 +122,13 @@ impl Medium for Flaky {
         Ok(lock(&self.0).files.keys().cloned().collect())
     }
 
-    fn create(&self, name: &str) -> io::Result<Arc<dyn Segment>> {
+    fn create(&self, name: &str, bytes: &[u8]) -> io::Result<Arc<dyn Segment>> {
         let content = Arc::new(Mutex::new(Content::default()));
-        lock(&self.0).files.insert(name.to_owned(), Arc::clone(&content));
-        Ok(Arc::new(File { content, disk: self.clone() }))
+        let file = File { content: Arc::clone(&content), disk: self.clone() };
+        file.write(bytes, 0)?;
+        file.sync()?;
+        lock(&self.0).files.insert(name.to_owned(), content);
+        Ok(Arc::new(file))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn Segment>> {

@@ -15,8 +15,8 @@ use crate::error::{Error, ErrorKind};
 pub(crate) trait Medium: Debug + Send + Sync {
     /// The names of everything in it.
     fn list(&self) -> io::Result<Vec<String>>;
-    /// A new, empty file; one that was there is gone.
-    fn create(&self, name: &str) -> io::Result<Arc<dyn Segment>>;
+    /// A file that holds `bytes` and is on disk before it has its name. One that had the name is replaced by it.
+    fn create(&self, name: &str, bytes: &[u8]) -> io::Result<Arc<dyn Segment>>;
     /// A file that is there.
     fn open(&self, name: &str) -> io::Result<Arc<dyn Segment>>;
     /// Removes a file; one that is not there is no error.
@@ -49,6 +49,8 @@ pub(super) struct Directory {
 
 /// The file whose lock says that a relay uses the directory.
 const LOCK: &str = "lock";
+/// What a segment is called until it is on disk.
+const UNFINISHED: &str = "unfinished";
 
 impl Directory {
     /// Makes the directory if it is not there, and locks it.
@@ -87,10 +89,15 @@ impl Medium for Directory {
         Ok(names.into_iter().filter_map(|name| name.into_string().ok()).collect())
     }
 
-    fn create(&self, name: &str) -> io::Result<Arc<dyn Segment>> {
+    fn create(&self, name: &str, bytes: &[u8]) -> io::Result<Arc<dyn Segment>> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true);
-        Ok(Arc::new(options.open(self.path.join(name))?))
+        let unfinished = self.path.join(UNFINISHED);
+        let file = options.open(&unfinished)?;
+        file.write_all_at(bytes, 0)?;
+        file.sync_data()?;
+        fs::rename(unfinished, self.path.join(name))?;
+        Ok(Arc::new(file))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn Segment>> {

@@ -42,8 +42,8 @@ pub(super) struct Active {
     pub(super) offset: u64,
     /// When it was begun, by the log's clock.
     pub(super) since: u64,
-    /// It has records.
-    pub(super) is_used: bool,
+    /// It has more than marks.
+    pub(super) has_pieces: bool,
 }
 
 /// A segment whose header was read.
@@ -124,7 +124,7 @@ pub(super) fn recover(medium: &dyn Medium) -> io::Result<Recovered> {
         }
         file.sync()?;
         medium.sync()?;
-        return Ok(put_together(&volumes, origin, scan, (header, size, file), is_damaged));
+        return Ok(put_together(&volumes, origin, scan, (header, file), is_damaged));
     }
 }
 
@@ -132,7 +132,7 @@ fn put_together(
     volumes: &[Volume],
     origin: Origin,
     scan: Scan,
-    (last, size, file): (Header, usize, Arc<dyn Segment>),
+    (last, file): (Header, Arc<dyn Segment>),
     was_damaged: bool,
 ) -> Recovered {
     let end = Floor { number: scan.whole.max(last.first), place: scan.newest };
@@ -149,8 +149,8 @@ fn put_together(
     let offset = scan.cut_at as u64;
     shelf.grow(offset, end);
     shelf.learn(last.first, scan.stones);
-    let is_used = size < scan.cut_at;
-    let active = Active { file, offset, since: last.clock, is_used };
+    let has_pieces = last.first < scan.whole;
+    let active = Active { file, offset, since: last.clock, has_pieces };
     if scan.is_damaged {
         error!(
             segment = name(last.first),

@@ -221,8 +221,8 @@ async fn what_is_over_the_limit_goes_and_older_readers_are_told() {
     let log = open_with(&disk, &settings, 2 << 10);
     log.begin(origin(), Lsn::new(10));
     let mut live = log.follow();
-    let mut slow = log.read_from(at(10, 0)).unwrap();
     commit(&log, hundreds(1, 50)).await;
+    let mut slow = log.read_from(at(10, 0)).unwrap();
     read_to(&log, &mut live, (5_000, 1)).await.unwrap();
     commit(&log, hundreds(51, 60)).await;
     read_to(&log, &mut live, (6_000, 1)).await.unwrap();

@@ -247,7 +247,7 @@ impl Writer {
         let span = u64::try_from(settings.retain_age.as_millis()).unwrap_or(u64::MAX);
         let is_done = |active: &Active| {
             let age = self.clock.millis().saturating_sub(active.since);
-            settings.segment_bytes <= active.offset || active.is_used && span / SPANS < age
+            settings.segment_bytes <= active.offset || active.has_pieces && span / SPANS < age
         };
         if self.active.as_ref().is_none_or(is_done) {
             self.begin_segment()?;
@@ -262,7 +262,7 @@ impl Writer {
         }
         self.shared.metrics.log_sync_seconds.observe(began.elapsed().as_secs_f64());
         active.offset += bytes.len() as u64;
-        active.is_used = true;
+        active.has_pieces |= !places.is_empty();
         let stone = |(number, place, at): &(u64, Place, u64)| Stone {
             number: *number,
             place: *place,
@@ -291,28 +291,28 @@ impl Writer {
             shelf.cut(header.first);
             shelf.doomed()
         };
-        // Of two segments with the same numbers, the later one must not win; of two histories, the newer one must be
-        // whole before the older one goes.
-        let (now, after): (Vec<u64>, Vec<u64>) =
-            later.into_iter().partition(|number| header.first <= *number);
+        // Of two segments with the same numbers, the later one must not win, so it goes first. One of the same name is
+        // replaced in one step: marks in it may have been confirmed. Of two histories, the newer one must be whole
+        // before the older one goes.
+        let (now, after): (Vec<u64>, Vec<u64>) = later
+            .into_iter()
+            .filter(|number| *number != header.first)
+            .partition(|number| header.first < *number);
         let made = self.remove(now).and_then(|()| {
-            let file = medium.create(&name(header.first))?;
             let bytes = header.encode();
-            file.write(&bytes, 0)?;
-            file.sync()?;
+            let file = medium.create(&name(header.first), &bytes)?;
             medium.sync()?;
             Ok((file, bytes.len() as u64))
         });
         if made.is_err() {
             let mut shelf = self.shared.shelf();
             after.into_iter().for_each(|number| shelf.doom(number));
-            let _ = medium.remove(&name(header.first));
         } else if let Err(error) = self.remove(after) {
             warn!(%error, "could not remove an old segment of the change log; it is tried again");
         }
         let (file, offset) = made?;
         self.shared.shelf().put(&header, offset);
-        self.active = Some(Active { file, offset, since: header.clock, is_used: false });
+        self.active = Some(Active { file, offset, since: header.clock, has_pieces: false });
         Ok(())
     }
 

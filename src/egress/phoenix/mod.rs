@@ -16,10 +16,10 @@ mod json;
 pub mod payload;
 mod pen;
 mod private;
-mod resuming;
 mod progress;
 mod refusal;
 mod rest;
+mod resuming;
 pub mod session;
 #[cfg(test)]
 mod session_tests;
