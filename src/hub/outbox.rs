@@ -107,6 +107,8 @@ struct State {
     door: Option<Box<dyn Door>>,
     /// The owner wants to write itself from now on.
     is_wanted: bool,
+    /// Nothing is written by the post for now.
+    is_paused: bool,
 }
 
 /// Whose turn it is to write.
@@ -145,6 +147,7 @@ impl Outbox {
             hand: Hand::Owner,
             door: None,
             is_wanted: false,
+            is_paused: false,
         };
         let (post, ready) = (OnceLock::new(), Notify::new());
         Self { limit_bytes, backlog, post, state: Mutex::new(state), ready }
@@ -184,7 +187,7 @@ impl Outbox {
         state.bytes = bytes;
         state.frames.push_back(frame);
         match state.hand {
-            Hand::Free => {
+            Hand::Free if !state.is_paused => {
                 state.hand = Hand::Post;
                 drop(state);
                 self.ring();
@@ -193,9 +196,26 @@ impl Outbox {
                 drop(state);
                 self.ready.notify_one();
             }
-            Hand::Owner | Hand::Stuck | Hand::Post => {}
+            Hand::Owner | Hand::Stuck | Hand::Free | Hand::Post => {}
         }
         Ok(())
+    }
+
+    /// Keeps what is queued from now on until [`Outbox::resume`], so that what it tells is true before it is read. For
+    /// moments without waiting only.
+    pub fn pause(&self) {
+        self.lock().is_paused = true;
+    }
+
+    /// Ends a pause.
+    pub fn resume(self: &Arc<Self>) {
+        let mut state = self.lock();
+        state.is_paused = false;
+        if state.hand == Hand::Free && !state.frames.is_empty() {
+            state.hand = Hand::Post;
+            drop(state);
+            self.ring();
+        }
     }
 
     /// Whether a queue over its limit stands still, or there is no room for bursts.
@@ -287,6 +307,10 @@ impl Outbox {
     /// Carries what is queued to the door. For the post, with buffers of its own, whenever it was rung for.
     pub(super) fn deliver(self: &Arc<Self>, frames: &mut Vec<Frame>, scratch: &mut Vec<u8>) {
         let mut state = self.lock();
+        if state.is_paused && !state.is_wanted {
+            state.hand = Hand::Free;
+            return;
+        }
         let door = if state.is_wanted { None } else { state.door.take() };
         let Some(mut door) = door else {
             drop(state);

@@ -257,9 +257,8 @@ impl Session {
             }
         };
         let principal = member.principal();
-        // Before the past, which begins to come at once.
-        effects.push(notice);
         effects.push(Effect::Subscribe { member, principal, subscriptions, since });
+        effects.push(notice);
     }
 
     /// A newer token was believed: it counts from now on, and the wishes are looked up on its behalf.

@@ -178,6 +178,8 @@ impl Socket {
         let mut effects = Vec::new();
         let now = self.desk.now();
         self.session.handle(now, input, &mut effects);
+        // A client that reads that it is subscribed must be.
+        self.outbox.pause();
         let (presences, at) = (self.desk.hub.presences(), now.at);
         let mut goodbye = None;
         for effect in effects {
@@ -220,6 +222,7 @@ impl Socket {
                 Effect::Close(code, reason) => goodbye = Some(goodbye_of(code, reason)),
             }
         }
+        self.outbox.resume();
         let joined = self.session.joined();
         if joined != self.joined {
             let gauge = &self.desk.metrics.channels;

@@ -120,3 +120,21 @@ async fn a_sealed_outbox_lets_its_door_go_and_takes_nothing() {
     assert_eq!(outbox.offer(frame(2)), Err(Undelivered::Gone));
     assert_eq!(frames.recv().await, None);
 }
+
+#[tokio::test]
+async fn a_paused_outbox_keeps_what_it_is_offered_until_it_goes_on() {
+    let stage = Stage::new();
+    let post = Post::start(&stage);
+    let (paused, mut frames, _) = outbox(&post);
+    let (other, mut others, _) = outbox(&post);
+    paused.pause();
+    paused.offer(frame(1)).unwrap();
+    other.offer(frame(9)).unwrap();
+    assert_eq!(others.recv().await, Some(frame(9)), "a round was made");
+    assert!(frames.try_recv().is_err());
+    paused.offer(frame(2)).unwrap();
+    paused.resume();
+    assert_eq!((frames.recv().await, frames.recv().await), (Some(frame(1)), Some(frame(2))));
+    paused.offer(frame(3)).unwrap();
+    assert_eq!(frames.recv().await, Some(frame(3)));
+}
