@@ -2,7 +2,7 @@
 //!
 //! Start: what may be wrong in the configuration first, then the listener, then the middle, then the source; so a
 //! port that is taken is said at once, and `/readyz` answers while Postgres is still awaited. Stop: clients first,
-//! then the middle, then the source with its last confirmation, then the connections they used.
+//! then the middle, then the source with its last confirmation, then the connections they used, then the log.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
@@ -16,7 +16,8 @@ use crate::auth::policy::Policies;
 use crate::auth::token::Tokens;
 use crate::auth::visibility::Visibility;
 use crate::catalog::Catalog;
-use crate::changelog::MemoryLog;
+use crate::changelog::disk::Settings;
+use crate::changelog::{ChangeLog, DiskLog, MemoryLog};
 use crate::config::Config;
 use crate::egress::phoenix::{Desk, Services};
 use crate::error::{Error, ErrorKind};
@@ -46,6 +47,7 @@ pub struct Relay {
     middle: Stage,
     source: Stage,
     connections: Stage,
+    log: Option<Arc<DiskLog>>,
 }
 
 impl Relay {
@@ -54,9 +56,30 @@ impl Relay {
     /// # Errors
     /// The configuration cannot be meant, or the address cannot be listened on.
     pub async fn start(config: Config) -> Result<Self, Error> {
+        let metrics = Metrics::new();
+        if config.log.is_ephemeral {
+            let (memory, largest) = (config.postgres.max_backlog, config.postgres.max_transaction);
+            let log = Arc::new(MemoryLog::new(memory, largest));
+            return Box::pin(Self::start_on(log, config, metrics)).await;
+        }
+        let settings = Settings {
+            dir: config.log.dir.clone(),
+            retain_bytes: config.log.retain_bytes as u64,
+            retain_age: config.log.retain_age,
+            memory: config.postgres.max_backlog,
+        };
+        let log = Arc::new(DiskLog::open(&settings, metrics.clone())?);
+        let relay = Box::pin(Self::start_on(Arc::clone(&log), config, metrics)).await?;
+        Ok(Self { log: Some(log), ..relay })
+    }
+
+    async fn start_on<L: ChangeLog>(
+        log: Arc<L>,
+        config: Config,
+        metrics: Metrics,
+    ) -> Result<Self, Error> {
         let stages = [(); 4].map(|()| Stage::new());
         let [clients, middle, source, connections] = stages;
-        let metrics = Metrics::new();
         let target = Target::parse(config.postgres.url.reveal())?;
         let tokens = Tokens::new(&config.auth, &connections)?;
         let catalog = Catalog::new(
@@ -74,7 +97,6 @@ impl Relay {
             metrics.clone(),
         ));
         let (reporter, state) = watch::channel(SourceState::Connecting { reason: None });
-        let log = Arc::new(MemoryLog::new(config.postgres.max_backlog, config.postgres.max_transaction));
 
         let listener = listen(config.http.listen).await?;
         let address = listener.local_addr().unwrap_or(config.http.listen);
@@ -92,7 +114,8 @@ impl Relay {
             || now().unix_micros().div_euclid(1_000_000),
             clients.clone(),
         ));
-        clients.spawn(server::run(listener, server::routes(&desk, state.clone()), clients.clone()));
+        let routes = server::routes(&desk, state.clone(), log.trouble());
+        clients.spawn(server::run(listener, routes, clients.clone()));
 
         connections.spawn(name_missing_roles(
             Arc::clone(&catalog),
@@ -132,7 +155,8 @@ impl Relay {
         );
         tracing::info!(%address, "listening");
         let drain = config.http.drain;
-        Ok(Self { address, drain, state, failures, clients, middle, source, connections })
+        let log = None;
+        Ok(Self { address, drain, state, failures, clients, middle, source, connections, log })
     }
 
     /// Where clients connect.
@@ -160,6 +184,15 @@ impl Relay {
         }
         for stage in [self.middle, self.source, self.connections] {
             stage.stop(STAGE_PATIENCE).await;
+        }
+        if let Some(log) = self.log {
+            let (closed, closing) = tokio::sync::oneshot::channel();
+            // A thread of its own: a disk that hangs must not hold up the end of the process.
+            std::thread::spawn(move || {
+                log.close();
+                let _ = closed.send(());
+            });
+            let _ = tokio::time::timeout(STAGE_PATIENCE, closing).await;
         }
     }
 }
