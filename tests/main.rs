@@ -67,6 +67,8 @@ mod ordering;
 mod filtering;
 // Connecting: every sslmode and login method, several hosts, and what each refusal says.
 mod login;
+// The change log on disk: restarts, foreign directories, full disks.
+mod log;
 // Reading the slot: nothing lost, nothing twice, and what is wrong is said.
 mod source;
 

@@ -219,11 +219,7 @@ mod tests {
     async fn who_was_away_for_a_moment_finds_what_it_missed_and_is_told_when_it_is_gone() {
         let log = MemoryLog::new(2 * transaction(10).footprint(), 1 << 20);
         let mut live = log.follow();
-        let at = |commit| Position {
-            epoch: Epoch::new(7),
-            commit_lsn: Lsn::new(commit),
-            index: 0,
-        };
+        let at = |commit| Position { epoch: Epoch::new(7), commit_lsn: Lsn::new(commit), index: 0 };
         assert_eq!(log.read_from(at(10)).unwrap_err(), Gap::OtherEpoch);
         log.begin(Origin { epoch: Epoch::new(7), ..Origin::default() }, Lsn::new(5));
         for commit in [10, 20] {

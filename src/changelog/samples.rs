@@ -11,12 +11,8 @@ use crate::model::{
 
 /// `public.t(id, body)`.
 pub(super) fn relation() -> Arc<Relation> {
-    let column = |name: &str| Column {
-        name: name.into(),
-        type_oid: 25,
-        typmod: -1,
-        is_key: name == "id",
-    };
+    let column =
+        |name: &str| Column { name: name.into(), type_oid: 25, typmod: -1, is_key: name == "id" };
     Arc::new(Relation {
         oid: 7,
         generation: 3,

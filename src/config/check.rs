@@ -98,7 +98,10 @@ impl Check<'_> {
 
     fn log(&mut self, written: &written::Log) -> Log {
         if written.dir.as_os_str().is_empty() {
-            self.say("log.dir", "it is empty; name a directory, or start with `relay run --ephemeral`");
+            self.say(
+                "log.dir",
+                "it is empty; name a directory, or start with `relay run --ephemeral`",
+            );
         }
         Log {
             dir: (self.base)("log.dir").join(&written.dir),

@@ -311,7 +311,8 @@ impl Fanout {
         Position {
             epoch,
             commit_lsn: transaction.commit_lsn,
-            index: u32::try_from(index).map_or(u32::MAX, |index| transaction.first.saturating_add(index)),
+            index: u32::try_from(index)
+                .map_or(u32::MAX, |index| transaction.first.saturating_add(index)),
         }
     }
 

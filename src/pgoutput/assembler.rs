@@ -104,7 +104,10 @@ impl Assembler {
                 let open = self.open.take().ok_or(Malformed::new("commit", OUTSIDE))?;
                 // Pieces are on their way under the position that Begin announced.
                 if open.commit_lsn != commit_lsn {
-                    return Err(Malformed::new("commit position", "is not the one that begin told"));
+                    return Err(Malformed::new(
+                        "commit position",
+                        "is not the one that begin told",
+                    ));
                 }
                 return Ok(Some(Arc::new(open.into_piece(Some(end_lsn)))));
             }
@@ -176,12 +179,8 @@ impl Assembler {
     fn full(&mut self) -> Option<Arc<Transaction>> {
         let open = self.open.as_mut().filter(|open| self.piece_bytes < open.size)?;
         let count = u32::try_from(open.changes.len()).unwrap_or(u32::MAX);
-        let next = Open {
-            first: open.first.saturating_add(count),
-            changes: Vec::new(),
-            size: 0,
-            ..*open
-        };
+        let next =
+            Open { first: open.first.saturating_add(count), changes: Vec::new(), size: 0, ..*open };
         Some(Arc::new(std::mem::replace(open, next).into_piece(None)))
     }
 }
@@ -309,8 +308,7 @@ mod tests {
 
     #[test]
     fn a_commit_is_where_its_begin_said() {
-        const ELSEWHERE: &[u8] =
-            b"C\0\0\0\0\0\0\0\0\x11\0\0\0\0\0\0\0\x20\0\0\0\0\0\0\0\0";
+        const ELSEWHERE: &[u8] = b"C\0\0\0\0\0\0\0\0\x11\0\0\0\0\0\0\0\x20\0\0\0\0\0\0\0\0";
         let told = problem(&[BEGIN, TABLE, INSERT, ELSEWHERE]);
         assert_eq!(told, "commit position is not the one that begin told");
     }

@@ -15,6 +15,9 @@ use super::{Database, PATIENCE, free_port, unique, until};
 /// The secret every test relay verifies tokens with.
 pub const SECRET: &str = "a-secret-for-tests-of-at-least-thirty-two-bytes";
 
+/// The built program.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_relay");
+
 /// A running relay. Killed when dropped; its log is printed when the test fails.
 #[derive(Debug)]
 pub struct Relay {
@@ -22,6 +25,7 @@ pub struct Relay {
     environment: BTreeMap<String, String>,
     log: PathBuf,
     directory: PathBuf,
+    program: Vec<&'static str>,
     arguments: Vec<&'static str>,
     child: Option<Child>,
 }
@@ -54,13 +58,19 @@ impl Relay {
             ("RUST_LOG".to_owned(), "relay=debug".to_owned()),
         ]);
         variables.extend(environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
-        let arguments = vec!["run"];
-        Self { port, environment: variables, log, directory, arguments, child: None }
+        let (program, arguments) = (vec![PROGRAM], vec!["run"]);
+        Self { port, environment: variables, log, directory, program, arguments, child: None }
     }
 
     /// Without a log on disk.
     pub fn ephemeral(mut self) -> Self {
         self.arguments.push("--ephemeral");
+        self
+    }
+
+    /// Living on when a file may not grow any more.
+    pub fn shielded(mut self) -> Self {
+        self.program = vec!["sh", "-c", "trap '' XFSZ; exec \"$0\" \"$@\"", PROGRAM];
         self
     }
 
@@ -82,7 +92,8 @@ impl Relay {
     pub fn launch(&mut self) {
         let open =
             || std::fs::OpenOptions::new().create(true).append(true).open(&self.log).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_relay"))
+        let child = Command::new(self.program[0])
+            .args(&self.program[1..])
             .args(&self.arguments)
             .envs(&self.environment)
             .env_remove("DATABASE_URL")

@@ -8,7 +8,7 @@ use tracing::error;
 
 use super::Shared;
 use super::medium::Segment;
-use super::segment::{Broken, Content, LONGEST_HEADER, Header, name, record};
+use super::segment::{Broken, Content, Header, LONGEST_HEADER, name, record};
 use super::shelf::Stone;
 use crate::changelog::Place;
 use crate::changelog::codec::Decoder;
@@ -128,9 +128,9 @@ impl Fetch {
                     if self.number >= wanted.next && wanted.seen.is_none_or(|seen| seen < last) {
                         let Ok(piece) = self.decoder.decode(content) else { break 'again false };
                         let piece = Arc::new(piece);
-                        let rest = wanted.seen.map_or(Some(Arc::clone(&piece)), |seen| {
-                            after(&piece, seen)
-                        });
+                        let rest = wanted
+                            .seen
+                            .map_or(Some(Arc::clone(&piece)), |seen| after(&piece, seen));
                         pieces.extend(rest);
                         taken += piece.footprint();
                     }
@@ -153,11 +153,7 @@ impl Fetch {
 }
 
 /// Reads from where `fetch` stands, or from where the shelf says.
-pub(super) fn fetch(
-    shared: &Shared,
-    fetch: Option<Fetch>,
-    wanted: Wanted,
-) -> io::Result<Fetched> {
+pub(super) fn fetch(shared: &Shared, fetch: Option<Fetch>, wanted: Wanted) -> io::Result<Fetched> {
     let mut fetch = fetch.filter(|fetch| fetch.number <= wanted.next);
     let mut pieces = Vec::new();
     loop {

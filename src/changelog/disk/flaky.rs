@@ -93,7 +93,8 @@ impl Flaky {
         let copy = |content: &Arc<Mutex<Content>>| Arc::new(Mutex::new(lock(content).clone()));
         let files: BTreeMap<_, _> =
             disk.files.iter().map(|(name, content)| (name.clone(), copy(content))).collect();
-        let names = disk.names.keys().filter_map(|name| Some((name.clone(), Arc::clone(files.get(name)?))));
+        let names =
+            disk.names.keys().filter_map(|name| Some((name.clone(), Arc::clone(files.get(name)?))));
         let names = names.collect();
         Self(Arc::new(Mutex::new(Disk { files, names, space: None, refuses_sync: false })))
     }
@@ -101,7 +102,10 @@ impl Flaky {
     /// The files and their lengths.
     pub(crate) fn lengths(&self) -> Vec<(String, usize)> {
         let disk = lock(&self.0);
-        disk.files.iter().map(|(name, content)| (name.clone(), lock(content).written.len())).collect()
+        disk.files
+            .iter()
+            .map(|(name, content)| (name.clone(), lock(content).written.len()))
+            .collect()
     }
 
     /// Changes a file behind the log's back.

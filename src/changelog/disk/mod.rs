@@ -32,9 +32,7 @@ mod writer;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{
-    Arc, Condvar, Mutex, MutexGuard, PoisonError, WaitTimeoutResult,
-};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, WaitTimeoutResult};
 use std::thread::JoinHandle;
 use std::time::Duration;
 

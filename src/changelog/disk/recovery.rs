@@ -85,15 +85,7 @@ pub(super) fn recover(medium: &dyn Medium) -> io::Result<Recovered> {
         let shelf = Shelf::new(None, Floor::default());
         let kept = Kept::default();
         let (origin, active) = (None, None);
-        return Ok(Recovered {
-            origin,
-            kept,
-            relations: 0,
-            clock: 0,
-            shelf,
-            active,
-            is_damaged,
-        });
+        return Ok(Recovered { origin, kept, relations: 0, clock: 0, shelf, active, is_damaged });
     };
     let is_usable = |volume: &Volume| {
         let header = volume.header.as_ref().map(|(header, _)| header);
@@ -145,7 +137,8 @@ fn put_together(
 ) -> Recovered {
     let end = Floor { number: scan.whole.max(last.first), place: scan.newest };
     let begin = volumes.iter().find_map(|volume| volume.header.as_ref());
-    let begin = begin.map_or(end, |(header, _)| Floor { number: header.first, place: header.after });
+    let begin =
+        begin.map_or(end, |(header, _)| Floor { number: header.first, place: header.after });
     let floor = if scan.is_damaged { end } else { begin };
     let mut shelf = Shelf::new(Some(origin.epoch), floor);
     for volume in volumes {
@@ -200,8 +193,7 @@ fn torn(header: &Header, from: usize, to: usize) {
 
 /// All segments there are, in order.
 fn volumes(medium: &dyn Medium) -> io::Result<Vec<Volume>> {
-    let mut numbers: Vec<u64> =
-        medium.list()?.iter().filter_map(|name| number_of(name)).collect();
+    let mut numbers: Vec<u64> = medium.list()?.iter().filter_map(|name| number_of(name)).collect();
     numbers.sort_unstable();
     let volume = |number| {
         let file = medium.open(&name(number))?;
@@ -239,9 +231,8 @@ fn scan(bytes: &Bytes, size: usize, header: &Header) -> Scan {
     while at < bytes.len() {
         let found = record(bytes, at, epoch).ok();
         // Behind damage, numbers may be missing.
-        let found = found.filter(|found| {
-            found.number == number || scan.is_damaged && number < found.number
-        });
+        let found = found
+            .filter(|found| found.number == number || scan.is_damaged && number < found.number);
         let Some(found) = found else {
             if !scan.is_damaged && !witness(bytes, at + 1, epoch, number) {
                 break;

@@ -63,7 +63,11 @@ async fn durable(log: &DiskLog, end: u64) {
 }
 
 /// What a reader reads up to the change at `last`, as (commit, index).
-async fn read_to(log: &DiskLog, reader: &mut Reader, last: (u64, u32)) -> Result<Vec<(u64, u32)>, Gap> {
+async fn read_to(
+    log: &DiskLog,
+    reader: &mut Reader,
+    last: (u64, u32),
+) -> Result<Vec<(u64, u32)>, Gap> {
     let mut changes = Vec::new();
     while changes.last() != Some(&last) {
         let batch = timeout(PATIENCE, log.read(reader, 1)).await.expect("nothing to read")?;
@@ -98,7 +102,9 @@ async fn what_was_logged_is_read_from_disk_then_from_memory_without_a_hole() {
     commit(&log, hundreds(1, 200)).await;
     durable(&log, 20_008).await;
     let expected = both(hundreds(1, 200));
-    for (after, skip) in [((10, 0), 0), ((100, 0), 1), ((100, 1), 2), ((150, 7), 2), ((19_900, 1), 398)] {
+    for (after, skip) in
+        [((10, 0), 0), ((100, 0), 1), ((100, 1), 2), ((150, 7), 2), ((19_900, 1), 398)]
+    {
         assert_eq!(from(&log, after, (20_000, 1)).await.unwrap(), expected[skip..], "{after:?}");
     }
     // While it is read, more comes.
@@ -119,7 +125,10 @@ async fn a_killed_log_goes_on_where_it_was_and_takes_nothing_twice() {
         if round > 0 {
             assert!(!append(&log, piece(round * 2000, 0, 2, true)).await, "the last one again");
             let past = log.recall().unwrap();
-            assert_eq!((past.origin, past.end, past.relations), (origin(), Lsn::new(round * 2000 + 8), 3));
+            assert_eq!(
+                (past.origin, past.end, past.relations),
+                (origin(), Lsn::new(round * 2000 + 8), 3)
+            );
         }
         commit(&log, hundreds(first, last)).await;
         durable(&log, last * 100 + 8).await;
@@ -317,7 +326,10 @@ async fn a_full_disk_stops_confirmations_and_not_readers_and_heals() {
         }
         let before = *log.durable().borrow();
         commit(&log, commits).await;
-        assert_eq!(read_to(&log, &mut live, (commits[1], 1)).await.unwrap().last(), Some(&(commits[1], 1)));
+        assert_eq!(
+            read_to(&log, &mut live, (commits[1], 1)).await.unwrap().last(),
+            Some(&(commits[1], 1))
+        );
         let mut trouble = log.trouble();
         let told = timeout(PATIENCE, trouble.wait_for(Option::is_some)).await.unwrap();
         assert!(told.unwrap().as_deref().unwrap().contains("cannot be written"));
@@ -407,7 +419,8 @@ async fn damage_in_the_newest_segment_is_told_from_a_torn_tail() {
 #[tokio::test]
 async fn a_directory_has_one_relay_and_outlives_it() {
     let directory = tempfile::tempdir().unwrap();
-    let settings = Settings { dir: directory.path().join("deep/log"), memory: 1 << 20, ..settings() };
+    let settings =
+        Settings { dir: directory.path().join("deep/log"), memory: 1 << 20, ..settings() };
     let log = DiskLog::open(&settings, Metrics::new()).unwrap();
     log.begin(origin(), Lsn::new(10));
     commit(&log, hundreds(1, 20)).await;
@@ -425,12 +438,11 @@ async fn a_directory_has_one_relay_and_outlives_it() {
 
 #[test]
 fn a_log_of_another_database_is_foreign() {
-    let ours = Origin {
-        system: "1".into(),
-        database_oid: 5,
-        ..origin()
-    };
-    assert_eq!(ours.is_foreign_to(&Origin { timeline: "2".into(), generation: 4, ..ours.clone() }), None);
+    let ours = Origin { system: "1".into(), database_oid: 5, ..origin() };
+    assert_eq!(
+        ours.is_foreign_to(&Origin { timeline: "2".into(), generation: 4, ..ours.clone() }),
+        None
+    );
     assert_eq!(ours.is_foreign_to(&Origin { database: "renamed".into(), ..ours.clone() }), None);
     assert_eq!(ours.is_foreign_to(&Origin { database_oid: 6, ..ours.clone() }), None, "made again");
     for other in [
