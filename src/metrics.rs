@@ -49,6 +49,10 @@ pub struct Metrics {
     pub catching_up: Gauge,
     /// Channels that were shown what they missed.
     pub caught_up: Counter,
+    /// Pings that proved what a client received.
+    pub proofs: Counter,
+    /// Places of resuming clients saved.
+    pub places_saved: Counter,
     /// Sockets closed by the relay, by reason.
     pub closed: Family<Reason, Counter>,
     /// Connections, joins, tokens and messages refused, by code.
@@ -131,6 +135,10 @@ impl Metrics {
             "closed" "Sockets closed by the relay" Family::default(),
             "refused" "Connections, joins, tokens and messages refused" Family::default(),
         );
+        let (proofs, places_saved) = register!(
+            "proofs" "Pings that proved what a client received" Counter::default(),
+            "places_saved" "Places of resuming clients saved" Counter::default(),
+        );
         let (catching_up, caught_up) = register!(
             "catching_up" "Channels being shown what they missed" Gauge::default(),
             "caught_up" "Channels that were shown what they missed" Counter::default(),
@@ -182,6 +190,8 @@ impl Metrics {
             gaps,
             catching_up,
             caught_up,
+            proofs,
+            places_saved,
             closed,
             refused,
             source_connects,

@@ -2,21 +2,26 @@
 //!
 //! Start: what may be wrong in the configuration first, then the listener, then the middle, then the source; so a
 //! port that is taken is said at once, and `/readyz` answers while Postgres is still awaited. Stop: clients first,
-//! then the middle, then the source with its last confirmation, then the connections they used.
+//! then the middle, then the source with its last confirmation, then the connections they used, then the log.
+
+mod places;
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
+use self::places::Places;
 use crate::auth::policy::Policies;
 use crate::auth::token::Tokens;
 use crate::auth::visibility::Visibility;
 use crate::catalog::Catalog;
-use crate::changelog::MemoryLog;
+use crate::changelog::disk::Settings;
+use crate::changelog::{ChangeLog, DiskLog, MemoryLog};
 use crate::config::Config;
 use crate::egress::phoenix::{Desk, Services};
 use crate::error::{Error, ErrorKind};
@@ -49,6 +54,8 @@ pub struct Relay {
     middle: Stage,
     source: Stage,
     connections: Stage,
+    log: Option<Arc<DiskLog>>,
+    places: Option<Arc<Places>>,
 }
 
 impl Relay {
@@ -57,9 +64,32 @@ impl Relay {
     /// # Errors
     /// The configuration cannot be meant, or the address cannot be listened on.
     pub async fn start(config: Config) -> Result<Self, Error> {
+        let metrics = Metrics::new();
+        if config.log.is_ephemeral {
+            let (memory, largest) = (config.postgres.max_backlog, config.postgres.max_transaction);
+            let log = Arc::new(MemoryLog::new(memory, largest));
+            return Box::pin(Self::start_on(log, None, config, metrics)).await;
+        }
+        let settings = Settings {
+            dir: config.log.dir.clone(),
+            retain_bytes: config.log.retain_bytes as u64,
+            retain_age: config.log.retain_age,
+            memory: config.postgres.max_backlog,
+        };
+        let log = Arc::new(DiskLog::open(&settings, metrics.clone())?);
+        let dir = Some(settings.dir);
+        let relay = Box::pin(Self::start_on(Arc::clone(&log), dir, config, metrics)).await?;
+        Ok(Self { log: Some(log), ..relay })
+    }
+
+    async fn start_on<L: ChangeLog>(
+        log: Arc<L>,
+        dir: Option<PathBuf>,
+        config: Config,
+        metrics: Metrics,
+    ) -> Result<Self, Error> {
         let stages = [(); 4].map(|()| Stage::new());
         let [clients, middle, source, connections] = stages;
-        let metrics = Metrics::new();
         let target = Target::parse(config.postgres.url.reveal())?;
         let tokens = Tokens::new(&config.auth, &connections)?;
         let catalog = Catalog::new(
@@ -76,9 +106,9 @@ impl Relay {
             RandomState::new().hash_one(()),
             metrics.clone(),
         ));
+        let places = dir.map(|dir| Places::open(&dir, Arc::clone(&hub), now, metrics.clone()));
+        let places = places.transpose()?;
         let (reporter, state) = watch::channel(SourceState::Connecting { reason: None });
-        let log =
-            Arc::new(MemoryLog::new(config.postgres.max_backlog, config.postgres.max_transaction));
 
         let (latecomers, latecomer) = mpsc::channel(LATECOMERS);
         let (arrivals, arrival) = mpsc::channel(1);
@@ -99,7 +129,8 @@ impl Relay {
             || now().unix_micros().div_euclid(1_000_000),
             clients.clone(),
         ));
-        clients.spawn(server::run(listener, server::routes(&desk, state.clone()), clients.clone()));
+        let routes = server::routes(&desk, state.clone(), log.trouble());
+        clients.spawn(server::run(listener, routes, clients.clone()));
 
         connections.spawn(name_missing_roles(
             Arc::clone(&catalog),
@@ -146,8 +177,22 @@ impl Relay {
             source::run(target, config.postgres, log, reporter, metrics, source.clone()),
         );
         tracing::info!(%address, "listening");
-        let drain = config.http.drain;
-        Ok(Self { address, drain, state, failures, clients, middle, source, connections })
+        if let Some(places) = &places {
+            connections.spawn(Arc::clone(places).run(connections.clone()));
+        }
+        let (drain, log) = (config.http.drain, None);
+        Ok(Self {
+            address,
+            drain,
+            state,
+            failures,
+            clients,
+            middle,
+            source,
+            connections,
+            log,
+            places,
+        })
     }
 
     /// Where clients connect.
@@ -175,6 +220,19 @@ impl Relay {
         }
         for stage in [self.middle, self.source, self.connections] {
             stage.stop(STAGE_PATIENCE).await;
+        }
+        if let Some(log) = self.log {
+            let (closed, closing) = tokio::sync::oneshot::channel();
+            let places = self.places;
+            // A thread of its own: a disk that hangs must not hold up the end of the process.
+            std::thread::spawn(move || {
+                if let Some(places) = places {
+                    places.save();
+                }
+                log.close();
+                let _ = closed.send(());
+            });
+            let _ = tokio::time::timeout(STAGE_PATIENCE, closing).await;
         }
     }
 }

@@ -93,6 +93,16 @@ impl Resumes {
         self.lock().settled = Some(position);
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.lock().entries.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// How far everybody is; `None` until the source has attached for the first time.
     pub fn settled(&self) -> Option<Position> {
         self.lock().settled

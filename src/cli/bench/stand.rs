@@ -103,6 +103,7 @@ impl Stand {
             ("RELAY_POSTGRES__SLOT", SLOT.to_owned()),
             // A bench stops the sender for a while; it is not to be taken for dead.
             ("RELAY_POSTGRES__WAL_SENDER_TIMEOUT", "10m".to_owned()),
+            ("RELAY_LOG__DIR", self.cluster.dir().join("relay-log").display().to_string()),
             ("RELAY_AUTH__JWT_SECRET", self.secret.reveal().clone()),
             ("RELAY_LIMITS__JOINS_PER_SECOND", "100000".to_owned()),
             // All clients are one user.

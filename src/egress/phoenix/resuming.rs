@@ -110,9 +110,10 @@ impl Resuming {
     }
 
     /// The client's WebSocket answered a ping.
-    pub(super) fn answered(&mut self, said: &Bytes) {
+    pub(super) fn answered(&mut self, desk: &Desk, said: &Bytes) {
         if self.asked.as_ref() == Some(said) {
             self.asked = None;
+            desk.metrics.proofs.inc();
             for (_, member) in &self.channels {
                 if let Some(proof) = member.proof() {
                     proof.answered();

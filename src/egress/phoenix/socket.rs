@@ -107,7 +107,7 @@ async fn serve(socket: &mut Socket, wire: &mut Wire) -> Option<Goodbye> {
                     Incoming::Binary(bytes) => socket.handle(Input::Binary(&bytes)),
                     Incoming::Pong(said) => {
                         if let Some(resuming) = &mut socket.resuming {
-                            resuming.answered(&said);
+                            resuming.answered(&desk, &said);
                         }
                         None
                     }
