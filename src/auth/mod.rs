@@ -8,6 +8,7 @@ mod judge;
 mod jwks;
 mod keys;
 pub mod policy;
+mod policy_link;
 mod pool;
 mod quote;
 pub mod token;
