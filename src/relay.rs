@@ -99,6 +99,7 @@ impl Relay {
             state.clone(),
             connections.clone(),
         ));
+        let streamed = policies.streamed();
         connections.spawn(keep_partitions(policies, state.clone(), connections.clone()));
         let (failed, failures) = mpsc::channel(3);
         let (told, stopping) = (Arc::clone(&hub), middle.clone());
@@ -110,6 +111,7 @@ impl Relay {
             hub,
             catalog,
             visibility,
+            streamed,
             source: state.clone(),
             deletes: config.realtime.deletes,
             record_limit: config.limits.record,

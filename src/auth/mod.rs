@@ -11,6 +11,7 @@ pub mod policy;
 mod policy_link;
 mod pool;
 mod quote;
+pub mod streamed;
 pub mod token;
 mod token_cache;
 mod token_claims;

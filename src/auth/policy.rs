@@ -7,12 +7,14 @@
 //! Not here: when a channel asks, and what it remembers of the answer.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::denial::Denial;
+use super::gate::wait;
 use super::policy_link::{Fault, Link, SETTINGS};
+use super::streamed::Streamed;
 use crate::model::Principal;
 use crate::postgres::{Target, connect};
 use crate::shutdown::Stage;
@@ -64,6 +66,7 @@ pub struct Policies {
     target: Target,
     limit: Duration,
     stage: Stage,
+    streamed: Arc<Streamed>,
     places: Semaphore,
     idle: Mutex<Vec<Link>>,
 }
@@ -75,6 +78,7 @@ impl Policies {
             target,
             limit: settings.check_timeout,
             stage,
+            streamed: Arc::default(),
             places: Semaphore::new(settings.pool.max(1)),
             idle: Mutex::default(),
         })
@@ -118,8 +122,13 @@ impl Policies {
         }
     }
 
-    /// The newest `at_most` messages of a private topic since a moment in Unix milliseconds, oldest first. Whether they
-    /// may be read is asked before.
+    /// Where transactions are noted whose messages were told; [`Policies::replay`] does not leave them out.
+    pub fn streamed(&self) -> Arc<Streamed> {
+        Arc::clone(&self.streamed)
+    }
+
+    /// The newest `at_most` messages of a private topic since a moment in Unix milliseconds, oldest first; waits until
+    /// all that were told before can be read. Whether they may be read is asked before.
     ///
     /// # Errors
     /// Postgres could not be asked.
@@ -135,7 +144,7 @@ impl Policies {
         let _place = self.place().await?;
         loop {
             let mut lent = self.lend().await?;
-            let answer = self.in_time(lent.link.read_past(topic, since, at_most)).await;
+            let answer = self.in_time(self.read_past(&mut lent.link, topic, since, at_most)).await;
             if let Some(answer) = self.settle(lent, answer) {
                 return answer;
             }
@@ -154,6 +163,25 @@ impl Policies {
             if let Some(answer) = self.settle(lent, answer) {
                 return answer;
             }
+        }
+    }
+
+    async fn read_past(
+        &self,
+        link: &mut Link,
+        topic: &str,
+        since: i64,
+        at_most: i32,
+    ) -> Result<Vec<Kept>, Fault> {
+        let unseen = self.streamed.unseen(Instant::now());
+        let mut count = 0;
+        loop {
+            if let Some(kept) = link.read_past(&unseen, topic, since, at_most).await? {
+                self.streamed.seen(&unseen);
+                return Ok(kept);
+            }
+            tokio::time::sleep(wait(count)).await;
+            count += 1;
         }
     }
 

@@ -34,6 +34,7 @@ pub(super) struct Link {
     act_as: Prepared,
     read: Prepared,
     write: Prepared,
+    gate: Prepared,
     replay: Prepared,
     /// Whether nothing of the last question is left.
     is_clean: bool,
@@ -59,6 +60,7 @@ impl Link {
             act_as: prepared(include_str!("../../sql/queries/policy_act_as.sql")),
             read: prepared(include_str!("../../sql/queries/policy_read.sql")),
             write: prepared(include_str!("../../sql/queries/policy_write.sql")),
+            gate: prepared(include_str!("../../sql/queries/visibility_gate.sql")),
             replay: prepared(include_str!("../../sql/queries/policy_replay.sql")),
             is_clean: true,
         }
@@ -150,18 +152,29 @@ impl Link {
         Ok(verdicts)
     }
 
-    /// Messages of the past, oldest first.
+    /// Messages of the past, oldest first; none when not all of these transactions can be seen yet.
     pub(super) async fn read_past(
         &mut self,
+        unseen: &[i64],
         topic: &str,
         since: i64,
         at_most: i32,
-    ) -> Result<Vec<Kept>, Fault> {
+    ) -> Result<Option<Vec<Kept>>, Fault> {
         let client = &self.sql.client;
-        let replay = self.replay.on(client).await.map_err(Fault::of)?;
-        let rows = client.query(replay, &[&topic, &since, &at_most]).await.map_err(Fault::of)?;
+        let (gate, replay) =
+            try_join(self.gate.on(client), self.replay.on(client)).await.map_err(Fault::of)?;
+        // Polled in this order, so sent in this order: what the gate can see, the second can.
+        let (gate, rows) = try_join(
+            client.query_one(gate, &[&unseen]),
+            client.query(replay, &[&topic, &since, &at_most]),
+        )
+        .await
+        .map_err(Fault::of)?;
+        if !gate.try_get::<_, bool>(0).map_err(Fault::Said)? {
+            return Ok(None);
+        }
         let kept: Result<Vec<Option<Kept>>, Error> = rows.iter().map(message).collect();
-        Ok(kept.map_err(Fault::Said)?.into_iter().flatten().collect())
+        Ok(Some(kept.map_err(Fault::Said)?.into_iter().flatten().collect()))
     }
 
     /// Makes the partitions that are needed soon and drops those that are past.

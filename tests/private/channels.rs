@@ -225,7 +225,9 @@ async fn a_new_token_is_judged_anew() {
     }
     // What is gained counts at once.
     let (mut client, _) = join(&relay, &reader("presence", "no"), true, json!({})).await;
+    let (mut other, _) = join(&relay, &reader("broadcast", "no"), true, json!({})).await;
     database.execute("select realtime.send('{}', 'before', 'room')").await;
+    other.expect("broadcast").await;
     let refresh = json!({ "access_token": reader("broadcast,presence", "yes") });
     client.push(&json!("1"), "realtime:room", "access_token", refresh).await;
     let mut after = 0;
