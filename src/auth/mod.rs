@@ -1,5 +1,6 @@
 //! Who may: tokens to principals, and principals to rows.
 
+pub mod api;
 mod check;
 mod connection;
 pub mod denial;

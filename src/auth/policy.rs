@@ -19,6 +19,9 @@ use crate::model::Principal;
 use crate::postgres::{Target, connect};
 use crate::shutdown::Stage;
 
+/// How long Postgres may take to say that it is there.
+const GREETING: Duration = Duration::from_secs(2);
+
 /// Who asks about what.
 #[derive(Clone, Copy, Debug)]
 pub struct Asking<'a> {
@@ -164,6 +167,21 @@ impl Policies {
                 return answer;
             }
         }
+    }
+
+    /// Whether Postgres answers, within two seconds.
+    pub async fn reach_postgres(&self) -> bool {
+        let asking = async {
+            let _place = self.place().await?;
+            loop {
+                let mut lent = self.lend().await?;
+                let answer = self.in_time(lent.link.greet()).await;
+                if let Some(answer) = self.settle(lent, answer) {
+                    return answer;
+                }
+            }
+        };
+        matches!(tokio::time::timeout(GREETING, asking).await, Ok(Ok(())))
     }
 
     async fn read_past(

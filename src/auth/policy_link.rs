@@ -177,6 +177,11 @@ impl Link {
         Ok(Some(kept.map_err(Fault::Said)?.into_iter().flatten().collect()))
     }
 
+    /// Asks for nothing.
+    pub(super) async fn greet(&mut self) -> Result<(), Fault> {
+        self.sql.client.batch_execute("").await.map_err(Fault::of)
+    }
+
     /// Makes the partitions that are needed soon and drops those that are past.
     pub(super) async fn keep_partitions(&mut self) -> Result<(), Fault> {
         let keep = include_str!("../../sql/queries/policy_partitions.sql");

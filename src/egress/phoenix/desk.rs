@@ -44,6 +44,8 @@ pub struct Desk {
     /// Memory for the bodies of requests.
     pub(super) bodies: Semaphore,
     backlog: Arc<Backlog>,
+    /// How often everybody was sent away.
+    recalls: watch::Sender<u64>,
 }
 
 /// Whom a desk asks.
@@ -93,6 +95,7 @@ impl Desk {
             http_messages,
             bodies,
             backlog,
+            recalls: watch::Sender::new(0),
         }
     }
 
@@ -128,6 +131,16 @@ impl Desk {
         let seat = Seat(self.metrics.clone());
         let most = i64::try_from(self.limits.connections).unwrap_or(i64::MAX);
         (before < most).then_some(seat)
+    }
+
+    /// Closes every socket so that its client connects again.
+    pub fn recall(&self) {
+        self.recalls.send_modify(|recalls| *recalls += 1);
+    }
+
+    /// Changes when everybody is sent away.
+    pub(super) fn recalls(&self) -> watch::Receiver<u64> {
+        self.recalls.subscribe()
     }
 
     /// Counts a refusal.
