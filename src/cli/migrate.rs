@@ -29,6 +29,26 @@ const FILES: [&str; 11] = [
     include_str!("../../sql/realtime/relay_role.sql"),
 ];
 
+/// The functions the relay itself calls.
+pub(super) const CALLED: [&str; 3] = [
+    "keep_partitions()",
+    "probe(text, text[])",
+    "replay(text, timestamp without time zone, integer)",
+];
+
+/// The functions that are made, as `name(types)`, each with its body.
+pub(super) fn functions() -> Vec<(String, &'static str)> {
+    FILES.into_iter().filter_map(function).collect()
+}
+
+fn function(file: &'static str) -> Option<(String, &'static str)> {
+    let (_, after) = file.split_once("to_regprocedure('realtime.")?;
+    let (signature, _) = after.split_once("')")?;
+    let (_, after) = file.split_once("$function$")?;
+    let (body, _) = after.split_once("$function$")?;
+    Some((signature.replace("timestamp", "timestamp without time zone"), body))
+}
+
 /// What `relay migrate` is told.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -113,6 +133,17 @@ mod tests {
     #[test]
     fn the_role_cannot_end_its_quotes() {
         assert!(script(r"o'r\").contains(r"set local relay.role = E'o''r\\';"));
+    }
+
+    #[test]
+    fn the_functions_are_found_in_the_files() {
+        let functions = functions();
+        let names: Vec<&str> = functions.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names.len(), 7, "{names:?}");
+        assert!(names.contains(&"topic()") && CALLED.iter().all(|name| names.contains(name)));
+        let all = FILES.concat();
+        assert_eq!(all.matches("create or replace function").count(), 7);
+        assert!(functions.iter().all(|(_, body)| !body.trim().is_empty()));
     }
 
     #[test]
