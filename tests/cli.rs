@@ -21,7 +21,7 @@ fn relay(arguments: &[&str]) -> Command {
 }
 
 /// The program, configured for a database and a relay that listens nowhere.
-fn on(database: &Database, arguments: &[&str]) -> Command {
+pub(crate) fn on(database: &Database, arguments: &[&str]) -> Command {
     let mut command = relay(arguments);
     command
         .env("RELAY_POSTGRES__URL", database.url_as("relay"))
@@ -38,7 +38,7 @@ fn output(mut command: Command) -> (Option<i32>, String, String) {
 }
 
 /// Runs the program and expects an exit code and words in what it prints.
-fn check(command: Command, code: i32, words: &[&str]) {
+pub(crate) fn check(command: Command, code: i32, words: &[&str]) {
     let (status, stdout, stderr) = output(command);
     let all = format!("{stdout}{stderr}");
     assert_eq!(status, Some(code), "{all}");
@@ -48,7 +48,7 @@ fn check(command: Command, code: i32, words: &[&str]) {
 }
 
 /// The facts of `relay check` that are faults: what each is about, and its SQL.
-fn faults(command: Command) -> Vec<(String, Vec<String>)> {
+pub(crate) fn faults(command: Command) -> Vec<(String, Vec<String>)> {
     let (_, stdout, stderr) = output(command);
     let report: Value =
         serde_json::from_str(&stdout).unwrap_or_else(|_| panic!("{stdout}{stderr}"));
@@ -64,7 +64,7 @@ fn faults(command: Command) -> Vec<(String, Vec<String>)> {
 }
 
 /// A database where everything is as it should be, with one table clients may watch.
-async fn healthy() -> Database {
+pub(crate) async fn healthy() -> Database {
     let database = Cluster::shared().database().await.with_roles().await;
     database
         .execute(
@@ -231,55 +231,6 @@ async fn check_names_a_login_that_may_not_replicate_or_set_roles() {
     }
     assert_eq!(faults(command(&["check", "--json"])), []);
     database.execute(&format!("drop role {login}")).await;
-}
-
-#[tokio::test]
-async fn check_names_what_schema_realtime_lacks_and_what_mends_it() {
-    let database = healthy().await;
-    check(on(&database, &["check"]), 0, &["! realtime ", "no schema realtime", "relay migrate"]);
-    let database = database.with_realtime();
-    let good = ["✓ realtime ", "✓ realtime.messages", "✓ realtime.grants"];
-    check(on(&database, &["check"]), 0, &good);
-
-    let today = "to_char(timezone('utc', now()), 'YYYY_MM_DD')";
-    let drop_today =
-        format!("do $$ begin execute 'drop table realtime.messages_' || {today}; end $$");
-    for (about, breaking) in [
-        ("realtime.messages", &*drop_today),
-        ("realtime.messages", "alter table realtime.messages disable row level security"),
-        ("realtime.grants", "revoke usage on schema realtime from relay"),
-        ("realtime.grants", "revoke execute on function realtime.probe from relay"),
-        ("realtime.grants", "revoke insert on realtime.messages from authenticated"),
-        ("realtime.grants", "revoke usage on schema realtime from anon"),
-    ] {
-        database.execute(breaking).await;
-        let found = faults(on(&database, &["check", "--json"]));
-        assert!(!found.is_empty(), "{breaking}");
-        for (name, sql) in &found {
-            assert_eq!(name, about, "{breaking}");
-            database.execute(&sql.join("\n")).await;
-        }
-        assert_eq!(faults(on(&database, &["check", "--json"])), [], "{breaking}");
-    }
-    // What only an owner can make is made by migrating.
-    for (breaking, words) in [
-        ("drop function realtime.replay", "✗ realtime               lacks replay("),
-        ("drop publication supabase_realtime_messages_publication", "is not published"),
-        ("drop table realtime.messages cascade", "no partitioned table realtime.messages"),
-    ] {
-        database.execute(breaking).await;
-        let words = [words, "relay migrate", "“private channel is refused”: see realtime"];
-        check(on(&database, &["check"]), 69, &words);
-        let database = Database::with_realtime_again(&database);
-        check(on(database, &["check"]), 0, &good);
-    }
-    let older = "create or replace function realtime.topic() returns text language sql stable as 'select null'";
-    database.execute(older).await;
-    check(on(&database, &["check"]), 0, &["! realtime ", "of an earlier version: topic()"]);
-    check(on(Database::with_realtime_again(&database), &["check"]), 0, &good);
-    // Somebody else's function is theirs.
-    database.execute(&format!("{older}; comment on function realtime.topic is null")).await;
-    check(on(&database, &["check"]), 0, &good);
 }
 
 #[tokio::test]
