@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
+use crate::auth::api::ApiKeys;
 use crate::auth::policy::Policies;
 use crate::auth::token::Tokens;
 use crate::auth::visibility::Visibility;
@@ -25,7 +26,7 @@ use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::model::time::PgTime;
 use crate::postgres::Target;
-use crate::server;
+use crate::server::{self, Tenant};
 use crate::shutdown::Stage;
 use crate::source::{self, SourceState};
 
@@ -59,6 +60,7 @@ impl Relay {
         let metrics = Metrics::new();
         let target = Target::parse(config.postgres.url.reveal())?;
         let tokens = Tokens::new(&config.auth, &connections)?;
+        let api_keys = ApiKeys::new(&config.auth, Arc::clone(&tokens));
         let catalog = Catalog::new(
             target.clone(),
             &config.postgres.publication,
@@ -92,13 +94,15 @@ impl Relay {
             || now().unix_micros().div_euclid(1_000_000),
             clients.clone(),
         ));
-        clients.spawn(server::run(listener, server::routes(&desk, state.clone()), clients.clone()));
+        let tenant = Tenant::new(Arc::clone(&desk), api_keys, target.database(), address);
+        clients.spawn(server::run(listener, server::routes(&desk, tenant), clients.clone()));
 
         connections.spawn(name_missing_roles(
             Arc::clone(&catalog),
             state.clone(),
             connections.clone(),
         ));
+        let streamed = policies.streamed();
         connections.spawn(keep_partitions(policies, state.clone(), connections.clone()));
         let (failed, failures) = mpsc::channel(3);
         let (told, stopping) = (Arc::clone(&hub), middle.clone());
@@ -110,6 +114,7 @@ impl Relay {
             hub,
             catalog,
             visibility,
+            streamed,
             source: state.clone(),
             deletes: config.realtime.deletes,
             record_limit: config.limits.record,

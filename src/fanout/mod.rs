@@ -19,11 +19,12 @@ mod work;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 use tokio::sync::watch;
 
+use crate::auth::streamed::Streamed;
 use crate::auth::visibility::Visibility;
 use crate::catalog::{Catalog, Seen};
 use crate::changelog::ChangeLog;
@@ -49,6 +50,8 @@ pub struct Fanout {
     pub catalog: Arc<Catalog>,
     /// Who may see rows.
     pub visibility: Arc<Visibility>,
+    /// Whose messages were told.
+    pub streamed: Arc<Streamed>,
     /// The life of the history being read.
     pub source: watch::Receiver<SourceState>,
     /// What is told of deleted rows.
@@ -118,6 +121,7 @@ impl Fanout {
         }
         for (index, change) in transaction.changes.iter().enumerate() {
             if message::is_messages(&change.relation) {
+                self.streamed.note(transaction.xid, Instant::now());
                 self.say(change);
                 continue;
             }

@@ -49,6 +49,8 @@ pub struct Desk {
     /// Memory for the bodies of requests.
     pub(super) bodies: Semaphore,
     backlog: Arc<Backlog>,
+    /// How often everybody was sent away.
+    recalls: watch::Sender<u64>,
 }
 
 /// Whom a desk asks.
@@ -105,6 +107,7 @@ impl Desk {
             http_messages,
             bodies,
             backlog,
+            recalls: watch::Sender::new(0),
         }
     }
 
@@ -154,6 +157,16 @@ impl Desk {
             seat.of_subject = Some(of_subject);
         }
         Ok(seat)
+    }
+
+    /// Closes every socket so that its client connects again.
+    pub fn recall(&self) {
+        self.recalls.send_modify(|recalls| *recalls += 1);
+    }
+
+    /// Changes when everybody is sent away.
+    pub(super) fn recalls(&self) -> watch::Receiver<u64> {
+        self.recalls.subscribe()
     }
 
     /// Counts a refusal.
