@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use self::places::Places;
+use crate::auth::api::ApiKeys;
 use crate::auth::policy::Policies;
 use crate::auth::token::Tokens;
 use crate::auth::visibility::Visibility;
@@ -30,7 +31,7 @@ use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::model::time::PgTime;
 use crate::postgres::Target;
-use crate::server;
+use crate::server::{self, Tenant};
 use crate::shutdown::Stage;
 use crate::source::{self, SourceState};
 
@@ -92,6 +93,7 @@ impl Relay {
         let [clients, middle, source, connections] = stages;
         let target = Target::parse(config.postgres.url.reveal())?;
         let tokens = Tokens::new(&config.auth, &connections)?;
+        let api_keys = ApiKeys::new(&config.auth, Arc::clone(&tokens));
         let catalog = Catalog::new(
             target.clone(),
             &config.postgres.publication,
@@ -129,7 +131,8 @@ impl Relay {
             || now().unix_micros().div_euclid(1_000_000),
             clients.clone(),
         ));
-        let routes = server::routes(&desk, state.clone(), log.trouble());
+        let tenant = Tenant::new(Arc::clone(&desk), api_keys, target.database(), address);
+        let routes = server::routes(&desk, tenant, log.trouble());
         clients.spawn(server::run(listener, routes, clients.clone()));
 
         connections.spawn(name_missing_roles(
@@ -137,6 +140,7 @@ impl Relay {
             state.clone(),
             connections.clone(),
         ));
+        let streamed = policies.streamed();
         connections.spawn(keep_partitions(policies, state.clone(), connections.clone()));
         let (failed, failures) = mpsc::channel(4);
         let (told, stopping) = (Arc::clone(&hub), middle.clone());
@@ -148,6 +152,7 @@ impl Relay {
             hub,
             catalog,
             visibility,
+            streamed,
             source: state.clone(),
             deletes: config.realtime.deletes,
             record_limit: config.limits.record,

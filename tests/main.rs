@@ -53,6 +53,9 @@ mod broadcast;
 // Broadcast by HTTP: what is passed on, and what each mistake is answered with.
 mod broadcast_http;
 
+// How the one tenant fares, for tools of self-hosted installations.
+mod tenant;
+
 // What a change looks like to the client that asked for it.
 mod delivery;
 // Who sees which rows: policies, claims, deletes, revoked rights.

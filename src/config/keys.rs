@@ -56,6 +56,8 @@ pub(crate) const KEYS: &[Key] = keys![
     auth.jwt_secret true,
     auth.jwt_secret_file,
     auth.jwks true,
+    auth.api_secret true,
+    auth.api_secret_file,
     auth.roles,
     auth.issuer,
     auth.audience,

@@ -91,6 +91,8 @@ pub struct Auth {
     pub jwt_secret: Option<Secret<String>>,
     /// Public keys.
     pub jwks: Option<JwksSource>,
+    /// Secret of tokens that may ask and act at `/api/tenants`; without it, clients' tokens.
+    pub api_secret: Option<Secret<String>>,
     /// Postgres roles a token may name.
     pub roles: Vec<String>,
     /// `iss` every token must carry, when set.

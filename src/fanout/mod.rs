@@ -25,11 +25,12 @@ pub use catchup::{Arrival, CatchUp, Latecomer};
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 use tokio::sync::{mpsc, watch};
 
+use crate::auth::streamed::Streamed;
 use crate::auth::visibility::Visibility;
 use crate::catalog::{Catalog, Seen};
 use crate::changelog::{ChangeLog, Place};
@@ -57,6 +58,8 @@ pub struct Fanout {
     pub catalog: Arc<Catalog>,
     /// Who may see rows.
     pub visibility: Arc<Visibility>,
+    /// Whose messages were told.
+    pub streamed: Arc<Streamed>,
     /// The life of the history being read.
     pub source: watch::Receiver<SourceState>,
     /// What is told of deleted rows.
@@ -139,6 +142,7 @@ impl Fanout {
         }
         for (at, change) in piece.changes.iter().enumerate() {
             if message::is_messages(&change.relation) {
+                self.streamed.note(piece.xid, Instant::now());
                 self.say(change);
             } else {
                 let id = self.position(piece, at);

@@ -59,6 +59,8 @@ pub struct Desk {
     latecomers: mpsc::Sender<Latecomer>,
     posts: Vec<Arc<Post>>,
     opened: AtomicUsize,
+    /// How often everybody was sent away.
+    recalls: watch::Sender<u64>,
 }
 
 /// Whom a desk asks.
@@ -123,6 +125,7 @@ impl Desk {
             latecomers,
             posts,
             opened: AtomicUsize::new(0),
+            recalls: watch::Sender::new(0),
         }
     }
 
@@ -203,6 +206,16 @@ impl Desk {
             seat.of_subject = Some(of_subject);
         }
         Ok(seat)
+    }
+
+    /// Closes every socket so that its client connects again.
+    pub fn recall(&self) {
+        self.recalls.send_modify(|recalls| *recalls += 1);
+    }
+
+    /// Changes when everybody is sent away.
+    pub(super) fn recalls(&self) -> watch::Receiver<u64> {
+        self.recalls.subscribe()
     }
 
     /// Counts a refusal.

@@ -88,6 +88,7 @@ async fn serve(socket: &mut Socket, wire: &mut Wire) -> Option<Goodbye> {
     let (mut heard, mut idle_at) = (0, Instant::now() + desk.limits.idle);
     let mut alarm = pin!(sleep_until(idle_at));
     let mut stopping = pin!(desk.stage.stopping());
+    let mut recalls = desk.recalls();
     let mut is_draining = false;
     loop {
         let turn = tokio::select! {
@@ -98,6 +99,7 @@ async fn serve(socket: &mut Socket, wire: &mut Wire) -> Option<Goodbye> {
             }
             () = &mut alarm => Turn::Alarm,
             () = &mut stopping, if !is_draining => Turn::Drain,
+            Ok(()) = recalls.changed(), if !is_draining => Turn::Drain,
         };
         let goodbye = match turn {
             Turn::Incoming(incoming) => {
