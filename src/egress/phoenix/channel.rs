@@ -45,6 +45,8 @@ pub(super) struct Channel {
     pub(super) replay: Option<Replay>,
     /// What it may hear and say.
     pub(super) rights: Rights,
+    /// The first message of the past it was told.
+    pub(super) first_told: Option<Box<str>>,
     /// The work that reads what was said while it joined.
     pub(super) catching_up: Option<u64>,
     /// The work that waits for the database's messages.
@@ -133,6 +135,7 @@ impl Channel {
             wants_messages: join.wants_messages,
             replay: join.replay,
             rights: Rights::of(namespace),
+            first_told: None,
             catching_up: None,
             awaiting: None,
             attendance: Attendance::new(join.wants_presence, join.presence_key),

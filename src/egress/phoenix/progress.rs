@@ -197,6 +197,7 @@ impl Session {
         // After the reply: nothing on this channel may come before it.
         let wants_past = channel.replay.is_some();
         if wants_past {
+            channel.first_told = past.first().map(|kept| kept.id.clone());
             replay(dialect.vsn, &member, past, effects);
         }
         let (room, receives) = (channel.room(), channel.receives());
