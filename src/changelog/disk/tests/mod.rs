@@ -175,6 +175,13 @@ async fn a_transaction_larger_than_memory_is_read_whole_and_only_when_it_is_whol
         append(&log, piece(100, first, 10, false)).await;
     }
     assert_eq!(log.bounds().newest.commit_lsn, Lsn::new(9), "not seen yet");
+    assert!(log.shared.state().tail.first() > live.next, "its beginning has left memory");
+    {
+        let mut reading = std::pin::pin!(log.read(&mut live, 1));
+        let mut nobody = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(reading.as_mut().poll(&mut nobody).is_pending());
+    }
+    assert!(live.under_way.is_none(), "it reads from disk what it may not see");
     // The connection broke; it comes again from the start, cut otherwise.
     for first in (0..900).step_by(30) {
         append(&log, piece(100, first, 30, false)).await;
