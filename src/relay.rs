@@ -87,7 +87,7 @@ impl Relay {
         };
         let desk = Arc::new(Desk::new(
             services,
-            config.limits.clone(),
+            (config.limits.clone(), config.realtime.private_only),
             metrics.clone(),
             || now().unix_micros().div_euclid(1_000_000),
             clients.clone(),

@@ -34,6 +34,10 @@ mod layers;
 
 // What the protocol demands, item by item, and which test shows it.
 mod checklist;
+// What clients are refused with, in which words, and which test shows each.
+mod refusals;
+// The README's account of all that is what the data says.
+mod compatibility;
 // supabase-js and realtime-py, unmodified.
 mod clients;
 // Supabase Realtime's protocol as a client sees it: connecting, joining, leaving, tokens, farewell.
@@ -42,6 +46,8 @@ mod protocol;
 mod presence;
 // What one client may use, and that nobody else notices when it uses more.
 mod limits;
+// Many at once, and far too much of everything: nobody but the sender notices.
+mod floods;
 // What clients say to each other: who hears it, what it looks like, and what its sender is told.
 mod broadcast;
 // Broadcast by HTTP: what is passed on, and what each mistake is answered with.

@@ -6,3 +6,4 @@ mod messages;
 mod migrate;
 mod policies;
 mod presence;
+mod refusals;

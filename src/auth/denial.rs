@@ -2,6 +2,8 @@
 
 use tokio_postgres::Error;
 
+use crate::postgres::sqlstate;
+
 /// Why it is not known that somebody may read or send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denial {
@@ -13,14 +15,20 @@ pub enum Denial {
     Cancelled,
     /// The table has no partition for today.
     NoPartition,
-    /// Postgres could not be asked.
+    /// Postgres is there and could not answer.
     Unavailable,
+    /// Postgres could not be reached.
+    Unreachable,
+    /// Postgres takes no more connections.
+    Full,
+    /// Postgres is starting and takes none yet.
+    Starting,
 }
 
 impl Denial {
     /// Judges what Postgres said.
     pub(super) fn of(error: &Error) -> Self {
-        let Some(said) = error.as_db_error() else { return Self::Unavailable };
+        let Some(said) = error.as_db_error() else { return Self::Unreachable };
         let code = said.code().code();
         let denial = match (code, code.get(..2).unwrap_or_default()) {
             ("57014", _) => Self::Cancelled,
@@ -45,6 +53,15 @@ impl Denial {
         denial
     }
 
+    /// Judges why no connection could be opened.
+    pub(super) fn of_connecting(error: &crate::error::Error) -> Self {
+        match sqlstate(error) {
+            Some("53300") => Self::Full,
+            Some("57P03") => Self::Starting,
+            _ => Self::Unreachable,
+        }
+    }
+
     /// What a join is refused with.
     pub fn of_join(self, topic: &str) -> String {
         match self {
@@ -60,6 +77,9 @@ impl Denial {
                     .to_owned()
             }
             Self::Unavailable => UNAVAILABLE.to_owned(),
+            Self::Unreachable => format!("UnableToConnectToProject: {UNAVAILABLE}"),
+            Self::Full => format!("DatabaseLackOfConnections: {FULL}"),
+            Self::Starting => format!("InitializingProjectConnection: {STARTING}"),
         }
     }
 
@@ -72,12 +92,18 @@ impl Denial {
             Self::NoPartition => {
                 "Realtime was unable to find the expected messages partition".to_owned()
             }
-            Self::Unavailable => UNAVAILABLE.to_owned(),
+            Self::Unavailable | Self::Unreachable => UNAVAILABLE.to_owned(),
+            Self::Full => FULL.to_owned(),
+            Self::Starting => STARTING.to_owned(),
         }
     }
 }
 
 const UNAVAILABLE: &str = "Realtime was unable to connect to the project database";
+
+const FULL: &str = "Database can't accept more connections, Realtime won't connect";
+
+const STARTING: &str = "Connecting to the project database";
 
 /// Nothing of the topic may be read.
 pub fn unreadable(topic: &str) -> String {
@@ -87,4 +113,57 @@ pub fn unreadable(topic: &str) -> String {
 /// Something of the topic may not be read any more.
 pub fn no_longer_readable(topic: &str) -> String {
     format!("You no longer have permission to read from this Channel topic: {topic}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_denial_has_the_text_clients_know_at_a_join_and_at_a_new_token() {
+        let unable = "Realtime was unable to connect to the project database";
+        for (denial, code, text, of_refresh) in [
+            (
+                Denial::Failed,
+                "Unauthorized: ",
+                "You do not have permissions to read from this Channel topic: a:b",
+                None,
+            ),
+            (
+                Denial::Busy,
+                "IncreaseConnectionPool: ",
+                "Please increase your connection pool size",
+                None,
+            ),
+            (
+                Denial::Cancelled,
+                "QueryCanceled: ",
+                "canceling statement due to statement timeout",
+                Some("Query was cancelled, please try again"),
+            ),
+            (
+                Denial::NoPartition,
+                "MissingPartition: ",
+                "Realtime was unable to find the expected messages partition",
+                None,
+            ),
+            (Denial::Unavailable, "", unable, None),
+            (Denial::Unreachable, "UnableToConnectToProject: ", unable, None),
+            (
+                Denial::Full,
+                "DatabaseLackOfConnections: ",
+                "Database can't accept more connections, Realtime won't connect",
+                None,
+            ),
+            (
+                Denial::Starting,
+                "InitializingProjectConnection: ",
+                "Connecting to the project database",
+                None,
+            ),
+        ] {
+            assert_eq!(denial.of_join("a:b"), format!("{code}{text}"));
+            assert_eq!(denial.of_refresh("a:b"), of_refresh.unwrap_or(text));
+        }
+    }
 }

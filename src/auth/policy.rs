@@ -13,7 +13,6 @@ use futures_util::future::join3;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_postgres::{Client, Error};
 
-use super::connection::subject;
 use super::denial::Denial;
 use crate::model::Principal;
 use crate::postgres::{Sql, Target, connect};
@@ -206,7 +205,7 @@ impl Policies {
         ];
         connect(&self.target, "relay-policy", &settings, &self.stage).await.map_err(|error| {
             tracing::warn!(%error, "policies cannot be asked");
-            Denial::Unavailable
+            Denial::of_connecting(&error)
         })
     }
 }
@@ -300,7 +299,7 @@ fn is_lost(error: &Error) -> bool {
 /// Becomes the principal for the rest of the transaction.
 async fn act_as(client: &Client, asking: Asking<'_>) -> Result<(), Error> {
     let Asking { principal, topic, headers } = asking;
-    let sub = subject(principal.claims());
+    let sub = principal.subject();
     let act_as = include_str!("../../sql/queries/policy_act_as.sql");
     client
         .query_one(act_as, &[&principal.role(), &principal.claims(), &sub, &topic, &headers])

@@ -194,27 +194,63 @@ impl Check<'_> {
         let deletes = self.deletes(&written.deletes);
         let presence_grace =
             self.time("realtime.presence_grace", written.presence_grace, 0, 3_600_000);
-        Realtime { deletes, presence_grace }
+        Realtime { deletes, presence_grace, private_only: written.private_only }
     }
 
     fn limits(&mut self, written: &written::Limits) -> Limits {
-        if written.joins_per_second == 0 {
-            self.say("limits.joins_per_second", "nobody could join; use at least 1");
-        }
-        if written.messages_per_second == 0 {
-            self.say("limits.messages_per_second", "nobody could speak; use at least 1");
-        }
-        if written.http_messages_per_second == 0 {
-            self.say("limits.http_messages_per_second", "nobody could speak; use at least 1");
-        }
-        if written.presence_calls == 0 {
-            self.say("limits.presence_calls", "nobody could be present; use at least 1");
+        for (key, rate, who) in [
+            ("limits.joins_per_second", written.joins_per_second, "nobody could join"),
+            (
+                "limits.connection_joins_per_second",
+                written.connection_joins_per_second,
+                "nobody could join",
+            ),
+            (
+                "limits.subject_joins_per_second",
+                written.subject_joins_per_second,
+                "no user could join",
+            ),
+            ("limits.messages_per_second", written.messages_per_second, "nobody could speak"),
+            (
+                "limits.subject_messages_per_second",
+                written.subject_messages_per_second,
+                "no user could speak",
+            ),
+            (
+                "limits.http_messages_per_second",
+                written.http_messages_per_second,
+                "nobody could speak",
+            ),
+            ("limits.presence_calls", written.presence_calls, "nobody could be present"),
+            (
+                "limits.presence_messages_per_second",
+                written.presence_messages_per_second,
+                "nobody could be present",
+            ),
+            (
+                "limits.subject_presence_messages_per_second",
+                written.subject_presence_messages_per_second,
+                "no user could be present",
+            ),
+        ] {
+            if rate == 0 {
+                self.say(key, format!("{who}; use at least 1"));
+            }
         }
         Limits {
             connections: self.count("limits.connections", written.connections, 1, 10_000_000),
+            subject_connections: self.count(
+                "limits.subject_connections",
+                written.subject_connections,
+                1,
+                10_000_000,
+            ),
             channels: self.count("limits.channels", written.channels, 1, 1_000_000),
             joins_per_second: written.joins_per_second,
+            connection_joins_per_second: written.connection_joins_per_second,
+            subject_joins_per_second: written.subject_joins_per_second,
             messages_per_second: written.messages_per_second,
+            subject_messages_per_second: written.subject_messages_per_second,
             http_messages_per_second: written.http_messages_per_second,
             broadcast_payload: self.size(
                 "limits.broadcast_payload",
@@ -235,6 +271,8 @@ impl Check<'_> {
                 1_000,
                 86_400_000,
             ),
+            presence_messages_per_second: written.presence_messages_per_second,
+            subject_presence_messages_per_second: written.subject_presence_messages_per_second,
             presence_payload: self.size(
                 "limits.presence_payload",
                 written.presence_payload,

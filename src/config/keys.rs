@@ -58,10 +58,15 @@ pub(crate) const KEYS: &[Key] = keys![
     auth.audience,
     realtime.deletes,
     realtime.presence_grace,
+    realtime.private_only,
     limits.connections,
+    limits.subject_connections,
     limits.channels,
     limits.joins_per_second,
+    limits.connection_joins_per_second,
+    limits.subject_joins_per_second,
     limits.messages_per_second,
+    limits.subject_messages_per_second,
     limits.http_messages_per_second,
     limits.broadcast_payload,
     limits.replay,
@@ -73,6 +78,8 @@ pub(crate) const KEYS: &[Key] = keys![
     limits.record,
     limits.presence_calls,
     limits.presence_window,
+    limits.presence_messages_per_second,
+    limits.subject_presence_messages_per_second,
     limits.presence_payload,
 ];
 
@@ -192,6 +199,7 @@ macro_rules! read_by_parsing {
 read_by_parsing! {
     usize: |text| text.trim().parse().ok(), "a whole number";
     u32: |text| text.trim().parse().ok(), "a whole number";
+    bool: |text| text.trim().parse().ok(), "true or false";
     Time: Time::parse, Time::EXPECTED;
     Size: Size::parse, Size::EXPECTED;
 }

@@ -63,15 +63,20 @@ pub(crate) struct Auth {
 pub(crate) struct Realtime {
     pub(crate) deletes: String,
     pub(crate) presence_grace: Time,
+    pub(crate) private_only: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Limits {
     pub(crate) connections: usize,
+    pub(crate) subject_connections: usize,
     pub(crate) channels: usize,
     pub(crate) joins_per_second: u32,
+    pub(crate) connection_joins_per_second: u32,
+    pub(crate) subject_joins_per_second: u32,
     pub(crate) messages_per_second: u32,
+    pub(crate) subject_messages_per_second: u32,
     pub(crate) http_messages_per_second: u32,
     pub(crate) broadcast_payload: Size,
     pub(crate) replay: usize,
@@ -83,6 +88,8 @@ pub(crate) struct Limits {
     pub(crate) record: Size,
     pub(crate) presence_calls: u32,
     pub(crate) presence_window: Time,
+    pub(crate) presence_messages_per_second: u32,
+    pub(crate) subject_presence_messages_per_second: u32,
     pub(crate) presence_payload: Size,
 }
 
@@ -124,7 +131,7 @@ impl Default for Auth {
 
 impl Default for Realtime {
     fn default() -> Self {
-        Self { deletes: "authorised".to_owned(), presence_grace: seconds(3) }
+        Self { deletes: "authorised".to_owned(), presence_grace: seconds(3), private_only: false }
     }
 }
 
@@ -132,9 +139,13 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 20_000,
+            subject_connections: 10_000,
             channels: 100,
             joins_per_second: 1_000,
+            connection_joins_per_second: 50,
+            subject_joins_per_second: 500,
             messages_per_second: 200,
+            subject_messages_per_second: 1_000,
             http_messages_per_second: 1_000,
             broadcast_payload: Size(3_000_000),
             replay: 25,
@@ -146,6 +157,8 @@ impl Default for Limits {
             record: Size(1 << 20),
             presence_calls: 5,
             presence_window: seconds(30),
+            presence_messages_per_second: 50,
+            subject_presence_messages_per_second: 200,
             presence_payload: Size(64 << 10),
         }
     }

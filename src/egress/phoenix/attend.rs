@@ -18,9 +18,16 @@ use super::frame::ClientMessage;
 use super::payload::present;
 use super::private::Said;
 use super::session::Session;
+use super::subject::Use;
 use crate::config::Limits;
+use crate::hub::Attendee;
 use crate::hub::presence::Payload;
-use crate::hub::{Attendee, Dialect as _, Notice};
+
+/// What a client is told that says too much of itself on all its channels together; none of them closes for that.
+const TOO_MANY: &str = "Too many presence messages per second";
+
+/// The response to each message more, as JSON.
+const TOO_MANY_RESPONSE: &str = r#"{"reason":"Too many presence messages per second"}"#;
 
 /// What a channel may say of itself.
 #[derive(Clone, Copy, Debug)]
@@ -111,7 +118,7 @@ impl Session {
         place: usize,
         effects: &mut Vec<Effect>,
     ) {
-        let (limits, dialect) = (self.presence, self.dialect);
+        let limits = self.presence;
         let Some(channel) = self.channels.get_mut(place) else { return };
         if matches!(channel.phase, Phase::Joining(_)) {
             return;
@@ -124,10 +131,13 @@ impl Session {
             None
         };
         if let Some((code, text)) = excess {
-            let notice = Notice { extension: "system", is_ok: false, message: text.to_owned() };
-            let frame = dialect.notice(&channel.topic, &channel.join_ref, &notice);
-            effects.push(Effect::Refused(code));
-            return self.shut(place, frame, effects);
+            return self.shut_for(place, code, text, effects);
+        }
+        if let Err(code) = self.allowance.take(channel.subject(), Use::Presence, 1, now.at) {
+            let (refs, response) = (channel.refs(&message.reference), TOO_MANY_RESPONSE);
+            let frame = self.dialect.vsn.reply(refs, &channel.topic, false, response);
+            effects.extend([Effect::Refused(code), Effect::Send(frame)]);
+            return self.scold(now, place, TOO_MANY, effects);
         }
         let asks = read(message.payload);
         let (reference, bytes) = (&*message.reference, message.payload.len());

@@ -9,6 +9,7 @@ use super::effect::Now;
 use super::frame::Vsn;
 use super::payload::{Join, Replay};
 use super::private::Rights;
+use super::subject::{Seat, Subject};
 use crate::auth::policy::Kept;
 use crate::auth::token::Verified;
 use crate::catalog::bind::Wish;
@@ -53,6 +54,8 @@ pub(super) struct Channel {
     pub(super) ids: Box<[u64]>,
     /// A hash of the token it uses, to know the same one again.
     pub(super) token: u64,
+    /// The place on its socket of the subject it acts for.
+    pub(super) seat: Option<Arc<Seat>>,
     /// The work it waits for.
     pub(super) work: Option<u64>,
     /// How far it got.
@@ -136,6 +139,7 @@ impl Channel {
             wishes: join.wishes.into(),
             ids: join.ids.into(),
             token,
+            seat: None,
             work: None,
             phase: Phase::Joining(Box::new(joining)),
         }
@@ -164,6 +168,11 @@ impl Channel {
             own: self.wants_own,
             presence: self.attendance.is_told,
         }
+    }
+
+    /// The subject it acts for.
+    pub(super) fn subject(&self) -> Option<&Subject> {
+        self.seat.as_ref().map(|seat| &**seat.subject())
     }
 
     /// The references of a reply to one of its messages.

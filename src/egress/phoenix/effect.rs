@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::subject::Subject;
 use crate::auth::denial::Denial;
 use crate::auth::policy::Kept;
 use crate::auth::token::{TokenRefusal, Verified};
@@ -200,8 +201,8 @@ pub struct Done {
 pub enum Finding {
     /// The relay takes no more joins this second.
     TooManyJoins,
-    /// A token was verified, or not believed.
-    Verified(Result<Verified, TokenRefusal>),
+    /// A token was verified, or not believed; with the subject it names.
+    Verified(Result<(Verified, Option<Arc<Subject>>), TokenRefusal>),
     /// What a private channel may hear, and the past if it was asked for.
     Authorised {
         /// What it may hear.

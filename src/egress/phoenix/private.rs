@@ -190,7 +190,7 @@ impl Session {
                         return self.permitted(now, place, member_id, effects);
                     }
                 };
-                self.refuse_joining(place, &refusal, effects);
+                self.refuse_joining(place, refusal, effects);
             }
             Phase::Joined(joined) => {
                 let goodbye = match finding {
@@ -214,10 +214,7 @@ impl Session {
                         return self.bind_again(place, principal, effects);
                     }
                 };
-                let notice = Notice { extension: "system", is_ok: false, message: goodbye };
-                let frame = self.dialect.notice(&channel.topic, &channel.join_ref, &notice);
-                effects.push(Effect::Refused("Unauthorized"));
-                self.shut(place, frame, effects);
+                self.shut_for(place, "Unauthorized", &goodbye, effects);
             }
         }
     }

@@ -6,10 +6,12 @@ use std::time::Duration;
 use super::channel::{Joined, Phase, check_at, close};
 use super::effect::{Done, Effect, Finding, Now, Work};
 use super::private::replay;
+use super::refusal::Refusal;
 use super::session::Session;
+use super::subject::{Subject, TOO_MANY_SOCKETS, Use};
 use crate::auth::token::{TokenRefusal, Verified};
 use crate::catalog::bind::Unbound;
-use crate::hub::{Dialect, Member, Namespace, Notice};
+use crate::hub::{Member, Namespace, Notice};
 use crate::model::{Principal, Subscription};
 
 /// The answer to a join that Postgres keeps waiting.
@@ -68,16 +70,27 @@ impl Session {
         let is_joining = matches!(channel.phase, Phase::Joining(_));
         match done.finding {
             Finding::TooManyJoins => {
-                let reason = "ClientJoinRateLimitReached: Too many joins per second";
-                self.refuse_joining(place, reason, effects);
+                let code = "ClientJoinRateLimitReached";
+                self.refuse_joining(place, Refusal::too_many_joins(code), effects);
                 effects.push(Effect::Close(GOING_AWAY, "too many joins per second"));
             }
-            Finding::Verified(Ok(verified)) if is_joining => {
-                self.admitted(now, place, verified, done.member_id, effects);
+            Finding::Verified(Ok((verified, subject))) if is_joining => {
+                match self.sit(now, place, subject.as_ref()) {
+                    Ok(()) => self.admitted(now, place, verified, done.member_id, effects),
+                    Err(refusal) => self.refuse_joining(place, refusal, effects),
+                }
             }
-            Finding::Verified(Ok(verified)) => self.renewed(now, place, verified, effects),
+            Finding::Verified(Ok((verified, subject))) => {
+                match self.sit(now, place, subject.as_ref()) {
+                    Ok(()) => self.renewed(now, place, verified, effects),
+                    Err(refusal) => {
+                        let text = refusal.reason.split(": ").last().unwrap_or_default();
+                        self.shut_for(place, refusal.code, text, effects);
+                    }
+                }
+            }
             Finding::Verified(Err(refusal)) if is_joining => {
-                self.refuse_joining(place, &refusal.on_join(), effects);
+                self.refuse_joining(place, refusal.on_join(), effects);
             }
             Finding::Verified(Err(refusal)) => self.disbelieve(place, &refusal, effects),
             Finding::Bound(bound) if is_joining => {
@@ -90,6 +103,27 @@ impl Session {
             // Asides; see above.
             Finding::MaySay { .. } | Finding::CaughtUp(_) | Finding::Streams(_) => {}
         }
+    }
+
+    /// Gives the subject that a channel acts for from now on a place on this socket, and lets it pay.
+    fn sit(
+        &mut self,
+        now: Now,
+        place: usize,
+        subject: Option<&Arc<Subject>>,
+    ) -> Result<(), Refusal> {
+        let seat = subject.map(|subject| {
+            let seat = self.seat(subject);
+            let seat = seat.ok_or_else(|| Refusal::too_many_sockets(TOO_MANY_SOCKETS))?;
+            if !subject.take(Use::Join, 1, now.at) {
+                return Err(Refusal::too_many_joins("SubjectJoinRateLimitReached"));
+            }
+            Ok(seat)
+        });
+        if let Some(channel) = self.channels.get_mut(place) {
+            channel.seat = seat.transpose()?;
+        }
+        Ok(())
     }
 
     /// The token of a join was believed.
@@ -190,7 +224,7 @@ impl Session {
             self.await_messages(place, effects);
         }
         if let Some(token) = newer_token {
-            self.on_token(place, token, effects);
+            self.on_token(now, place, token, effects);
         }
     }
 
@@ -253,11 +287,7 @@ impl Session {
 
     /// Closes a channel whose token is not believed any more.
     fn disbelieve(&mut self, place: usize, refusal: &TokenRefusal, effects: &mut Vec<Effect>) {
-        let Some(channel) = self.channels.get(place) else { return };
-        let notice = Notice { extension: "system", is_ok: false, message: refusal.on_channel() };
-        let frame = self.dialect.notice(&channel.topic, &channel.join_ref, &notice);
-        effects.push(Effect::Refused(refusal.code()));
-        self.shut(place, frame, effects);
+        self.shut_for(place, refusal.code(), &refusal.on_channel(), effects);
     }
 
     fn bind(&mut self, place: usize, principal: Arc<Principal>, effects: &mut Vec<Effect>) {

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::desk::{Desk, Seat};
 use super::dialect::Phoenix;
 use super::effect::{Done, Effect, Input};
-use super::session::Session;
+use super::session::{Opening, Session};
 use super::wire::{Incoming, Unwritten, Wire};
 use super::work::Works;
 use crate::hub::{Closed, Frame, Outbox};
@@ -56,8 +56,14 @@ pub(super) async fn run(
     headers: Arc<str>,
 ) {
     let outbox = desk.outbox(wire.door());
-    let session =
-        Session::new(dialect, Arc::clone(&outbox), &credential, &desk.limits, desk.now().at);
+    let opening = Opening {
+        credential: &credential,
+        limits: &desk.limits,
+        private_only: desk.private_only,
+        seat: seat.of_subject.as_ref().map(Arc::clone),
+        at: desk.now().at,
+    };
+    let session = Session::new(dialect, Arc::clone(&outbox), opening);
     drop(credential);
     let works = Works::new(headers);
     let mut socket = Socket { desk, session, outbox, works, joined: 0, _seat: seat };

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::budget::Budget;
 use super::channel::{Channel, Phase};
 use super::dialect::TOPIC_PREFIX;
 use super::effect::{Effect, Now};
@@ -14,6 +13,7 @@ use super::frame::ClientMessage;
 use super::json;
 use super::private::{FORBIDDEN, Said};
 use super::session::Session;
+use super::subject::{Allowance, Use};
 use crate::hub::{Broadcast, Dialect as _, Member, Notice};
 
 /// The longest topic of a broadcast: binary frames have one byte for its length.
@@ -34,11 +34,15 @@ const LULL: Duration = Duration::from_secs(5);
 /// Why what was said was not passed on.
 const TOO_MANY: &str = "Too many messages per second";
 
+/// The word for the metrics when more waits for permission than may.
+const TOO_MANY_UNSAID: &str = "MessageRateLimitReached";
+
 /// Why a broadcast is not passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refused {
     NotJoined,
-    TooMany,
+    /// With the word for the metrics, which tells whose limit it was.
+    TooMany(&'static str),
     TooLarge,
     TopicTooLong,
     NotAMessage,
@@ -51,7 +55,7 @@ impl Refused {
     const fn code(self) -> &'static str {
         match self {
             Self::NotJoined => "NotJoined",
-            Self::TooMany => "MessageRateLimitReached",
+            Self::TooMany(code) => code,
             Self::TooLarge => "PayloadSizeExceeded",
             Self::TopicTooLong => "TopicNameTooLong",
             Self::NotAMessage | Self::NotJson => "MalformedBroadcast",
@@ -63,7 +67,7 @@ impl Refused {
     const fn response(self) -> &'static str {
         match self {
             Self::NotJoined => r#"{"reason":"The channel is not joined yet"}"#,
-            Self::TooMany => r#"{"reason":"Too many messages per second"}"#,
+            Self::TooMany(_) => r#"{"reason":"Too many messages per second"}"#,
             // Supabase Realtime answers with this word alone.
             Self::TooLarge => r#""payload_size_exceeded""#,
             Self::TopicTooLong => r#"{"reason":"The topic of a broadcast may have 255 bytes"}"#,
@@ -86,7 +90,7 @@ impl Session {
         effects: &mut Vec<Effect>,
     ) {
         let Some(channel) = self.channels.get(place) else { return };
-        let accepted = accept(&self.messages, self.max_payload, now, message, channel);
+        let accepted = accept(&self.allowance, self.max_payload, now, message, channel);
         let accepted = match (accepted, channel.rights.may_broadcast()) {
             (Ok(_), Some(false)) => Err(Refused::Forbidden),
             (Ok((_, broadcast)), None) => {
@@ -94,7 +98,7 @@ impl Session {
                 if self.hold(place, said, bytes, &message.reference, effects) {
                     return;
                 }
-                Err(Refused::TooMany)
+                Err(Refused::TooMany(TOO_MANY_UNSAID))
             }
             (accepted, _) => accepted,
         };
@@ -117,21 +121,32 @@ impl Session {
             }
         };
         effects.extend(reply.map(Effect::Send));
-        if refused == Some(Refused::TooMany) {
-            let before = self.refused_at.replace(now.at);
-            if before.is_none_or(|at| at + LULL <= now.at) {
-                let message = TOO_MANY.to_owned();
-                let notice = Notice { extension: "system", is_ok: false, message };
-                let frame = self.dialect.notice(&channel.topic, &channel.join_ref, &notice);
-                effects.push(Effect::Send(frame));
-            }
+        if matches!(refused, Some(Refused::TooMany(_))) {
+            self.scold(now, place, TOO_MANY, effects);
+        }
+    }
+
+    /// Tells a channel that it did too much of something, unless it was told lately and goes on.
+    pub(super) fn scold(
+        &mut self,
+        now: Now,
+        place: usize,
+        text: &'static str,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(channel) = self.channels.get(place) else { return };
+        let before = self.scolded.replace((text, now.at));
+        if before.is_none_or(|(told, at)| told != text || at + LULL <= now.at) {
+            let notice = Notice { extension: "system", is_ok: false, message: text.to_owned() };
+            let frame = self.dialect.notice(&channel.topic, &channel.join_ref, &notice);
+            effects.push(Effect::Send(frame));
         }
     }
 }
 
 /// A broadcast that may be passed on, with its address.
 fn accept(
-    messages: &Budget,
+    allowance: &Allowance,
     max_payload: usize,
     now: Now,
     message: &ClientMessage<'_>,
@@ -139,9 +154,8 @@ fn accept(
 ) -> Result<(Arc<Member>, Broadcast), Refused> {
     let Phase::Joined(joined) = &channel.phase else { return Err(Refused::NotJoined) };
     let payload = said_bytes(message);
-    if !messages.take(pieces(payload.len()), now.at) {
-        return Err(Refused::TooMany);
-    }
+    let count = pieces(payload.len());
+    allowance.take(channel.subject(), Use::Message, count, now.at).map_err(Refused::TooMany)?;
     if max_payload < payload.len() {
         return Err(Refused::TooLarge);
     }

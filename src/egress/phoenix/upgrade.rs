@@ -42,18 +42,24 @@ async fn open(State(desk): State<Arc<Desk>>, mut request: Request) -> Response<B
         desk.refused("ApiKeyMissing");
         return refusal(401, "API key is missing");
     };
-    if let Err(refused) = desk.tokens.verify(&credential, (desk.clock)()).await {
-        desk.refused(refused.code());
-        let (status, text) = refused.on_connect();
-        return refusal(status, &text);
-    }
+    let verified = match desk.tokens.verify(&credential, (desk.clock)()).await {
+        Ok(verified) => verified,
+        Err(refused) => {
+            desk.refused(refused.code());
+            let (status, text) = refused.on_connect();
+            return refusal(status, &text);
+        }
+    };
     let key = match websocket_key(request.headers()) {
         Ok(key) => key,
         Err(refused) => return refused,
     };
-    let Some(seat) = desk.seat() else {
-        desk.refused("ConnectionRateLimitReached");
-        return refusal(429, "Too many connected users");
+    let seat = match desk.seat(&verified.principal) {
+        Ok(seat) => seat,
+        Err(code) => {
+            desk.refused(code);
+            return refusal(429, "Too many connected users");
+        }
     };
     if desk.has_no_joins() {
         desk.refused("ClientJoinRateLimitReached");

@@ -69,7 +69,11 @@ async fn run(desk: Arc<Desk>, headers: Arc<str>, work: Work) -> Finding {
     match work {
         Work::Admit { .. } if !desk.take_join() => Finding::TooManyJoins,
         Work::Admit { token } | Work::Verify { token } => {
-            Finding::Verified(desk.tokens.verify(&token, (desk.clock)()).await)
+            let verified = desk.tokens.verify(&token, (desk.clock)()).await;
+            Finding::Verified(verified.map(|verified| {
+                let subject = desk.subject(&verified.principal);
+                (verified, subject)
+            }))
         }
         Work::Authorise { principal, topic, wants_presence, replay } => {
             let asking = Asking { principal: &principal, topic: &topic, headers: &headers };

@@ -35,9 +35,7 @@ async fn take(desk: &Desk, request: Request) -> Result<Answer, Answer> {
     }
     let messages = parse(&elements, desk.limits.broadcast_payload)?;
     let count = messages.iter().map(|message| message.pieces).fold(0, u32::saturating_add);
-    if !desk.http_messages.take(count, desk.now().at) {
-        return Err(too_many(desk, reduce));
-    }
+    sender.pay(desk, count, reduce)?;
     let mut permitted: HashMap<Arc<str>, bool> = HashMap::new();
     for Message { room, broadcast, .. } in messages {
         let may_send = match (room.namespace, permitted.get(&room.topic)) {

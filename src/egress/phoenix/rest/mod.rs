@@ -28,6 +28,7 @@ use tokio::time::timeout;
 
 use self::answer::Answer;
 use super::desk::Desk;
+use super::subject::{Subject, Use};
 use super::upgrade::as_json;
 use crate::auth::denial::Denial;
 use crate::auth::policy::{Asking, Extension};
@@ -73,6 +74,7 @@ struct Sender {
     principal: Arc<Principal>,
     /// Headers of the request, as policies see them: a JSON object.
     headers: Arc<str>,
+    subject: Option<Arc<Subject>>,
 }
 
 /// Believes the sender and finds it within its rate, or says what to answer.
@@ -91,7 +93,9 @@ async fn admit(desk: &Desk, headers: &HeaderMap) -> Result<Sender, Answer> {
     if desk.http_messages.is_spent(desk.now().at) {
         return Err(too_many(desk, "Too many requests"));
     }
-    Ok(Sender { principal: verified.principal, headers: as_json(headers, |_| true) })
+    let subject = desk.subject(&verified.principal);
+    let headers = as_json(headers, |_| true);
+    Ok(Sender { principal: verified.principal, headers, subject })
 }
 
 impl Sender {
@@ -100,6 +104,16 @@ impl Sender {
         let asking = Asking { principal: &self.principal, topic, headers: &self.headers };
         let may = desk.policies.may_write(asking, &[Extension::Broadcast]).await?;
         Ok(may == [true])
+    }
+
+    /// Takes so many messages from its subject and from all requests, or says what to answer.
+    fn pay(&self, desk: &Desk, count: u32, text: &str) -> Result<(), Answer> {
+        let at = desk.now().at;
+        if self.subject.as_ref().is_some_and(|subject| !subject.take(Use::Message, count, at)) {
+            desk.refused("SubjectMessageRateLimitReached");
+            return Err(Answer::told(429, text));
+        }
+        if desk.http_messages.take(count, at) { Ok(()) } else { Err(too_many(desk, text)) }
     }
 }
 

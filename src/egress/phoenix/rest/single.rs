@@ -13,7 +13,7 @@ use super::super::talk::{MAX_EVENT, MAX_SUBTOPIC, pieces};
 use super::super::upgrade::parameter;
 use super::answer::Answer;
 use super::batch::{TOO_LARGE, too_long};
-use super::{admit, read, too_many};
+use super::{admit, read};
 use crate::auth::denial::Denial;
 use crate::hub::{Broadcast, Namespace, RoomName};
 
@@ -68,9 +68,7 @@ async fn take(
         Kind::Nothing => Broadcast::json(event, "{}"),
         Kind::Json => Broadcast::json(event, payload(&body)?),
     };
-    if !desk.http_messages.take(count, desk.now().at) {
-        return Err(too_many(desk, "You have exceeded your rate limit"));
-    }
+    sender.pay(desk, count, "You have exceeded your rate limit")?;
     let namespace = if is_private { Namespace::Private } else { Namespace::Public };
     let room = RoomName { namespace, topic: topic.into() };
     desk.broadcast(&room, None, &broadcast);
@@ -83,7 +81,11 @@ fn denied(denial: Denial) -> Answer {
         Denial::Failed => Answer::told(422, "RLS policy error"),
         Denial::Cancelled => Answer::told(422, "Query canceled"),
         Denial::NoPartition => Answer::told(422, "Missing messages partition"),
-        Denial::Unavailable => Answer::told(422, "Tenant database unavailable"),
+        Denial::Unavailable | Denial::Unreachable => {
+            Answer::told(422, "Tenant database unavailable")
+        }
+        Denial::Full => Answer::told(422, "Tenant database has too many connections"),
+        Denial::Starting => Answer::told(422, "Tenant database initializing"),
         Denial::Busy => Answer::told(429, "Connection pool exhausted"),
     }
 }
@@ -127,6 +129,22 @@ mod tests {
         ] {
             headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(given));
             assert_eq!(kind(&headers), expected, "{given}");
+        }
+    }
+
+    #[test]
+    fn each_denial_has_the_answer_clients_know() {
+        for (denial, status, text) in [
+            (Denial::Failed, 422, "RLS policy error"),
+            (Denial::Cancelled, 422, "Query canceled"),
+            (Denial::NoPartition, 422, "Missing messages partition"),
+            (Denial::Unavailable, 422, "Tenant database unavailable"),
+            (Denial::Unreachable, 422, "Tenant database unavailable"),
+            (Denial::Full, 422, "Tenant database has too many connections"),
+            (Denial::Starting, 422, "Tenant database initializing"),
+            (Denial::Busy, 429, "Connection pool exhausted"),
+        ] {
+            assert_eq!(denied(denial), Answer::told(status, text), "{denial:?}");
         }
     }
 

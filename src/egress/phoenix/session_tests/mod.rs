@@ -1,6 +1,7 @@
 //! The protocol's corners as scripts: what the client sends and what happens, and what the session says to that.
 
 mod joins;
+mod limits;
 mod lives;
 mod presence;
 mod private;
@@ -11,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use super::dialect::{PHOENIX_V1, PHOENIX_V2, Phoenix};
 use super::effect::{Done, Effect, Finding, Input, Now, Readable, Work, Writable};
-use super::session::Session;
+use super::session::{Opening, Session};
+use super::subject::Subject;
 use crate::auth::denial::Denial;
 use crate::auth::policy::Kept;
 use crate::auth::token::{TokenRefusal, Verified};
@@ -34,6 +36,8 @@ enum Step<'a> {
     Waits(u64),
     /// The token of the newest work is believed until then.
     Believed(i64),
+    /// It is, and names this subject.
+    BelievedOf(Arc<Subject>),
     /// It is not.
     Disbelieved(TokenRefusal),
     /// No more joins this second.
@@ -46,6 +50,8 @@ enum Step<'a> {
     Authorised(Result<Readable, Denial>),
     /// The newest work read what was said meanwhile.
     CaughtUp(Result<Vec<Kept>, Denial>),
+    /// The newest work waited for the stream of the database's messages, in vain or not.
+    Streams(bool),
     /// The newest work found out what may be said, and perhaps whether presence may be heard.
     MaySay(Result<Writable, Denial>, Option<bool>),
     /// The end of the n-th work arrives: a believed token.
@@ -69,7 +75,13 @@ struct Script {
 
 /// The defaults, but little of everything that is counted.
 fn limits() -> Limits {
+    limits_with(&[])
+}
+
+fn limits_with(settings: &[(&str, &str)]) -> Limits {
+    let set = |name: &str| settings.iter().find(|(key, _)| *key == name);
     let given = |name: &str| match name {
+        name if set(name).is_some() => set(name).map(|(_, value)| (*value).to_owned()),
         "RELAY_POSTGRES__URL" => Some("postgres://127.0.0.1/x".to_owned()),
         "RELAY_AUTH__JWT_SECRET" => Some("x".repeat(32)),
         "RELAY_LIMITS__CHANNELS" => Some("3".to_owned()),
@@ -82,9 +94,15 @@ fn limits() -> Limits {
 
 impl Script {
     fn new(dialect: &'static Phoenix) -> Self {
+        Self::with(dialect, &limits(), false)
+    }
+
+    fn with(dialect: &'static Phoenix, limits: &Limits, private_only: bool) -> Self {
         let outbox = Arc::new(Outbox::new(1 << 20, Arc::new(Backlog::new(1 << 30))));
         let start = Instant::now();
-        let session = Session::new(dialect, outbox, "connection", &limits(), start);
+        let opening =
+            Opening { credential: "connection", limits, private_only, seat: None, at: start };
+        let session = Session::new(dialect, outbox, opening);
         Self { session, start, passed_ms: 0, newest: 0, wishes: 0 }
     }
 
@@ -92,10 +110,11 @@ impl Script {
     fn step(&mut self, step: Step<'_>) -> Vec<String> {
         let newest = self.newest;
         let done = |work, finding| Input::Done(Done { work, member_id: work, finding });
-        let verified = |expires_at| {
+        let verified_of = |expires_at, subject| {
             let principal = Arc::new(Principal::new("authenticated", format!("{expires_at}")));
-            Finding::Verified(Ok(Verified { principal, expires_at }))
+            Finding::Verified(Ok((Verified { principal, expires_at }, subject)))
         };
+        let verified = |expires_at| verified_of(expires_at, None);
         let wish = Subscription {
             target: Target::All,
             event: None,
@@ -110,6 +129,7 @@ impl Script {
                 Input::Tick
             }
             Believed(expires_at) => done(newest, verified(expires_at)),
+            Step::BelievedOf(subject) => done(newest, verified_of(EXP, Some(subject))),
             Step::BelievedWork(work) => done(work, verified(EXP)),
             Disbelieved(refusal) => done(newest, Finding::Verified(Err(refusal))),
             TooMany => done(newest, Finding::TooManyJoins),
@@ -119,6 +139,7 @@ impl Script {
                 done(newest, Finding::Authorised { readable, past: None })
             }
             Step::CaughtUp(past) => done(newest, Finding::CaughtUp(past)),
+            Step::Streams(is_ok) => done(newest, Finding::Streams(is_ok)),
             Step::MaySay(writable, hears_presence) => {
                 done(newest, Finding::MaySay { writable, hears_presence })
             }

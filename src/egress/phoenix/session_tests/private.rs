@@ -1,6 +1,6 @@
 //! Private channels: what waits for the policies, and what does not.
 
-use super::Step::{Authorised, CaughtUp, MaySay};
+use super::Step::{Authorised, CaughtUp, MaySay, Streams};
 use super::*;
 
 const ASKS: &str = r#"["1","1","realtime:b","phx_join",{"config":{"private":true,"broadcast":{"ack":true,"replay":{"since":5,"limit":99}},"presence":{"enabled":true,"key":"ann"}}}]"#;
@@ -309,4 +309,19 @@ fn a_right_learnt_while_a_new_token_is_judged_is_judged_for_it_too() {
         ["authorise 20000 in b with presence"]
     );
     assert_eq!(script.step(Authorised(Ok(ALL))), Vec::<String>::new());
+}
+
+#[test]
+fn who_waits_for_the_databases_messages_is_told_once_or_closed() {
+    const ASKS: &str =
+        r#"["1","1","realtime:b","phx_join",{"config":{"broadcast":{"replication_ready":true}}}]"#;
+    let ready = goodbye("Replication connection established").replace("error", "ok");
+    let in_vain = goodbye("Replication connection was not established in time");
+    for (is_ok, lines) in [(true, vec![&*ready]), (false, vec![GONE, &*in_vain, CLOSED])] {
+        check_session([
+            (Says(ASKS), &["admit connection"][..]),
+            (Believed(EXP), &[PLAIN_JOINED, PLAIN_ENTERED, "await messages"]),
+            (Streams(is_ok), &lines),
+        ]);
+    }
 }
