@@ -2,34 +2,43 @@
 //!
 //! Start: what may be wrong in the configuration first, then the listener, then the middle, then the source; so a
 //! port that is taken is said at once, and `/readyz` answers while Postgres is still awaited. Stop: clients first,
-//! then the middle, then the source with its last confirmation, then the connections they used. A relay that stands by has no
-//! clients: who was here when another took the slot over is sent there.
+//! then the middle, then the source with its last confirmation, then the connections they used, then the log. A relay
+//! that stands by has no clients: who was here when another took the slot over is sent there.
+
+mod places;
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
+use self::places::Places;
+use crate::auth::api::ApiKeys;
 use crate::auth::policy::Policies;
 use crate::auth::token::Tokens;
 use crate::auth::visibility::Visibility;
 use crate::catalog::Catalog;
-use crate::changelog::MemoryLog;
+use crate::changelog::disk::Settings;
+use crate::changelog::{ChangeLog, DiskLog, MemoryLog};
 use crate::config::Config;
 use crate::egress::phoenix::{Desk, Services};
 use crate::error::{Error, ErrorKind};
-use crate::fanout::Fanout;
 use crate::fanout::published::Published;
+use crate::fanout::{CatchUp, Fanout};
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::model::time::PgTime;
 use crate::postgres::Target;
-use crate::server;
+use crate::server::{self, Tenant};
 use crate::shutdown::Stage;
 use crate::source::{self, SourceState};
+
+/// Channels that wait to be shown what they missed; more are told that it is missing.
+const LATECOMERS: usize = 10_000;
 
 /// How often the partitions of messages are looked after. Three days are made ahead.
 const PARTITIONS_EVERY: Duration = Duration::from_secs(3600);
@@ -55,6 +64,8 @@ pub struct Relay {
     middle: Stage,
     source: Stage,
     connections: Stage,
+    log: Option<Arc<DiskLog>>,
+    places: Option<Arc<Places>>,
 }
 
 impl Relay {
@@ -63,11 +74,35 @@ impl Relay {
     /// # Errors
     /// The configuration cannot be meant, or the address cannot be listened on.
     pub async fn start(config: Config) -> Result<Self, Error> {
+        let metrics = Metrics::new();
+        if config.log.is_ephemeral {
+            let (memory, largest) = (config.postgres.max_backlog, config.postgres.max_transaction);
+            let log = Arc::new(MemoryLog::new(memory, largest));
+            return Box::pin(Self::start_on(log, None, config, metrics)).await;
+        }
+        let settings = Settings {
+            dir: config.log.dir.clone(),
+            retain_bytes: config.log.retain_bytes as u64,
+            retain_age: config.log.retain_age,
+            memory: config.postgres.max_backlog,
+        };
+        let log = Arc::new(DiskLog::open(&settings, metrics.clone())?);
+        let dir = Some(settings.dir);
+        let relay = Box::pin(Self::start_on(Arc::clone(&log), dir, config, metrics)).await?;
+        Ok(Self { log: Some(log), ..relay })
+    }
+
+    async fn start_on<L: ChangeLog>(
+        log: Arc<L>,
+        dir: Option<PathBuf>,
+        config: Config,
+        metrics: Metrics,
+    ) -> Result<Self, Error> {
         let stages = [(); 4].map(|()| Stage::new());
         let [clients, middle, source, connections] = stages;
-        let metrics = Metrics::new();
         let target = Target::parse(config.postgres.url.reveal())?;
         let tokens = Tokens::new(&config.auth, &connections)?;
+        let api_keys = ApiKeys::new(&config.auth, Arc::clone(&tokens));
         let catalog = Catalog::new(
             target.clone(),
             &config.postgres.publication,
@@ -82,9 +117,12 @@ impl Relay {
             RandomState::new().hash_one(()),
             metrics.clone(),
         ));
+        let places = dir.map(|dir| Places::open(&dir, Arc::clone(&hub), now, metrics.clone()));
+        let places = places.transpose()?;
         let (reporter, state) = watch::channel(SourceState::Connecting { reason: None });
-        let log = Arc::new(MemoryLog::new(config.postgres.max_backlog));
 
+        let (latecomers, latecomer) = mpsc::channel(LATECOMERS);
+        let (arrivals, arrival) = mpsc::channel(1);
         let listener = listen(config.http.listen).await?;
         let address = listener.local_addr().unwrap_or(config.http.listen);
         let services = Services {
@@ -93,6 +131,7 @@ impl Relay {
             policies: Arc::clone(&policies),
             source: state.clone(),
             hub: Arc::clone(&hub),
+            latecomers,
         };
         let desk = Arc::new(Desk::new(
             services,
@@ -101,7 +140,9 @@ impl Relay {
             || now().unix_micros().div_euclid(1_000_000),
             clients.clone(),
         ));
-        clients.spawn(server::run(listener, server::routes(&desk, state.clone()), clients.clone()));
+        let tenant = Tenant::new(Arc::clone(&desk), api_keys, target.database(), address);
+        let routes = server::routes(&desk, tenant, log.trouble());
+        clients.spawn(server::run(listener, routes, clients.clone()));
 
         let drain = config.http.drain;
         clients.spawn(follow_the_slot(Arc::clone(&desk), state.clone(), drain, clients.clone()));
@@ -110,8 +151,9 @@ impl Relay {
             state.clone(),
             connections.clone(),
         ));
+        let streamed = policies.streamed();
         connections.spawn(keep_partitions(policies, state.clone(), connections.clone()));
-        let (failed, failures) = mpsc::channel(3);
+        let (failed, failures) = mpsc::channel(4);
         let (told, stopping) = (Arc::clone(&hub), middle.clone());
         guard(&middle, failed.clone(), "presence", async move {
             told.presences().run(stopping).await;
@@ -129,6 +171,7 @@ impl Relay {
             hub,
             catalog,
             visibility,
+            streamed,
             source: state.clone(),
             deletes: config.realtime.deletes,
             record_limit: config.limits.record,
@@ -137,9 +180,17 @@ impl Relay {
             metrics: metrics.clone(),
         };
         let (reader, stopping) = (Arc::clone(&log), middle.clone());
+        let catch_up = CatchUp { fanout: fanout.clone(), log: Arc::clone(&log), arrivals };
         guard(&middle, failed.clone(), "the fan-out", async move {
             tokio::select! {
-                never = fanout.run(reader) => match never {},
+                never = fanout.run(reader, arrival) => match never {},
+                () = stopping.stopping() => Ok(()),
+            }
+        });
+        let stopping = middle.clone();
+        guard(&middle, failed.clone(), "catching up", async move {
+            tokio::select! {
+                never = catch_up.run(latecomer) => match never {},
                 () = stopping.stopping() => Ok(()),
             }
         });
@@ -150,7 +201,22 @@ impl Relay {
             source::run(target, config.postgres, log, reporter, metrics, source.clone()),
         );
         tracing::info!(%address, "listening");
-        Ok(Self { address, drain, desk, state, failures, clients, middle, source, connections })
+        if let Some(places) = &places {
+            connections.spawn(Arc::clone(places).run(connections.clone()));
+        }
+        Ok(Self {
+            address,
+            drain,
+            desk,
+            state,
+            failures,
+            clients,
+            middle,
+            source,
+            connections,
+            log: None,
+            places,
+        })
     }
 
     /// Where clients connect.
@@ -180,6 +246,19 @@ impl Relay {
         }
         for stage in [self.clients, self.middle, self.source, self.connections] {
             stage.stop(STAGE_PATIENCE).await;
+        }
+        if let Some(log) = self.log {
+            let (closed, closing) = tokio::sync::oneshot::channel();
+            let places = self.places;
+            // A thread of its own: a disk that hangs must not hold up the end of the process.
+            std::thread::spawn(move || {
+                if let Some(places) = places {
+                    places.save();
+                }
+                log.close();
+                let _ = closed.send(());
+            });
+            let _ = tokio::time::timeout(STAGE_PATIENCE, closing).await;
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::keys::nearest;
 use super::units::{Size, Time};
 use super::written::{self, Written};
-use super::{Auth, Config, Deletes, Http, JwksSource, Limits, Nonsense, Postgres, Realtime};
+use super::{Auth, Config, Deletes, Http, JwksSource, Limits, Log, Nonsense, Postgres, Realtime};
 use crate::secret::Secret;
 
 /// A secret shorter than the hash it keys weakens every token.
@@ -33,6 +33,7 @@ impl Check<'_> {
         Config {
             http: self.http(&written.http),
             postgres: self.postgres(&written.postgres),
+            log: self.log(&written.log),
             auth: self.auth(&written.auth),
             realtime: self.realtime(&written.realtime),
             limits: self.limits(&written.limits),
@@ -96,22 +97,34 @@ impl Check<'_> {
         }
     }
 
+    fn log(&mut self, written: &written::Log) -> Log {
+        if written.dir.as_os_str().is_empty() {
+            self.say(
+                "log.dir",
+                "it is empty; name a directory, or start with `relay run --ephemeral`",
+            );
+        }
+        Log {
+            dir: (self.base)("log.dir").join(&written.dir),
+            // Fewer than a handful of segments could not be told from none.
+            retain_bytes: self.size("log.retain_bytes", written.retain_bytes, 64 << 20),
+            retain_age: self.time("log.retain_age", written.retain_age, 60_000, 365 * 86_400_000),
+            is_ephemeral: false,
+        }
+    }
+
     /// `[auth]` alone, for the verbs that need nothing else.
     pub(super) fn auth(&mut self, written: &written::Auth) -> Auth {
         let jwt_secret = self.secret(
             ("auth.jwt_secret", written.jwt_secret.as_ref()),
             ("auth.jwt_secret_file", written.jwt_secret_file.as_deref()),
         );
-        if let Some(secret) = &jwt_secret {
-            let bytes = secret.reveal().len();
-            if bytes < SHORTEST_SECRET {
-                let reason = format!(
-                    "{bytes} bytes can be guessed; use at least {SHORTEST_SECRET}, \
-                     e.g. from `openssl rand -base64 48`"
-                );
-                self.say("auth.jwt_secret", reason);
-            }
-        }
+        let api_secret = self.secret(
+            ("auth.api_secret", written.api_secret.as_ref()),
+            ("auth.api_secret_file", written.api_secret_file.as_deref()),
+        );
+        self.long_enough("auth.jwt_secret", jwt_secret.as_ref());
+        self.long_enough("auth.api_secret", api_secret.as_ref());
         let jwks = written.jwks.as_ref().and_then(|text| self.jwks(text.reveal()));
         let is_keyless = written.jwt_secret.is_none()
             && written.jwt_secret_file.is_none()
@@ -125,9 +138,21 @@ impl Check<'_> {
         Auth {
             jwt_secret,
             jwks,
+            api_secret,
             roles: written.roles.clone(),
             issuer: self.not_empty("auth.issuer", written.issuer.as_ref()),
             audience: self.not_empty("auth.audience", written.audience.as_ref()),
+        }
+    }
+
+    fn long_enough(&mut self, key: &'static str, secret: Option<&Secret<String>>) {
+        let Some(bytes) = secret.map(|secret| secret.reveal().len()) else { return };
+        if bytes < SHORTEST_SECRET {
+            let reason = format!(
+                "{bytes} bytes can be guessed; use at least {SHORTEST_SECRET}, \
+                 e.g. from `openssl rand -base64 48`"
+            );
+            self.say(key, reason);
         }
     }
 

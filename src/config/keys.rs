@@ -51,9 +51,14 @@ pub(crate) const KEYS: &[Key] = keys![
     postgres.max_slot_lag,
     postgres.max_transaction,
     postgres.max_backlog,
+    log.dir,
+    log.retain_bytes,
+    log.retain_age,
     auth.jwt_secret true,
     auth.jwt_secret_file,
     auth.jwks true,
+    auth.api_secret true,
+    auth.api_secret_file,
     auth.roles,
     auth.issuer,
     auth.audience,
@@ -145,6 +150,17 @@ impl Value for Option<String> {
 
     fn show(&self) -> Option<String> {
         self.clone()
+    }
+}
+
+impl Value for PathBuf {
+    fn read(&mut self, text: &str) -> Result<(), String> {
+        *self = Self::from(text);
+        Ok(())
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(self.display().to_string())
     }
 }
 

@@ -17,6 +17,7 @@ use crate::secret::Secret;
 pub(crate) struct Written {
     pub(crate) http: Http,
     pub(crate) postgres: Postgres,
+    pub(crate) log: Log,
     pub(crate) auth: Auth,
     pub(crate) realtime: Realtime,
     pub(crate) limits: Limits,
@@ -48,12 +49,23 @@ pub(crate) struct Postgres {
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+pub(crate) struct Log {
+    pub(crate) dir: PathBuf,
+    pub(crate) retain_bytes: Size,
+    pub(crate) retain_age: Time,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub(crate) struct Auth {
     #[serde(deserialize_with = "hidden")]
     pub(crate) jwt_secret: Option<Secret<String>>,
     pub(crate) jwt_secret_file: Option<PathBuf>,
     #[serde(deserialize_with = "hidden")]
     pub(crate) jwks: Option<Secret<String>>,
+    #[serde(deserialize_with = "hidden")]
+    pub(crate) api_secret: Option<Secret<String>>,
+    pub(crate) api_secret_file: Option<PathBuf>,
     pub(crate) roles: Vec<String>,
     pub(crate) issuer: Option<String>,
     pub(crate) audience: Option<String>,
@@ -118,12 +130,24 @@ impl Default for Postgres {
     }
 }
 
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            dir: PathBuf::from("relay-log"),
+            retain_bytes: Size(1 << 30),
+            retain_age: seconds(24 * 3600),
+        }
+    }
+}
+
 impl Default for Auth {
     fn default() -> Self {
         Self {
             jwt_secret: None,
             jwt_secret_file: None,
             jwks: None,
+            api_secret: None,
+            api_secret_file: None,
             roles: ["anon", "authenticated", "service_role"].map(str::to_owned).to_vec(),
             issuer: None,
             audience: None,
@@ -212,7 +236,7 @@ mod tests {
     fn what_is_commented_out_can_be_uncommented() {
         let is_example = |line: &&str| line.starts_with("# ") && line.contains(" = \"");
         let examples: Vec<&str> = MANUAL.lines().filter(is_example).collect();
-        assert_eq!(examples.len(), 7);
+        assert_eq!(examples.len(), 9);
         let uncomment = |line: &str| {
             if examples.contains(&line) { line.replacen("# ", "", 1) } else { line.to_owned() }
         };

@@ -135,7 +135,7 @@ impl Published {
                  (taken out, renamed or dropped)."
             )
         };
-        let notice = Notice { extension: "postgres_changes", is_ok: is_published, message };
+        let notice = Notice::of_changes(is_published, message);
         let mut told = HashSet::new();
         for member in members.filter(|member| told.insert(member.id)) {
             // A member that cannot be told is being closed, and learns by reconnecting.

@@ -5,15 +5,16 @@ use tokio::time::Instant;
 use tokio_postgres::Client;
 use tracing::{debug, error, info};
 
-use super::connection::{Connection, Wanted};
+use super::connection::{Connection, Identity, Wanted};
 use super::epoch::{Before, Break, Found, History, break_between, end_of};
 use super::health::Health;
 use super::messages::Messages;
 use super::progress::Progress;
 use super::publication::Facts;
 use super::slot::{self, Holder, Slot};
+use crate::changelog::{self, Origin};
 use crate::config::Postgres;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::model::{Epoch, Lsn};
 use crate::postgres::{self, Sql, Target};
 use crate::shutdown::Stage;
@@ -25,12 +26,27 @@ pub(super) struct Past {
     pub(super) progress: Progress,
     /// Why this history began, when there was one before it.
     pub(super) begun_by: Option<Break>,
+    /// Whose log an earlier process left, until the first connection showed that it is ours.
+    left: Option<Origin>,
 }
 
 impl Past {
+    /// What an earlier process left in the log. Nothing beyond its end was ever confirmed.
+    pub(super) fn recalled(past: changelog::Past) -> Self {
+        let changelog::Past { origin, end, .. } = past;
+        let (system, timeline) = (origin.system.as_str().into(), origin.timeline.as_str().into());
+        let history = History {
+            identity: Identity { system, timeline, position: end },
+            born_on: origin.timeline.as_str().into(),
+            database: origin.database_oid,
+            generation: origin.generation,
+        };
+        Self { history, progress: Progress::new(end), begun_by: None, left: Some(origin) }
+    }
+
     fn before(&self) -> Before<'_> {
         let (durable, received) = (self.progress.confirmed(), self.progress.received());
-        Before { history: &self.history, durable: Some(durable), received: Some(received) }
+        Before { history: &self.history, durable, received }
     }
 }
 
@@ -62,13 +78,13 @@ pub(super) struct Attached {
     pub(super) past: Past,
     /// The stream carries the database's broadcasts.
     pub(super) has_messages: bool,
-    /// What comes next does not continue what was read before.
-    pub(super) is_new_history: bool,
+    /// What comes next does not continue what was read before: whose history begins, and where.
+    pub(super) begins: Option<(Origin, Lsn)>,
 }
 
 /// What looking came to.
 enum Looked {
-    Free(Found, Facts),
+    Free(Found),
     Held(Holder),
 }
 
@@ -90,16 +106,20 @@ pub(super) async fn attach(
     let identity = connection.identify().await?;
     let walsender = connection.walsender().await?;
     let sql = postgres::connect(connection.target(), "relay-source", &[], stage).await?;
-    let looked = look(&sql.client, target, settings, health, &mut connection, waiting).await?;
-    let (found, facts) = match looked {
-        Looked::Free(found, facts) => (found, facts),
-        Looked::Held(holder) => return Ok(Attempt::Held { sql: Box::new(sql), holder }),
-    };
-
+    let facts = Facts::read(&sql.client, &settings.publication).await?;
     let database = facts.database;
     let generation = past.map_or(0, |past| past.history.generation);
     let born_on = past.map_or(&identity.timeline, |past| &past.history.born_on).clone();
     let mut history = History { identity, born_on, database, generation };
+    if let Some(left) = past.and_then(|past| past.left.as_ref()) {
+        check_log(left, &history.origin(slot_name, target.database()))?;
+    }
+    let looked =
+        look((&sql.client, &facts), target, settings, health, &mut connection, waiting).await?;
+    let found = match looked {
+        Looked::Free(found) => found,
+        Looked::Held(holder) => return Ok(Attempt::Held { sql: Box::new(sql), holder }),
+    };
     let broken = match past {
         Some(past) => {
             let fork = fork(&mut connection, &past.history, &history).await;
@@ -135,9 +155,10 @@ pub(super) async fn attach(
         walsender,
         sql,
         epoch,
-        past: Past { history, progress, begun_by },
+        begins: (past.is_none() || broken.is_some())
+            .then(|| (history.origin(slot_name, target.database()), found.confirmed)),
+        past: Past { history, progress, begun_by, left: None },
         has_messages,
-        is_new_history: broken.is_some(),
     })))
 }
 
@@ -152,7 +173,7 @@ async fn fork(connection: &mut Connection, before: &History, now: &History) -> O
 
 /// Checks what can be checked, and answers where the slot stands; creates it when there is none, or when it must go.
 async fn look(
-    client: &Client,
+    (client, facts): (&Client, &Facts),
     target: &Target,
     settings: &Postgres,
     health: &mut Health,
@@ -160,7 +181,6 @@ async fn look(
     waiting: impl FnOnce(),
 ) -> Result<Looked, Error> {
     let name = &*settings.slot;
-    let facts = Facts::read(client, &settings.publication).await?;
     let mut slot = Slot::read(client, name).await?;
     if let Some(found) = slot.as_ref().filter(|slot| slot.is_ours(target.database())) {
         health.see(found, Instant::now());
@@ -179,7 +199,7 @@ async fn look(
         let made = health.letting_go().unwrap_or(Break::SlotDropped);
         let confirmed = slot::create(connection, name, facts.has_failover_slots()).await?;
         info!(slot = name, at = %confirmed, "slot created");
-        return Ok(Looked::Free(Found { confirmed, made: Some(made) }, facts));
+        return Ok(Looked::Free(Found { confirmed, made: Some(made) }));
     };
     slot.check(target.database())?;
     if let Some(holder) = slot.holder {
@@ -187,5 +207,19 @@ async fn look(
     }
     let confirmed = slot.confirmed_lsn.unwrap_or_default();
     debug!(slot = name, %confirmed, "slot found");
-    Ok(Looked::Free(Found { confirmed, made: None }, facts))
+    Ok(Looked::Free(Found { confirmed, made: None }))
+}
+
+/// Refuses a log of another database before anything is touched in this one.
+fn check_log(left: &Origin, ours: &Origin) -> Result<(), Error> {
+    match left.is_foreign_to(ours) {
+        None => Ok(()),
+        Some(why) => Err(Error::new(
+            ErrorKind::Misconfigured,
+            format!(
+                "log.dir is the change log of something else: {why}; name another log.dir, or remove \
+                 the old one if nobody needs what it holds"
+            ),
+        )),
+    }
 }

@@ -3,12 +3,14 @@
 //! An [`Epoch`] is made of the system identifier, the timeline it began on, the database, the slot's name and the slot's
 //! generation. Postgres keeps no birth mark of a slot, so the generation is what was seen: 0 for the slot that was
 //! found or made first, and a position for one that turned out to be another. What tells is where a slot stands: one
-//! that is ahead of everything we ever confirmed was made again, or read by somebody else. Over a restart that takes a
-//! log that outlives the process; without one, a slot made again meanwhile goes unnoticed.
+//! that is ahead of everything we ever confirmed was made again, or read by somebody else. The log on disk remembers
+//! both, the generation and how far was confirmed at most; without one, a slot made again while no relay runs goes
+//! unnoticed.
 
 use aws_lc_rs::digest;
 
 use super::connection::Identity;
+use crate::changelog::Origin;
 use crate::model::{Epoch, Lsn};
 
 /// A history: who wrote it, and through which slot we read it.
@@ -33,6 +35,19 @@ impl History {
         let bytes = hash.as_ref().first_chunk().copied().unwrap_or_default();
         Epoch::new(u64::from_be_bytes(bytes))
     }
+
+    /// The same for the log to keep.
+    pub(super) fn origin(&self, slot: &str, database: &str) -> Origin {
+        Origin {
+            epoch: self.epoch(slot),
+            system: self.identity.system.to_string(),
+            timeline: self.born_on.to_string(),
+            database_oid: self.database,
+            database: database.to_owned(),
+            slot: slot.to_owned(),
+            generation: self.generation,
+        }
+    }
 }
 
 /// The slot as it was found on attaching.
@@ -49,10 +64,10 @@ pub(super) struct Found {
 pub(super) struct Before<'a> {
     /// Whose history it is.
     pub(super) history: &'a History,
-    /// Nothing beyond this was ever confirmed; `None` when nobody wrote it down.
-    pub(super) durable: Option<Lsn>,
+    /// Nothing beyond this was ever confirmed.
+    pub(super) durable: Lsn,
     /// How far the server's WAL is known to have been.
-    pub(super) received: Option<Lsn>,
+    pub(super) received: Lsn,
 }
 
 /// Why what comes next does not continue what was read before.
@@ -131,7 +146,7 @@ pub(super) fn break_between(
     if now.system != known.system {
         return Some(Break::Server);
     }
-    let lost_nothing = || before.received.zip(fork).is_some_and(|(read, end)| read <= end);
+    let lost_nothing = || fork.is_some_and(|end| before.received <= end);
     if now.timeline != known.timeline && (slot.made.is_some() || !lost_nothing()) {
         return Some(Break::Timeline);
     }
@@ -141,10 +156,10 @@ pub(super) fn break_between(
     if slot.made.is_some() {
         return slot.made;
     }
-    if before.durable.is_some_and(|durable| durable < slot.confirmed) {
+    if before.durable < slot.confirmed {
         return Some(Break::SlotMoved);
     }
-    if before.received.is_some_and(|received| now.position < received) {
+    if now.position < before.received {
         return Some(Break::Rewound);
     }
     None
@@ -174,7 +189,7 @@ mod tests {
         made: Option<Break>,
     ) -> Option<Break> {
         let slot = Found { confirmed: Lsn::new(confirmed), made };
-        let (durable, received) = (Some(Lsn::new(400)), Some(Lsn::new(450)));
+        let (durable, received) = (Lsn::new(400), Lsn::new(450));
         let before = Before { history: &history(), durable, received };
         break_between(before, now, fork.map(Lsn::new), database, slot)
     }
@@ -216,15 +231,6 @@ mod tests {
         assert_eq!(check(&identity(), 5, 400, made), made);
         assert_eq!(check(&identity(), 5, 401, None), Some(Break::SlotMoved));
         assert_eq!(check(&at(449), 5, 400, None), Some(Break::Rewound));
-    }
-
-    #[test]
-    fn without_a_position_that_outlived_the_process_only_identities_tell() {
-        let before = Before { history: &history(), durable: None, received: None };
-        let slot = Found { confirmed: Lsn::new(900), made: None };
-        let rewound = Identity { position: Lsn::new(1), ..identity() };
-        assert_eq!(break_between(before, &rewound, None, 5, slot), None);
-        assert_eq!(break_between(before, &rewound, None, 6, slot), Some(Break::Database));
     }
 
     #[test]

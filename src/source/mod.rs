@@ -84,6 +84,9 @@ pub enum SourceState {
     },
 }
 
+/// Of a larger transaction, pieces of this size go to the log before its end is known.
+const PIECE_BYTES: usize = 1 << 20;
+
 /// What to do about a failure that usually heals by itself.
 const IF_IT_STAYS: &str =
     "it is tried again; if it stays, see that Postgres runs where postgres.url says";
@@ -100,6 +103,7 @@ pub async fn run<L: ChangeLog>(
     metrics: Metrics,
     stage: Stage,
 ) -> Result<(), Error> {
+    let recalled = log.recall();
     let mut source = Source {
         health: Health::new(metrics.clone(), settings.max_slot_lag),
         target,
@@ -109,10 +113,10 @@ pub async fn run<L: ChangeLog>(
         metrics,
         stage: stage.clone(),
         backoff: Backoff::new(WAITS.0, WAITS.1),
-        past: None,
+        generation: recalled.as_ref().map_or(0, |recalled| recalled.relations),
+        past: recalled.map(Past::recalled),
         walsender: None,
         messages: Messages::default(),
-        generation: 0,
     };
     loop {
         let result = source.session().await;
@@ -177,21 +181,13 @@ impl<L: ChangeLog> Source<L> {
             Attempt::Attached(attached) => *attached,
             Attempt::Held { sql, holder } => return self.stand_by(sql, holder).await,
         };
-        let Attached {
-            connection,
-            walsender,
-            sql,
-            server,
-            epoch,
-            past,
-            has_messages,
-            is_new_history,
-        } = attached;
+        let Attached { connection, walsender, sql, server, epoch, past, has_messages, begins } =
+            attached;
         let pid = walsender.0;
         self.walsender = Some(walsender);
         let begun_by = past.begun_by;
-        if is_new_history {
-            self.log.forget();
+        if let Some((origin, from)) = begins {
+            self.log.begin(origin, from);
         }
         let past = self.past.insert(past);
         self.metrics.source_connects.inc();
@@ -199,7 +195,7 @@ impl<L: ChangeLog> Source<L> {
         self.state.send_replace(SourceState::Streaming { epoch, has_messages, begun_by });
         let refuses_messages = connection.refuses_messages();
         // Relations are described anew to every session.
-        let mut assembler = Assembler::new(self.settings.max_transaction, self.generation);
+        let mut assembler = Assembler::new(PIECE_BYTES, self.generation);
         let (told, received) = (past.progress.confirmed(), past.progress.received());
         let heartbeat = Heartbeat::new(random());
         let watch = Watch {

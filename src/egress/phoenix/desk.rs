@@ -1,12 +1,13 @@
 //! What every socket needs, in one place.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::budget::Budget;
-use super::departure::Departure;
+use super::departure::{Departure, Generation};
 use super::effect::Now;
 use super::rest;
 use super::subject::{self, Subject, Subjects};
@@ -14,11 +15,20 @@ use crate::auth::policy::Policies;
 use crate::auth::token::Tokens;
 use crate::catalog::Catalog;
 use crate::config::Limits;
-use crate::hub::{Backlog, Broadcast, Hub, Outbox, RoomName};
+use crate::fanout::Latecomer;
+use crate::hub::{
+    Backlog, Broadcast, Door, Hole, Hub, Member, Notice, Outbox, Post, RoomName, Wishes,
+};
 use crate::metrics::{Metrics, reason};
-use crate::model::Principal;
+use crate::model::{Principal, Since};
 use crate::shutdown::Stage;
 use crate::source::SourceState;
+
+/// Bytes of what is live that may wait while a channel is shown the past.
+const GATE: usize = 4 << 20;
+
+/// How long it may take until all have left who were told to connect again; they come back as fast.
+const RECALL: Duration = Duration::from_secs(10);
 
 /// The services behind the sockets.
 #[derive(Debug)]
@@ -52,6 +62,9 @@ pub struct Desk {
     /// Memory for the bodies of requests.
     pub(super) bodies: Semaphore,
     backlog: Arc<Backlog>,
+    latecomers: mpsc::Sender<Latecomer>,
+    posts: Vec<Arc<Post>>,
+    opened: AtomicUsize,
 }
 
 /// Whom a desk asks.
@@ -67,12 +80,15 @@ pub struct Services {
     pub source: watch::Receiver<SourceState>,
     /// See [`Desk::hub`].
     pub hub: Arc<Hub>,
+    /// Where those go who are shown the past first.
+    pub latecomers: mpsc::Sender<Latecomer>,
 }
 
 /// One of the sockets that may be open at once; given back when dropped.
 #[derive(Debug)]
 pub struct Seat {
     metrics: Metrics,
+    generation: Generation,
     /// The place its token's subject has on it.
     pub(super) of_subject: Option<Arc<subject::Seat>>,
 }
@@ -91,7 +107,10 @@ impl Desk {
         let subjects = Subjects::new(&limits);
         let bodies = Semaphore::new(rest::MAX_BODIES);
         let backlog = Arc::new(Backlog::new(limits.outboxes));
-        let Services { tokens, catalog, policies, source, hub } = services;
+        let Services { tokens, catalog, policies, source, hub, latecomers } = services;
+        // As many as threads can write at once.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let posts = (0..cores).map(|_| Post::start(&stage)).collect();
         Self {
             tokens,
             catalog,
@@ -109,12 +128,46 @@ impl Desk {
             http_messages,
             bodies,
             backlog,
+            latecomers,
+            posts,
+            opened: AtomicUsize::new(0),
         }
     }
 
-    /// The queue in front of one more socket.
-    pub fn outbox(&self) -> Outbox {
-        Outbox::new(self.limits.outbox, Arc::clone(&self.backlog))
+    /// The queue in front of one more socket, whose frames go through `door`.
+    pub fn outbox(&self, door: Box<dyn Door>) -> Arc<Outbox> {
+        let outbox = Arc::new(Outbox::new(self.limits.outbox, Arc::clone(&self.backlog)));
+        let turn = self.opened.fetch_add(1, Ordering::Relaxed) % self.posts.len().max(1);
+        if let Some(post) = self.posts.get(turn) {
+            outbox.open(Arc::clone(post), door);
+        }
+        outbox
+    }
+
+    /// Subscribes a member; first it is shown what it missed, if it says `since` when.
+    pub(super) fn subscribe(&self, member: Arc<Member>, wishes: Wishes, since: Vec<(u64, Since)>) {
+        if since.is_empty() {
+            return self.hub.subscribe(&member, wishes);
+        }
+        member.shut(GATE);
+        let latecomer = Latecomer { member, wishes, since };
+        if let Err(full) = self.latecomers.try_send(latecomer) {
+            let Latecomer { member, wishes, .. } = full.into_inner();
+            self.hub.attach(&member, wishes);
+            member.open(None);
+            let why = "too_many_catching_up";
+            self.metrics.gaps.get_or_create(&reason(why)).inc();
+            let message =
+                "Changes may be missing: too many are catching up. Please read the table again.";
+            let hole = Hole { reason: why, ..Hole::default() };
+            // A member that cannot be told is being closed, and learns by reconnecting.
+            let _ = member.notify(&Notice::of_hole(message.to_owned(), hole));
+        }
+    }
+
+    /// Minutes since 1970.
+    pub(super) fn minute(&self) -> u32 {
+        u32::try_from((self.clock)() / 60).unwrap_or(0)
     }
 
     /// This moment.
@@ -149,7 +202,8 @@ impl Desk {
     /// The word for the metrics when all are taken, or all of its subject.
     pub fn seat(&self, principal: &Principal) -> Result<Seat, &'static str> {
         let before = self.metrics.connections.inc();
-        let mut seat = Seat { metrics: self.metrics.clone(), of_subject: None };
+        let (metrics, generation) = (self.metrics.clone(), self.departure.enter());
+        let mut seat = Seat { metrics, generation, of_subject: None };
         if i64::try_from(self.limits.connections).unwrap_or(i64::MAX) <= before {
             return Err("ConnectionRateLimitReached");
         }
@@ -166,6 +220,17 @@ impl Desk {
         self.departure.send_away(over, present).await;
     }
 
+    /// Has every client connect again: the sockets that are open now leave by and by. Who comes meanwhile stays.
+    pub fn recall(self: &Arc<Self>) {
+        let (desk, generation) = (Arc::clone(self), self.departure.recall());
+        self.stage.spawn(async move {
+            tokio::select! {
+                () = desk.stage.stopping() => {}
+                () = desk.departure.clear(&generation, RECALL) => {}
+            }
+        });
+    }
+
     /// Counts a refusal.
     pub fn refused(&self, code: &'static str) {
         self.metrics.refused.get_or_create(&reason(code)).inc();
@@ -174,6 +239,13 @@ impl Desk {
     /// Counts a socket that was closed from this side.
     pub fn closed(&self, why: &'static str) {
         self.metrics.closed.get_or_create(&reason(why)).inc();
+    }
+}
+
+impl Seat {
+    /// Between which recalls its socket came.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.number()
     }
 }
 

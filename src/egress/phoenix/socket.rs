@@ -7,11 +7,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::desk::{Desk, Seat};
 use super::dialect::Phoenix;
 use super::effect::{Done, Effect, Input};
+use super::resuming::Resuming;
 use super::session::{Opening, Session};
 use super::wire::{Incoming, Unwritten, Wire};
 use super::work::Works;
@@ -45,7 +46,8 @@ struct Socket {
     outbox: Arc<Outbox>,
     works: Works,
     joined: usize,
-    _seat: Seat,
+    resuming: Option<Resuming>,
+    seat: Seat,
 }
 
 /// Serves one client until either side closes.
@@ -56,8 +58,9 @@ pub(super) async fn run(
     dialect: &'static Phoenix,
     credential: String,
     headers: Arc<str>,
+    resume: Option<String>,
 ) {
-    let outbox = Arc::new(desk.outbox());
+    let outbox = desk.outbox(wire.door());
     let opening = Opening {
         credential: &credential,
         limits: &desk.limits,
@@ -68,7 +71,8 @@ pub(super) async fn run(
     let session = Session::new(dialect, Arc::clone(&outbox), opening);
     drop(credential);
     let works = Works::new(headers);
-    let mut socket = Socket { desk, session, outbox, works, joined: 0, _seat: seat };
+    let resuming = resume.as_deref().map(Resuming::new);
+    let mut socket = Socket { desk, session, outbox, works, joined: 0, resuming, seat };
     if let Some((code, reason, word)) = serve(&mut socket, &mut wire).await {
         let desk = Arc::clone(&socket.desk);
         desk.closed(word);
@@ -89,7 +93,9 @@ async fn serve(socket: &mut Socket, wire: &mut Wire) -> Option<Goodbye> {
     let mut frames: Vec<Frame> = Vec::new();
     let (mut heard, mut idle_at) = (0, Instant::now() + desk.limits.idle);
     let mut alarm = pin!(sleep_until(idle_at));
-    let (mut called, mut go) = (pin!(desk.departure.called()), pin!(desk.departure.turn()));
+    let generation = socket.seat.generation();
+    let mut called = pin!(desk.departure.called(generation));
+    let mut go = pin!(desk.departure.turn(generation));
     let mut is_leaving = false;
     loop {
         let turn = tokio::select! {
@@ -108,6 +114,12 @@ async fn serve(socket: &mut Socket, wire: &mut Wire) -> Option<Goodbye> {
                 match incoming {
                     Incoming::Text(text) => socket.handle(Input::Text(text.as_str())),
                     Incoming::Binary(bytes) => socket.handle(Input::Binary(&bytes)),
+                    Incoming::Pong(said) => {
+                        if let Some(resuming) = &mut socket.resuming {
+                            resuming.answered(&desk, &said);
+                        }
+                        None
+                    }
                     Incoming::Alive => None,
                     Incoming::Ended => return None,
                     Incoming::Broken(code, reason) => Some((code, reason, "broken")),
@@ -139,12 +151,12 @@ async fn serve(socket: &mut Socket, wire: &mut Wire) -> Option<Goodbye> {
             }
             Turn::Closing => {
                 is_leaving = true;
-                go.set(desk.departure.turn());
+                go.set(desk.departure.turn(generation));
                 socket.handle(Input::Closing(true))
             }
             Turn::Stay => {
                 is_leaving = false;
-                called.set(desk.departure.called());
+                called.set(desk.departure.called(generation));
                 socket.handle(Input::Closing(false))
             }
             Turn::Drain => socket.handle(Input::Drain),
@@ -152,7 +164,11 @@ async fn serve(socket: &mut Socket, wire: &mut Wire) -> Option<Goodbye> {
         if goodbye.is_some() {
             return goodbye;
         }
-        let due = socket.session.deadline().map_or(idle_at, |at| idle_at.min(at.into()));
+        let mut due = socket.session.deadline().map_or(idle_at, |at| idle_at.min(at.into()));
+        if let Some(resuming) = &mut socket.resuming {
+            resuming.look(&desk, &outbox);
+            due = due.min(resuming.look_at());
+        }
         if alarm.is_elapsed() || due < alarm.deadline() {
             alarm.as_mut().reset(due);
         }
@@ -165,6 +181,10 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// Writes everything that was queued before the goodbye.
 async fn write_rest(wire: &mut Wire, outbox: &Outbox, stall: Duration) -> Result<(), Unwritten> {
     let mut frames = Vec::new();
+    outbox.close(Closed::Drain);
+    if timeout(stall.min(FAREWELL), outbox.take_over()).await.is_err() {
+        return Err(Unwritten::Stalled);
+    }
     while outbox.take(&mut frames) == Some(Ok(())) {
         wire.send(&mut frames, stall.min(FAREWELL), || outbox.is_slow()).await?;
     }
@@ -182,6 +202,8 @@ impl Socket {
         let mut effects = Vec::new();
         let now = self.desk.now();
         self.session.handle(now, input, &mut effects);
+        // A client that reads that it is subscribed must be.
+        self.outbox.pause();
         let (presences, at) = (self.desk.hub.presences(), now.at);
         let mut goodbye = None;
         for effect in effects {
@@ -190,9 +212,15 @@ impl Socket {
                 Effect::Send(frame) => drop(self.outbox.offer(frame)),
                 Effect::Start(number, work) => self.works.start(&self.desk, number, work),
                 Effect::Cancel(number) => self.works.cancel(number),
-                Effect::Subscribe { member, principal, subscriptions } => {
+                Effect::Subscribe { member, principal, subscriptions, since } => {
                     member.set_principal(principal);
-                    self.desk.hub.subscribe(&member, &subscriptions);
+                    let since = match &mut self.resuming {
+                        Some(resuming) => {
+                            resuming.subscribe(&self.desk, &member, &subscriptions, since)
+                        }
+                        None => since,
+                    };
+                    self.desk.subscribe(member, subscriptions, since);
                 }
                 Effect::Enter { member, room, receives } => {
                     self.desk.hub.rooms().enter(&room, &member, receives);
@@ -208,11 +236,17 @@ impl Socket {
                         self.desk.broadcast(room, Some(member.id), &broadcast);
                     }
                 }
-                Effect::Unsubscribe(member) => self.desk.hub.unsubscribe(&member),
+                Effect::Unsubscribe(member) => {
+                    if let Some(resuming) = &mut self.resuming {
+                        resuming.unsubscribe(&self.desk, &member);
+                    }
+                    self.desk.hub.unsubscribe(&member);
+                }
                 Effect::Refused(code) => self.desk.refused(code),
                 Effect::Close(code, reason) => goodbye = Some(goodbye_of(code, reason)),
             }
         }
+        self.outbox.resume();
         let joined = self.session.joined();
         if joined != self.joined {
             let gauge = &self.desk.metrics.channels;
@@ -233,5 +267,6 @@ fn goodbye_of(code: u16, reason: &'static str) -> Goodbye {
 impl Drop for Socket {
     fn drop(&mut self) {
         self.handle(Input::Gone);
+        self.outbox.seal();
     }
 }

@@ -1,7 +1,9 @@
-//! The one listener: its accept loop, health, metrics, and the routes of the protocols.
+//! The one listener: its accept loop, health, metrics, and the routes of the protocols and of tools.
 //!
 //! Connections are bounded in every direction: how long a request may take to arrive, how large its head may be,
 //! how many may be on their way to becoming a socket. What is over the bound waits in the kernel's queue.
+
+mod tenant;
 
 use std::convert::Infallible;
 use std::io;
@@ -23,10 +25,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::{debug, warn};
 
+use crate::changelog::Trouble;
 use crate::egress::phoenix;
 use crate::metrics::{Metrics, reason};
 use crate::shutdown::Stage;
 use crate::source::SourceState;
+
+pub use tenant::Tenant;
 
 /// How long the head of a request may take, and how long a connection may wait between requests.
 const HEAD_PATIENCE: Duration = Duration::from_secs(10);
@@ -44,15 +49,18 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug)]
 struct Status {
     source: watch::Receiver<SourceState>,
+    log: watch::Receiver<Trouble>,
     metrics: Metrics,
 }
 
 /// All routes.
-pub fn routes(desk: &Arc<phoenix::Desk>, source: watch::Receiver<SourceState>) -> Router {
-    let status = Status { source, metrics: desk.metrics.clone() };
+pub fn routes(desk: &Arc<phoenix::Desk>, tenant: Tenant, log: watch::Receiver<Trouble>) -> Router {
+    let status = Status { source: desk.source.clone(), log, metrics: desk.metrics.clone() };
     Router::new()
         .route("/", get(|| std::future::ready(HINT)))
         .route("/healthz", get(|| std::future::ready(anywhere("ok"))))
+        // The original's name for it.
+        .route("/healthcheck", get(|| std::future::ready(anywhere("ok"))))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .with_state(status.clone())
@@ -60,6 +68,7 @@ pub fn routes(desk: &Arc<phoenix::Desk>, source: watch::Receiver<SourceState>) -
             phoenix::routes(desk)
                 .layer(from_fn_with_state((status, Arc::clone(desk)), only_if_it_reads)),
         )
+        .merge(tenant.routes())
         .fallback(|| std::future::ready((StatusCode::NOT_FOUND, HINT)))
 }
 
@@ -157,7 +166,10 @@ async fn only_if_it_reads(
 
 async fn readyz(State(status): State<Status>) -> Response {
     let (code, text) = match &*status.source.borrow() {
-        SourceState::Streaming { .. } => (StatusCode::OK, "ok".to_owned()),
+        SourceState::Streaming { .. } => match status.log.borrow().as_deref() {
+            None => (StatusCode::OK, "ok".to_owned()),
+            Some(trouble) => (StatusCode::SERVICE_UNAVAILABLE, trouble.to_owned()),
+        },
         SourceState::Connecting { reason: None } => {
             (StatusCode::SERVICE_UNAVAILABLE, "connecting to Postgres".to_owned())
         }
