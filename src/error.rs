@@ -17,6 +17,8 @@ pub enum ErrorKind {
     SlotInvalidated,
     /// Another connection holds the slot.
     SlotInUse,
+    /// Another process uses the change log.
+    LogInUse,
     /// The configuration cannot be meant.
     Misconfigured,
     /// Bytes that break their format.
@@ -47,7 +49,7 @@ impl ErrorKind {
     pub const fn remedy(self) -> Remedy {
         match self {
             Self::SourceUnreachable | Self::CheckTimedOut | Self::PeerUnreachable => Remedy::Retry,
-            Self::SlotInUse => Remedy::StandBy,
+            Self::SlotInUse | Self::LogInUse => Remedy::StandBy,
             Self::SourceRejected => {
                 Remedy::AskOperator("run `relay check`; it prints the SQL that mends it")
             }
@@ -69,6 +71,7 @@ impl ErrorKind {
             | Self::SourceRejected
             | Self::SlotInvalidated
             | Self::SlotInUse
+            | Self::LogInUse
             | Self::PeerUnreachable
             | Self::CheckTimedOut => 69,
             Self::Malformed | Self::Bug => 70,

@@ -3,39 +3,42 @@
 //! Start: what may be wrong in the configuration first, then the listener, then the middle, then the source; so a
 //! port that is taken is said at once, and `/readyz` answers while Postgres is still awaited. Stop: clients first,
 //! then the middle, then the source with its last confirmation, then the connections they used, then the log. A relay
-//! that stands by has no clients: who was here when another took the slot over is sent there.
+//! that stands by has no clients: who was here when another took the slot over is sent there. While another process uses
+//! `log.dir`, only what needs no log is there.
 
+mod keeping;
 mod places;
+mod reading;
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
-use self::places::Places;
+use self::keeping::{Keeping, standing_by};
+use self::reading::Reading;
 use crate::auth::api::ApiKeys;
 use crate::auth::policy::Policies;
 use crate::auth::token::Tokens;
 use crate::auth::visibility::Visibility;
 use crate::catalog::Catalog;
+use crate::changelog::MemoryLog;
 use crate::changelog::disk::Settings;
-use crate::changelog::{ChangeLog, DiskLog, MemoryLog};
 use crate::config::Config;
 use crate::egress::phoenix::{Desk, Services};
 use crate::error::{Error, ErrorKind};
+use crate::fanout::Fanout;
 use crate::fanout::published::Published;
-use crate::fanout::{CatchUp, Fanout};
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::model::time::PgTime;
 use crate::postgres::Target;
 use crate::server::{self, Tenant};
 use crate::shutdown::Stage;
-use crate::source::{self, SourceState};
+use crate::source::SourceState;
 
 /// Channels that wait to be shown what they missed; more are told that it is missing.
 const LATECOMERS: usize = 10_000;
@@ -60,12 +63,8 @@ pub struct Relay {
     desk: Arc<Desk>,
     state: watch::Receiver<SourceState>,
     failures: mpsc::Receiver<Error>,
-    clients: Stage,
-    middle: Stage,
-    source: Stage,
-    connections: Stage,
-    log: Option<Arc<DiskLog>>,
-    places: Option<Arc<Places>>,
+    /// In the order in which they stop.
+    stages: [Stage; 5],
 }
 
 impl Relay {
@@ -75,31 +74,8 @@ impl Relay {
     /// The configuration cannot be meant, or the address cannot be listened on.
     pub async fn start(config: Config) -> Result<Self, Error> {
         let metrics = Metrics::new();
-        if config.log.is_ephemeral {
-            let (memory, largest) = (config.postgres.max_backlog, config.postgres.max_transaction);
-            let log = Arc::new(MemoryLog::new(memory, largest));
-            return Box::pin(Self::start_on(log, None, config, metrics)).await;
-        }
-        let settings = Settings {
-            dir: config.log.dir.clone(),
-            retain_bytes: config.log.retain_bytes as u64,
-            retain_age: config.log.retain_age,
-            memory: config.postgres.max_backlog,
-        };
-        let log = Arc::new(DiskLog::open(&settings, metrics.clone())?);
-        let dir = Some(settings.dir);
-        let relay = Box::pin(Self::start_on(Arc::clone(&log), dir, config, metrics)).await?;
-        Ok(Self { log: Some(log), ..relay })
-    }
-
-    async fn start_on<L: ChangeLog>(
-        log: Arc<L>,
-        dir: Option<PathBuf>,
-        config: Config,
-        metrics: Metrics,
-    ) -> Result<Self, Error> {
-        let stages = [(); 4].map(|()| Stage::new());
-        let [clients, middle, source, connections] = stages;
+        let stages = [(); 5].map(|()| Stage::new());
+        let [clients, middle, source, connections, keeping] = stages;
         let target = Target::parse(config.postgres.url.reveal())?;
         let tokens = Tokens::new(&config.auth, &connections)?;
         let api_keys = ApiKeys::new(&config.auth, Arc::clone(&tokens));
@@ -117,12 +93,14 @@ impl Relay {
             RandomState::new().hash_one(()),
             metrics.clone(),
         ));
-        let places = dir.map(|dir| Places::open(&dir, Arc::clone(&hub), now, metrics.clone()));
-        let places = places.transpose()?;
-        let (reporter, state) = watch::channel(SourceState::Connecting { reason: None });
-
+        let kept = keeping_of(&config, &hub, &metrics);
+        let kept = kept.map(|keeping| Ok((keeping.open()?, keeping))).transpose()?;
+        let (reporter, state) = watch::channel(match &kept {
+            Some((Err(taken), _)) => standing_by(taken),
+            _ => SourceState::Connecting { reason: None },
+        });
+        let (trouble, troubles) = watch::channel(None);
         let (latecomers, latecomer) = mpsc::channel(LATECOMERS);
-        let (arrivals, arrival) = mpsc::channel(1);
         let listener = listen(config.http.listen).await?;
         let address = listener.local_addr().unwrap_or(config.http.listen);
         let services = Services {
@@ -141,7 +119,7 @@ impl Relay {
             clients.clone(),
         ));
         let tenant = Tenant::new(Arc::clone(&desk), api_keys, target.database(), address);
-        let routes = server::routes(&desk, tenant, log.trouble());
+        let routes = server::routes(&desk, tenant, troubles);
         clients.spawn(server::run(listener, routes, clients.clone()));
 
         let drain = config.http.drain;
@@ -177,46 +155,41 @@ impl Relay {
             record_limit: config.limits.record,
             broadcast_limit: config.limits.broadcast_payload,
             now,
-            metrics: metrics.clone(),
+            metrics,
         };
-        let (reader, stopping) = (Arc::clone(&log), middle.clone());
-        let catch_up = CatchUp { fanout: fanout.clone(), log: Arc::clone(&log), arrivals };
-        guard(&middle, failed.clone(), "the fan-out", async move {
-            tokio::select! {
-                never = fanout.run(reader, arrival) => match never {},
-                () = stopping.stopping() => Ok(()),
+        let (memory, largest) = (config.postgres.max_backlog, config.postgres.max_transaction);
+        let reading = Reading {
+            fanout,
+            latecomers: latecomer,
+            target,
+            settings: config.postgres,
+            state: reporter,
+            trouble,
+            failed: failed.clone(),
+            middle: middle.clone(),
+            source: source.clone(),
+        };
+        match kept {
+            None => reading.begin(Arc::new(MemoryLog::new(memory, largest))),
+            Some((Ok(kept), _)) => {
+                reading.begin(Arc::clone(&kept.log));
+                keeping.spawn(kept.keep(keeping.clone()));
             }
-        });
-        let stopping = middle.clone();
-        guard(&middle, failed.clone(), "catching up", async move {
-            tokio::select! {
-                never = catch_up.run(latecomer) => match never {},
-                () = stopping.stopping() => Ok(()),
+            Some((Err(taken), directory)) => {
+                let (stopping, keeping) = (source.clone(), keeping.clone());
+                guard(&source, failed, "the wait for the change log", async move {
+                    let waited = directory.wait(taken, &reading.state, &stopping).await?;
+                    if let Some(kept) = waited {
+                        reading.begin(Arc::clone(&kept.log));
+                        keeping.spawn(kept.keep(keeping.clone()));
+                    }
+                    Ok(())
+                });
             }
-        });
-        guard(
-            &source,
-            failed,
-            "the source",
-            source::run(target, config.postgres, log, reporter, metrics, source.clone()),
-        );
-        tracing::info!(%address, "listening");
-        if let Some(places) = &places {
-            connections.spawn(Arc::clone(places).run(connections.clone()));
         }
-        Ok(Self {
-            address,
-            drain,
-            desk,
-            state,
-            failures,
-            clients,
-            middle,
-            source,
-            connections,
-            log: None,
-            places,
-        })
+        tracing::info!(%address, "listening");
+        let stages = [clients, middle, source, connections, keeping];
+        Ok(Self { address, drain, desk, state, failures, stages })
     }
 
     /// Where clients connect.
@@ -239,28 +212,29 @@ impl Relay {
 
     /// Stops everything, clients first: nobody new comes in, and those who are here leave by and by.
     pub async fn stop(self) {
-        self.clients.ask();
+        self.desk.departure.begin();
+        let [clients, ..] = &self.stages;
+        clients.ask();
         let leaving = self.desk.send_away(self.drain);
         if tokio::time::timeout(self.drain + LAST_WORDS, leaving).await.is_err() {
             tracing::warn!(patience_s = self.drain.as_secs(), "some clients did not leave in time");
         }
-        for stage in [self.clients, self.middle, self.source, self.connections] {
+        for stage in self.stages {
             stage.stop(STAGE_PATIENCE).await;
         }
-        if let Some(log) = self.log {
-            let (closed, closing) = tokio::sync::oneshot::channel();
-            let places = self.places;
-            // A thread of its own: a disk that hangs must not hold up the end of the process.
-            std::thread::spawn(move || {
-                if let Some(places) = places {
-                    places.save();
-                }
-                log.close();
-                let _ = closed.send(());
-            });
-            let _ = tokio::time::timeout(STAGE_PATIENCE, closing).await;
-        }
     }
+}
+
+/// How to open `log.dir`; `None` when nothing is to be kept there.
+fn keeping_of(config: &Config, hub: &Arc<Hub>, metrics: &Metrics) -> Option<Keeping> {
+    let settings = Settings {
+        dir: config.log.dir.clone(),
+        retain_bytes: config.log.retain_bytes as u64,
+        retain_age: config.log.retain_age,
+        memory: config.postgres.max_backlog,
+    };
+    let (hub, metrics) = (Arc::clone(hub), metrics.clone());
+    (!config.log.is_ephemeral).then_some(Keeping { settings, hub, now, metrics })
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {

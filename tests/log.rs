@@ -104,27 +104,67 @@ async fn a_killed_relay_goes_on_where_its_log_ends_and_later_rows_come_once() {
     assert!(!log.contains("history lost") && !log.contains("panicked"), "{log}");
 }
 
+/// Drops the slot as soon as nobody reads it.
+async fn drop_slot(database: &Database) {
+    let sql = format!(
+        "select count(pg_drop_replication_slot(slot_name))::text from pg_replication_slots
+         where slot_name = '{}' and not active",
+        database.slot()
+    );
+    until("the slot to be dropped", || async { (database.text(&sql).await == "1").then_some(()) })
+        .await;
+}
+
 #[tokio::test]
-async fn a_slot_made_again_while_no_relay_runs_is_noticed() {
-    let database = database().await;
-    let mut relay = Relay::start(&database).await;
-    let mut client = watch(&relay).await;
-    database.execute("insert into events values (1, 'x')").await;
-    let before = client.change().await["id"].clone();
-    relay.terminate().await;
-    let slot = database.slot();
-    database.execute(&format!("select pg_drop_replication_slot('{slot}')")).await;
-    database.execute("insert into events values (2, 'lost')").await;
-    let sql = format!("select pg_create_logical_replication_slot('{slot}', 'pgoutput')");
-    database.execute(&sql).await;
-    relay.launch();
-    relay.ready().await;
-    assert!(relay.log_text().contains("history lost; a new epoch begins"));
-    let mut client = watch(&relay).await;
-    database.execute("insert into events values (3, 'x')").await;
-    let after = client.change().await["id"].clone();
-    let epoch = |id: &Value| id.as_str().unwrap().split(':').next().unwrap().to_owned();
-    assert_ne!(epoch(&before), epoch(&after));
+async fn a_slot_made_again_while_no_relay_runs_is_told_to_who_continues() {
+    for (is_made_again, reason) in [(true, "slot_moved"), (false, "slot_dropped")] {
+        let database = database().await;
+        let mut relay = Relay::start(&database).await;
+        let mut client = watch(&relay).await;
+        database.execute("insert into events values (1, 'x')").await;
+        let before = client.change().await["id"].clone();
+        relay.terminate().await;
+        drop_slot(&database).await;
+        database.execute("insert into events values (2, 'lost')").await;
+        if is_made_again {
+            let slot = database.slot();
+            let sql = format!("select pg_create_logical_replication_slot('{slot}', 'pgoutput')");
+            database.execute(&sql).await;
+        }
+        relay.launch();
+        relay.ready().await;
+        assert!(relay.log_text().contains("history lost; a new epoch begins"));
+        until("the gap to be counted", || async {
+            let metric = format!("relay_gaps_total{{reason=\"{reason}\"}}");
+            (1.0 <= relay.metric(&metric)).then_some(())
+        })
+        .await;
+
+        let mut client = continue_at(&relay, &before).await;
+        let told = client.find("a gap", |received| received.payload.get("gap").is_some()).await;
+        assert_eq!(told.payload["gap"]["reason"], reason, "{told:?}");
+        assert_eq!(told.payload["gap"]["from"], before);
+        database.execute("insert into events values (3, 'x')").await;
+        let after = client.change().await;
+        assert_eq!(id(&after), 3);
+        let epoch = |id: &Value| id.as_str().unwrap().split(':').next().unwrap().to_owned();
+        assert_ne!(epoch(&before), epoch(&after["id"]));
+
+        // The new history is one like any other.
+        database.execute("insert into events values (4, 'x')").await;
+        relay.restart().await;
+        let mut client = continue_at(&relay, &after["id"]).await;
+        assert_eq!(id(&client.change().await), 4);
+        assert!(client.flush().await.is_empty());
+    }
+}
+
+/// A client that continues after a change it knows.
+async fn continue_at(relay: &Relay, since: &Value) -> Client {
+    let mut client = Client::connect(relay, &token("anon", &json!({}))).await;
+    let wishes = json!([{ "event": "*", "schema": "public", "table": "events", "since": since }]);
+    client.subscribe("room", wishes).await;
+    client
 }
 
 #[tokio::test]
@@ -178,15 +218,10 @@ fn memory(relay: &Relay) -> u64 {
 }
 
 #[tokio::test]
-async fn a_directory_belongs_to_one_relay_one_database_and_one_slot() {
+async fn a_directory_belongs_to_one_database_and_one_slot() {
     let (database, other) = (database().await, database().await);
     let mut first = Relay::start(&database).await;
     let directory = first.directory().display().to_string();
-    let mut second = Relay::prepare(&database, &[("RELAY_LOG__DIR", &directory)]);
-    second.launch();
-    assert_eq!(second.exited().await, Some(2));
-    let told = second.log_text();
-    assert!(told.contains("in use by another relay") && told.contains(&directory), "{told}");
     first.kill();
     for (second, slot) in [(&other, other.slot()), (&database, format!("{}_b", database.slot()))] {
         let environment = [("RELAY_LOG__DIR", &*directory), ("RELAY_POSTGRES__SLOT", &*slot)];

@@ -41,7 +41,7 @@ use crate::metrics::{Metrics, reason};
 use crate::model::time::PgTime;
 use crate::model::{Cell, Change, OldRow, Position, Relation, Row, Table, Target, Transaction};
 use crate::router::Candidate;
-use crate::source::{Break, SourceState};
+use crate::source::SourceState;
 
 use audience::{Audience, Way};
 use lane::Lanes;
@@ -109,7 +109,7 @@ impl Fanout {
         let mut epoch = None;
         let mut settled = Settled::new();
         loop {
-            settled.look(&self.hub, log.bounds().epoch, &lanes, done);
+            settled.look(&self.hub, epoch, &lanes, done);
             tokio::select! {
                 () = settled.later() => {}
                 batch = log.read(&mut reader, BATCH_BYTES) => match batch {
@@ -127,10 +127,13 @@ impl Fanout {
                 Ok(()) = source.changed() => {
                     if let SourceState::Streaming { epoch: now, begun_by, .. } =
                         *source.borrow_and_update()
-                        && epoch.replace(now).is_some_and(|before| before != now)
+                        && epoch.replace(now) != Some(now)
                     {
-                        let why = begun_by.unwrap_or(Break::SlotMoved);
-                        self.announce_gap(&mut lanes, why.word(), why.words());
+                        // A server that went back has less than was handed out of the history before.
+                        done = done.min(log.bounds().newest);
+                        if let Some(why) = begun_by {
+                            self.announce_gap(&mut lanes, why.word(), why.words());
+                        }
                     }
                 }
             }

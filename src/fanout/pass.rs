@@ -18,6 +18,7 @@ use crate::changelog::{ChangeLog, Gap, Place, Reader};
 use crate::hub::{Hole, Member, Notice};
 use crate::metrics::reason;
 use crate::model::{Epoch, Position, Since, Transaction};
+use crate::source::SourceState;
 
 /// A pass is close enough to the present when a look at all that is new takes no longer than this.
 const CLOSE: Duration = Duration::from_millis(100);
@@ -68,6 +69,10 @@ pub(super) async fn run<L: ChangeLog>(desk: &CatchUp<L>, group: Vec<Latecomer>) 
         && let (Ok(until), Some(reader)) = (begun.await, &mut reader)
     {
         pass.read_until(reader, until).await;
+        if desk.log.bounds().epoch != Some(pass.epoch) {
+            // Everybody was told before these were there.
+            pass.tell_all(pass.words(Gap::OtherEpoch));
+        }
     }
     pass.lanes.finish().await;
     for Latecomer { member, .. } in &group {
@@ -123,7 +128,7 @@ impl<L: ChangeLog> Pass<'_, L> {
                             }
                             continue;
                         }
-                        Err(gap) => (Some(*position), words(gap)),
+                        Err(gap) => (Some(*position), self.words(gap)),
                     },
                 };
                 if !is_told {
@@ -141,7 +146,7 @@ impl<L: ChangeLog> Pass<'_, L> {
         match self.desk.log.read_from(first) {
             Ok(reader) => Some(reader),
             Err(gap) => {
-                self.tell_all(words(gap));
+                self.tell_all(self.words(gap));
                 None
             }
         }
@@ -159,7 +164,7 @@ impl<L: ChangeLog> Pass<'_, L> {
                 }
                 Err(gap) => {
                     self.lanes.finish().await;
-                    self.tell_all(words(gap));
+                    self.tell_all(self.words(gap));
                     match gap {
                         Gap::Forgotten { oldest } => self.at = self.at.max(oldest),
                         Gap::OtherEpoch | Gap::Ahead { .. } => self.at = end,
@@ -218,6 +223,18 @@ impl<L: ChangeLog> Pass<'_, L> {
         }
     }
 
+    /// The word for metrics and programs, and those for people.
+    fn words(&self, gap: Gap) -> (&'static str, &'static str) {
+        match gap {
+            Gap::Forgotten { .. } => ("retention", "the log no longer goes back so far"),
+            Gap::OtherEpoch => match &*self.desk.fanout.source.borrow() {
+                SourceState::Streaming { begun_by: Some(why), .. } => (why.word(), why.words()),
+                _ => ("history_lost", "the position is of another history"),
+            },
+            Gap::Ahead { .. } => ("unknown_position", "the position is past the newest change"),
+        }
+    }
+
     /// Tells a member that changes after `from` are missing.
     fn tell_hole(
         &self,
@@ -240,12 +257,3 @@ impl<L: ChangeLog> Pass<'_, L> {
 
 const UNREADABLE: (&str, &str) = ("unknown_position", "`since` is not the id of a change");
 const TOO_LARGE: (&str, &str) = ("transaction_too_large", "a transaction was too large to hold");
-
-/// The word for metrics and programs, and those for people.
-const fn words(gap: Gap) -> (&'static str, &'static str) {
-    match gap {
-        Gap::Forgotten { .. } => ("retention", "the log no longer goes back so far"),
-        Gap::OtherEpoch => ("history_lost", "the position is of another history"),
-        Gap::Ahead { .. } => ("unknown_position", "the position is past the newest change"),
-    }
-}

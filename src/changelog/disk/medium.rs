@@ -4,7 +4,7 @@
 
 use std::fmt::Debug;
 use std::fs::{self, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -66,19 +66,31 @@ impl Directory {
             Error::new(ErrorKind::Misconfigured, text).because(cause)
         };
         fs::create_dir_all(path).map_err(cannot)?;
-        let lock = OpenOptions::new().create(true).append(true).open(path.join(LOCK));
-        let lock = lock.map_err(cannot)?;
+        let lock = OpenOptions::new().create(true).read(true).append(true).open(path.join(LOCK));
+        let mut lock = lock.map_err(cannot)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Ok(()) => {
+                // Who has it is for people only: a disk that is full must not matter.
+                let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
+                Ok(Self { path: path.to_owned(), _lock: lock })
+            }
             Err(TryLockError::Error(cause)) => Err(cannot(cause)),
-            Err(TryLockError::WouldBlock) => Err(Error::new(
-                ErrorKind::Misconfigured,
-                format!(
-                    "log.dir {} is in use by another relay; give each relay its own",
-                    path.display()
-                ),
-            )),
+            Err(TryLockError::WouldBlock) => {
+                let text = format!("log.dir {} is in use by {}", path.display(), user(lock));
+                Err(Error::new(ErrorKind::LogInUse, text))
+            }
         }
+    }
+}
+
+/// Who has the lock, as far as its file tells.
+fn user(lock: fs::File) -> String {
+    let mut said = String::new();
+    // More than a number was not written by us.
+    let read = lock.take(20).read_to_string(&mut said);
+    match (read, said.trim().parse::<u32>()) {
+        (Ok(_), Ok(pid)) => format!("process {pid}"),
+        _ => "another process".to_owned(),
     }
 }
 

@@ -144,7 +144,7 @@ impl DiskLog {
     /// Opens or makes the log in `settings.dir`, repairs what a crash left, and starts writing.
     ///
     /// # Errors
-    /// `Misconfigured`: the directory cannot be used, or another relay uses it.
+    /// `Misconfigured`: the directory cannot be used; `LogInUse`: another process uses it.
     pub fn open(settings: &Settings, metrics: Metrics) -> Result<Self, Error> {
         let directory = Directory::open(&settings.dir)?;
         let place = settings.dir.display().to_string();

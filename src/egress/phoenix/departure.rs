@@ -66,6 +66,17 @@ impl Departure {
         let _ = self.call.subscribe().wait_for(|call| call.is_for(generation)).await;
     }
 
+    /// Whether the sockets of a generation are to leave.
+    pub(super) fn is_for(&self, generation: u64) -> bool {
+        self.call.borrow().is_for(generation)
+    }
+
+    /// Tells everybody to leave, whoever comes now included; they wait for [`Departure::send_away`] to give them their
+    /// turns.
+    pub fn begin(&self) {
+        self.call.send_modify(|call| call.everybody = true);
+    }
+
     /// Whether everybody is to leave, whoever comes now included.
     pub fn is_on(&self) -> bool {
         self.call.borrow().everybody
@@ -84,7 +95,7 @@ impl Departure {
 
     /// Sends everybody away, spread over about `over` when they are many, and returns when `present` counts nobody.
     pub async fn send_away(&self, over: Duration, present: impl Fn() -> usize) {
-        self.call.send_modify(|call| call.everybody = true);
+        self.begin();
         self.give_turns(over, present).await;
     }
 

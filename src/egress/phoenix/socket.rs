@@ -108,6 +108,12 @@ async fn serve(socket: &mut Socket, wire: &mut Wire) -> Option<Goodbye> {
             () = &mut called, if !is_leaving => Turn::Closing,
             is_turn = &mut go, if is_leaving => if is_turn { Turn::Drain } else { Turn::Stay },
         };
+        // Before anything else: who was told to leave begins nothing new.
+        if !is_leaving && desk.departure.is_for(generation) {
+            is_leaving = true;
+            go.set(desk.departure.turn(generation));
+            socket.handle(Input::Closing(true));
+        }
         let goodbye = match turn {
             Turn::Incoming(incoming) => {
                 (heard, idle_at) = (wire.bytes_read(), Instant::now() + desk.limits.idle);
@@ -150,9 +156,11 @@ async fn serve(socket: &mut Socket, wire: &mut Wire) -> Option<Goodbye> {
                 if Instant::now() >= idle_at { Some(IDLE) } else { socket.handle(Input::Tick) }
             }
             Turn::Closing => {
-                is_leaving = true;
-                go.set(desk.departure.turn(generation));
-                socket.handle(Input::Closing(true))
+                // It was called off in the same moment.
+                if !is_leaving {
+                    called.set(desk.departure.called(generation));
+                }
+                None
             }
             Turn::Stay => {
                 is_leaving = false;
