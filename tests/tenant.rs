@@ -138,6 +138,25 @@ async fn clients_connect_again_when_somebody_who_may_asks_for_it() {
     assert_eq!(again.flush().await.len(), 0);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_connects_while_the_others_are_sent_away_stays() {
+    let relay = Relay::start(&Cluster::shared().database().await.with_roles().await).await;
+    let anon = token("anon", &json!({}));
+    // More than leave at once.
+    let mut clients = Vec::new();
+    for _ in 0..60 {
+        clients.push(Client::connect(&relay, &anon).await);
+    }
+    let service = token("service_role", &json!({}));
+    assert_eq!(ask(&relay, "POST", "/api/tenants/a/reload", &service).status, 204);
+    let mut newcomer = Client::connect(&relay, &anon).await;
+    for client in &mut clients {
+        assert_eq!(client.closed().await, Some(1012));
+    }
+    assert_eq!(newcomer.join("room", json!({ "config": {} })).await["status"], "ok");
+    assert_eq!(newcomer.flush().await.len(), 0);
+}
+
 #[tokio::test]
 async fn what_one_database_has_no_use_for_is_answered_with_what_to_do() {
     let relay = Relay::start(&Cluster::shared().database().await.with_roles().await).await;

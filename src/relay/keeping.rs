@@ -26,9 +26,13 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// How to open what is kept.
 #[derive(Clone, Debug)]
 pub(super) struct Keeping {
+    /// Where, and how much.
     pub(super) settings: Settings,
+    /// Is told the places of clients, and asked for them.
     pub(super) hub: Arc<Hub>,
+    /// The wall clock.
     pub(super) now: fn() -> PgTime,
+    /// What is counted.
     pub(super) metrics: Metrics,
 }
 
@@ -41,7 +45,7 @@ pub(super) struct Kept {
 }
 
 impl Keeping {
-    /// Opens it; `Err` inside when another process uses it.
+    /// Opens it; the inner error says who uses it already.
     pub(super) fn open(&self) -> Result<Result<Kept, Error>, Error> {
         let log = match DiskLog::open(&self.settings, self.metrics.clone()) {
             Ok(log) => Arc::new(log),
@@ -76,6 +80,8 @@ impl Keeping {
                 Ok(kept) => {
                     info!(dir = %self.settings.dir.display(), "the change log was let go; taking over");
                     self.metrics.standby.set(0);
+                    let reason = "the process before this one is gone; taking over".to_owned();
+                    state.send_replace(SourceState::Standby { reason });
                     return Ok(Some(kept));
                 }
                 Err(taken) => {
