@@ -2,26 +2,31 @@
 //!
 //! Start: what may be wrong in the configuration first, then the listener, then the middle, then the source; so a
 //! port that is taken is said at once, and `/readyz` answers while Postgres is still awaited. Stop: clients first,
-//! then the middle, then the source with its last confirmation, then the connections they used.
+//! then the middle, then the source with its last confirmation, then the connections they used, then the log.
+
+mod places;
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
+use self::places::Places;
 use crate::auth::api::ApiKeys;
 use crate::auth::policy::Policies;
 use crate::auth::token::Tokens;
 use crate::auth::visibility::Visibility;
 use crate::catalog::Catalog;
-use crate::changelog::MemoryLog;
+use crate::changelog::disk::Settings;
+use crate::changelog::{ChangeLog, DiskLog, MemoryLog};
 use crate::config::Config;
 use crate::egress::phoenix::{Desk, Services};
 use crate::error::{Error, ErrorKind};
-use crate::fanout::Fanout;
+use crate::fanout::{CatchUp, Fanout};
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::model::time::PgTime;
@@ -29,6 +34,9 @@ use crate::postgres::Target;
 use crate::server::{self, Tenant};
 use crate::shutdown::Stage;
 use crate::source::{self, SourceState};
+
+/// Channels that wait to be shown what they missed; more are told that it is missing.
+const LATECOMERS: usize = 10_000;
 
 /// How often the partitions of messages are looked after. Three days are made ahead.
 const PARTITIONS_EVERY: Duration = Duration::from_secs(3600);
@@ -47,6 +55,8 @@ pub struct Relay {
     middle: Stage,
     source: Stage,
     connections: Stage,
+    log: Option<Arc<DiskLog>>,
+    places: Option<Arc<Places>>,
 }
 
 impl Relay {
@@ -55,9 +65,32 @@ impl Relay {
     /// # Errors
     /// The configuration cannot be meant, or the address cannot be listened on.
     pub async fn start(config: Config) -> Result<Self, Error> {
+        let metrics = Metrics::new();
+        if config.log.is_ephemeral {
+            let (memory, largest) = (config.postgres.max_backlog, config.postgres.max_transaction);
+            let log = Arc::new(MemoryLog::new(memory, largest));
+            return Box::pin(Self::start_on(log, None, config, metrics)).await;
+        }
+        let settings = Settings {
+            dir: config.log.dir.clone(),
+            retain_bytes: config.log.retain_bytes as u64,
+            retain_age: config.log.retain_age,
+            memory: config.postgres.max_backlog,
+        };
+        let log = Arc::new(DiskLog::open(&settings, metrics.clone())?);
+        let dir = Some(settings.dir);
+        let relay = Box::pin(Self::start_on(Arc::clone(&log), dir, config, metrics)).await?;
+        Ok(Self { log: Some(log), ..relay })
+    }
+
+    async fn start_on<L: ChangeLog>(
+        log: Arc<L>,
+        dir: Option<PathBuf>,
+        config: Config,
+        metrics: Metrics,
+    ) -> Result<Self, Error> {
         let stages = [(); 4].map(|()| Stage::new());
         let [clients, middle, source, connections] = stages;
-        let metrics = Metrics::new();
         let target = Target::parse(config.postgres.url.reveal())?;
         let tokens = Tokens::new(&config.auth, &connections)?;
         let api_keys = ApiKeys::new(&config.auth, Arc::clone(&tokens));
@@ -75,9 +108,12 @@ impl Relay {
             RandomState::new().hash_one(()),
             metrics.clone(),
         ));
+        let places = dir.map(|dir| Places::open(&dir, Arc::clone(&hub), now, metrics.clone()));
+        let places = places.transpose()?;
         let (reporter, state) = watch::channel(SourceState::Connecting { reason: None });
-        let log = Arc::new(MemoryLog::new(config.postgres.max_backlog));
 
+        let (latecomers, latecomer) = mpsc::channel(LATECOMERS);
+        let (arrivals, arrival) = mpsc::channel(1);
         let listener = listen(config.http.listen).await?;
         let address = listener.local_addr().unwrap_or(config.http.listen);
         let services = Services {
@@ -86,6 +122,7 @@ impl Relay {
             policies: Arc::clone(&policies),
             source: state.clone(),
             hub: Arc::clone(&hub),
+            latecomers,
         };
         let desk = Arc::new(Desk::new(
             services,
@@ -95,7 +132,8 @@ impl Relay {
             clients.clone(),
         ));
         let tenant = Tenant::new(Arc::clone(&desk), api_keys, target.database(), address);
-        clients.spawn(server::run(listener, server::routes(&desk, tenant), clients.clone()));
+        let routes = server::routes(&desk, tenant, log.trouble());
+        clients.spawn(server::run(listener, routes, clients.clone()));
 
         connections.spawn(name_missing_roles(
             Arc::clone(&catalog),
@@ -104,7 +142,7 @@ impl Relay {
         ));
         let streamed = policies.streamed();
         connections.spawn(keep_partitions(policies, state.clone(), connections.clone()));
-        let (failed, failures) = mpsc::channel(3);
+        let (failed, failures) = mpsc::channel(4);
         let (told, stopping) = (Arc::clone(&hub), middle.clone());
         guard(&middle, failed.clone(), "presence", async move {
             told.presences().run(stopping).await;
@@ -123,9 +161,17 @@ impl Relay {
             metrics: metrics.clone(),
         };
         let (reader, stopping) = (Arc::clone(&log), middle.clone());
+        let catch_up = CatchUp { fanout: fanout.clone(), log: Arc::clone(&log), arrivals };
         guard(&middle, failed.clone(), "the fan-out", async move {
             tokio::select! {
-                never = fanout.run(reader) => match never {},
+                never = fanout.run(reader, arrival) => match never {},
+                () = stopping.stopping() => Ok(()),
+            }
+        });
+        let stopping = middle.clone();
+        guard(&middle, failed.clone(), "catching up", async move {
+            tokio::select! {
+                never = catch_up.run(latecomer) => match never {},
                 () = stopping.stopping() => Ok(()),
             }
         });
@@ -136,8 +182,22 @@ impl Relay {
             source::run(target, config.postgres, log, reporter, metrics, source.clone()),
         );
         tracing::info!(%address, "listening");
-        let drain = config.http.drain;
-        Ok(Self { address, drain, state, failures, clients, middle, source, connections })
+        if let Some(places) = &places {
+            connections.spawn(Arc::clone(places).run(connections.clone()));
+        }
+        let (drain, log) = (config.http.drain, None);
+        Ok(Self {
+            address,
+            drain,
+            state,
+            failures,
+            clients,
+            middle,
+            source,
+            connections,
+            log,
+            places,
+        })
     }
 
     /// Where clients connect.
@@ -165,6 +225,19 @@ impl Relay {
         }
         for stage in [self.middle, self.source, self.connections] {
             stage.stop(STAGE_PATIENCE).await;
+        }
+        if let Some(log) = self.log {
+            let (closed, closing) = tokio::sync::oneshot::channel();
+            let places = self.places;
+            // A thread of its own: a disk that hangs must not hold up the end of the process.
+            std::thread::spawn(move || {
+                if let Some(places) = places {
+                    places.save();
+                }
+                log.close();
+                let _ = closed.send(());
+            });
+            let _ = tokio::time::timeout(STAGE_PATIENCE, closing).await;
         }
     }
 }

@@ -28,6 +28,8 @@ pub struct Config {
     pub http: Http,
     /// `[postgres]`
     pub postgres: Postgres,
+    /// `[log]`
+    pub log: Log,
     /// `[auth]`
     pub auth: Auth,
     /// `[realtime]`
@@ -62,10 +64,24 @@ pub struct Postgres {
     pub wal_sender_timeout: Duration,
     /// How often a message of ours goes through the WAL; zero for never.
     pub heartbeat: Duration,
-    /// Changes of one transaction held in memory, in bytes, before it is let go with an announced gap.
+    /// Without a log on disk: changes of one transaction held in memory, in bytes, before it is let go with an
+    /// announced gap.
     pub max_transaction: usize,
-    /// Decoded changes waiting for delivery, in bytes, before reading pauses.
+    /// Decoded changes in memory that wait for the disk, or without one for delivery, in bytes, before reading pauses.
     pub max_backlog: usize,
+}
+
+/// What is kept of the changes, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// The directory.
+    pub dir: PathBuf,
+    /// Bytes on disk above which the oldest changes go.
+    pub retain_bytes: usize,
+    /// How old changes may become.
+    pub retain_age: Duration,
+    /// Nothing is kept on disk. Said by a flag of the run, not by the file.
+    pub is_ephemeral: bool,
 }
 
 /// Who clients are.

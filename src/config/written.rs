@@ -17,6 +17,7 @@ use crate::secret::Secret;
 pub(crate) struct Written {
     pub(crate) http: Http,
     pub(crate) postgres: Postgres,
+    pub(crate) log: Log,
     pub(crate) auth: Auth,
     pub(crate) realtime: Realtime,
     pub(crate) limits: Limits,
@@ -43,6 +44,14 @@ pub(crate) struct Postgres {
     pub(crate) heartbeat: Time,
     pub(crate) max_transaction: Size,
     pub(crate) max_backlog: Size,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Log {
+    pub(crate) dir: PathBuf,
+    pub(crate) retain_bytes: Size,
+    pub(crate) retain_age: Time,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -115,6 +124,16 @@ impl Default for Postgres {
             heartbeat: seconds(10),
             max_transaction: Size(64 << 20),
             max_backlog: Size(64 << 20),
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            dir: PathBuf::from("relay-log"),
+            retain_bytes: Size(1 << 30),
+            retain_age: seconds(24 * 3600),
         }
     }
 }

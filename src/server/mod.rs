@@ -24,6 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::{debug, warn};
 
+use crate::changelog::Trouble;
 use crate::egress::phoenix;
 use crate::metrics::Metrics;
 use crate::shutdown::Stage;
@@ -47,12 +48,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug)]
 struct Status {
     source: watch::Receiver<SourceState>,
+    log: watch::Receiver<Trouble>,
     metrics: Metrics,
 }
 
 /// All routes.
-pub fn routes(desk: &Arc<phoenix::Desk>, tenant: Tenant) -> Router {
-    let status = Status { source: desk.source.clone(), metrics: desk.metrics.clone() };
+pub fn routes(desk: &Arc<phoenix::Desk>, tenant: Tenant, log: watch::Receiver<Trouble>) -> Router {
+    let status = Status { source: desk.source.clone(), log, metrics: desk.metrics.clone() };
     Router::new()
         .route("/", get(|| std::future::ready(HINT)))
         .route("/healthz", get(|| std::future::ready(anywhere("ok"))))
@@ -137,7 +139,10 @@ async fn serve(
 
 async fn readyz(State(status): State<Status>) -> Response {
     let (code, text) = match &*status.source.borrow() {
-        SourceState::Streaming { .. } => (StatusCode::OK, "ok".to_owned()),
+        SourceState::Streaming { .. } => match status.log.borrow().as_deref() {
+            None => (StatusCode::OK, "ok".to_owned()),
+            Some(trouble) => (StatusCode::SERVICE_UNAVAILABLE, trouble.to_owned()),
+        },
         SourceState::Connecting { reason: None } => {
             (StatusCode::SERVICE_UNAVAILABLE, "connecting to Postgres".to_owned())
         }

@@ -20,7 +20,9 @@ pub(super) async fn start(listen: SocketAddr, url: &str, secret: &str) -> Result
         "RELAY_AUTH__JWT_SECRET" => Some(secret.to_owned()),
         _ => None,
     };
-    let (config, _) = Config::load(None, &given).map_err(|faults| misconfigured(&faults))?;
+    let (mut config, _) = Config::load(None, &given).map_err(|faults| misconfigured(&faults))?;
+    // Nothing is left behind.
+    config.log.is_ephemeral = true;
     let mut relay = Relay::start(config).await?;
     let mut state = relay.state();
     let streaming = async {

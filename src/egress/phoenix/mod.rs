@@ -14,10 +14,12 @@ pub mod effect;
 pub mod frame;
 mod json;
 pub mod payload;
+mod pen;
 mod private;
 mod progress;
 mod refusal;
 mod rest;
+mod resuming;
 pub mod session;
 #[cfg(test)]
 mod session_tests;

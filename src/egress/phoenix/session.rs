@@ -346,7 +346,7 @@ impl Session {
         effects: &mut Vec<Effect>,
     ) {
         let Some(channel) = self.channels.get(place) else { return };
-        let notice = Notice { extension: "system", is_ok: false, message: text.to_owned() };
+        let notice = Notice::of_channel(false, text.to_owned());
         let frame = self.dialect.notice(&channel.topic, &channel.join_ref, &notice);
         effects.push(Effect::Refused(code));
         self.shut(place, frame, effects);
