@@ -37,12 +37,13 @@ impl DiskLog {
         let taken = state.tail.take(piece, synced, self.largest);
         state.heed_cut();
         let visible = state.tail.visible();
+        let is_news = !state.is_resting || state.tail.is_crowded();
         drop(state);
-        if taken == Taken::In {
+        if taken == Taken::In && piece.is_last {
+            shared.visible.send_replace(visible);
+        }
+        if is_news {
             shared.work.notify_one();
-            if piece.is_last {
-                shared.visible.send_replace(visible);
-            }
         }
         taken
     }

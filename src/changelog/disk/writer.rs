@@ -21,6 +21,8 @@ use crate::model::{Lsn, Transaction};
 
 /// Written and synced together at most, in bytes of memory.
 const BATCH: usize = 8 << 20;
+/// Between two fsyncs, at least, while there is room: nobody waits for them, and Postgres is told ten times a second.
+const REST: Duration = Duration::from_millis(10);
 /// A mark that comes alone waits this long for company: it only keeps Postgres from holding WAL.
 const MARK_PATIENCE: Duration = Duration::from_millis(50);
 /// Waits after the disk said no.
@@ -43,6 +45,7 @@ pub(super) struct Writer {
     pub(super) end: Lsn,
     pub(super) buffer: Vec<u8>,
     pub(super) backoff: Backoff,
+    pub(super) rested_at: Instant,
 }
 
 /// The log's own clock: how long it has been in use, by relays one after the other. Nobody can set it.
@@ -98,6 +101,7 @@ impl Writer {
             end: kept.end,
             buffer: Vec::new(),
             backoff: Backoff::new(WAITS.0, WAITS.1),
+            rested_at: Instant::now(),
         }
     }
 
@@ -125,9 +129,20 @@ impl Writer {
             let has_pieces = is_known && state.synced < state.tail.next();
             let has_mark = is_known && state.mark.is_some();
             let is_unfounded = self.origin.is_some() && self.active.is_none();
-            let is_urgent =
-                has_pieces || is_unfounded || state.anew.is_some() || state.cut.is_some();
-            if is_urgent || has_mark && (patience.is_none() || state.is_closing) {
+            let is_urgent = is_unfounded || state.anew.is_some() || state.cut.is_some();
+            let rest = self.rested_at.saturating_duration_since(Instant::now());
+            if has_pieces
+                && !is_urgent
+                && !rest.is_zero()
+                && !state.is_closing
+                && !state.tail.is_crowded()
+            {
+                state.is_resting = true;
+                (state, _) = shared.wait(state, rest);
+                state.is_resting = false;
+                continue;
+            }
+            if is_urgent || has_pieces || has_mark && (patience.is_none() || state.is_closing) {
                 break;
             }
             if state.is_closing {
@@ -261,6 +276,7 @@ impl Writer {
             return Err(error);
         }
         self.shared.metrics.log_sync_seconds.observe(began.elapsed().as_secs_f64());
+        self.rested_at = Instant::now() + REST;
         active.offset += bytes.len() as u64;
         active.has_pieces |= !places.is_empty();
         let stone = |(number, place, at): &(u64, Place, u64)| Stone {
