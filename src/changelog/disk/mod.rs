@@ -38,7 +38,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, WaitTimeoutResult};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
@@ -119,6 +119,8 @@ struct State {
     /// What is being written ends at this number.
     in_flight: u64,
     mark: Option<Lsn>,
+    /// Since when a mark waits.
+    marked_at: Option<Instant>,
     anew: Option<Anew>,
     /// Numbers from here on are given out again, and were perhaps written.
     cut: Option<u64>,
@@ -194,6 +196,7 @@ impl DiskLog {
                 synced: kept.next,
                 in_flight: kept.next,
                 mark: None,
+                marked_at: None,
                 anew: None,
                 cut: None,
                 is_resting: false,
