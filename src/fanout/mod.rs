@@ -134,6 +134,7 @@ impl Fanout {
                     {
                         let words = "the replication slot does not continue what was read before";
                         self.announce_gap(&mut lanes, "history_lost", words);
+                        done = log.bounds().newest;
                     }
                 }
             }
