@@ -154,7 +154,8 @@ impl<L: ChangeLog> Pass<'_, L> {
 
     /// Hands out what the log has up to `end`.
     async fn read_until(&mut self, reader: &mut Reader, end: Place) {
-        while self.at < end {
+        // Where another history began meanwhile, places of the one before may be out of reach.
+        while self.at < end.min(self.desk.log.bounds().newest) {
             let batch = self.desk.log.read(reader, BATCH_BYTES);
             match self.lanes.meanwhile(batch).await {
                 Ok(batch) => {
@@ -167,7 +168,11 @@ impl<L: ChangeLog> Pass<'_, L> {
                     self.tell_all(self.words(gap));
                     match gap {
                         Gap::Forgotten { oldest } => self.at = self.at.max(oldest),
-                        Gap::OtherEpoch | Gap::Ahead { .. } => self.at = end,
+                        Gap::OtherEpoch => {
+                            self.at = end;
+                            self.epoch = self.desk.log.bounds().epoch.unwrap_or(self.epoch);
+                        }
+                        Gap::Ahead { .. } => self.at = end,
                     }
                 }
             }
