@@ -64,6 +64,8 @@ pub struct Fanout {
     pub source: watch::Receiver<SourceState>,
     /// What is told of deleted rows.
     pub deletes: Deletes,
+    /// How long row changes are held back after they arrived.
+    pub hold: Duration,
     /// Bytes of a row's JSON above which it is cut to its small columns.
     pub record_limit: usize,
     /// Bytes of a message of the database above which it is not passed on.
@@ -113,6 +115,9 @@ impl Fanout {
                 () = settled.later() => {}
                 batch = log.read(&mut reader, BATCH_BYTES) => match batch {
                     Ok(batch) => {
+                        if !self.hold.is_zero() {
+                            lanes.meanwhile(tokio::time::sleep(self.hold)).await;
+                        }
                         for piece in &batch {
                             self.fan_out(piece, &mut layouts, &mut lanes).await;
                             done = Place::last_of(piece);
