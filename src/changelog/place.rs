@@ -29,8 +29,11 @@ impl Place {
         }
     }
 
-    /// The place of the last change of a piece.
+    /// The place of the last change of a piece. One that was let go, and is empty, stands for all its changes.
     pub fn last_of(piece: &Transaction) -> Self {
+        if piece.oversized {
+            return Self { commit_lsn: piece.commit_lsn, index: u32::MAX };
+        }
         let count = u32::try_from(piece.changes.len()).unwrap_or(u32::MAX);
         let index = piece.first.saturating_add(count.saturating_sub(1));
         Self { commit_lsn: piece.commit_lsn, index }

@@ -169,16 +169,17 @@ impl Tail {
             self.bytes += bytes;
         }
         if piece.is_last {
+            self.newest = Place::last_of(piece);
             if is_over {
                 let empty = Transaction { first: 0, oversized: true, ..piece.clone_head() };
                 let bytes = empty.footprint();
+                self.newest = Place::last_of(&empty);
                 self.pieces.push_back((Arc::new(empty), bytes));
                 self.bytes += bytes;
             }
             self.open = None;
             self.last_commit = piece.commit_lsn;
             self.end = piece.end_lsn;
-            self.newest = Place::last_of(piece);
             self.visible = self.next();
         }
         Taken::In
@@ -350,7 +351,7 @@ mod tests {
         let [one] = &tail.read(10, usize::MAX).unwrap()[..] else { panic!("not one") };
         assert!(one.oversized && one.is_last && one.changes.is_empty() && one.first == 0);
         assert_eq!((tail.next(), tail.bytes), (11, one.footprint()));
-        assert_eq!(tail.newest(), Place { commit_lsn: Lsn::new(100), index: 9 });
+        assert_eq!(tail.newest(), Place { commit_lsn: Lsn::new(100), index: u32::MAX });
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Fanout, pass};
 use crate::changelog::{ChangeLog, Place};
 use crate::hub::{Hub, Member, Wishes};
-use crate::model::Since;
+use crate::model::{Epoch, Position, Since};
 
 /// Passes under way at once; further members wait for one to end.
 const PASSES: usize = 4;
@@ -38,6 +38,8 @@ pub struct Latecomer {
 
 /// Members that have been shown the past and join the present.
 pub struct Arrival {
+    /// How far they have been shown it, if they have.
+    pub(super) at: Option<Position>,
     /// Who, with what it asked for.
     pub(super) members: Vec<(Arc<Member>, Wishes)>,
     /// Told where the present begins: everything after this place waits at their gates.
@@ -52,12 +54,32 @@ impl fmt::Debug for Arrival {
 
 impl Arrival {
     /// Lets the members in. Everything up to `done` was handed out without them.
-    pub(super) fn admit(self, hub: &Hub, done: Place) {
+    fn admit(self, hub: &Hub, done: Place) {
         for (member, wishes) in self.members {
             hub.attach(&member, wishes);
         }
         // A pass that is gone was stopped with the relay.
         let _ = self.begins.send(done);
+    }
+}
+
+/// Arrivals that have seen more than everybody was given, because a pass reads the log by itself. They are let in once
+/// everybody has come as far; before, they would get what they have seen a second time.
+#[derive(Debug, Default)]
+pub(super) struct Porch(Vec<Arrival>);
+
+impl Porch {
+    /// One comes.
+    pub(super) fn enter(&mut self, arrival: Arrival) {
+        self.0.push(arrival);
+    }
+
+    /// Lets in whoever is not ahead of `done`, which is of the history `epoch`.
+    pub(super) fn admit(&mut self, hub: &Hub, epoch: Option<Epoch>, done: Place) {
+        let is_ahead = |at: Position| Some(at.epoch) == epoch && done < Place::from(at);
+        for arrival in self.0.extract_if(.., |arrival| !arrival.at.is_some_and(is_ahead)) {
+            arrival.admit(hub, done);
+        }
     }
 }
 

@@ -21,6 +21,7 @@ mod settled;
 mod sighting;
 mod work;
 
+use catchup::Porch;
 pub use catchup::{Arrival, CatchUp, Latecomer};
 
 use std::collections::HashMap;
@@ -103,8 +104,15 @@ impl Fanout {
         log: Arc<L>,
         mut arrivals: mpsc::Receiver<Arrival>,
     ) -> Infallible {
-        let mut reader = log.follow();
-        let mut done = log.bounds().newest;
+        let (mut reader, mut done) = loop {
+            // Both of one moment: what comes in between would be handed out twice.
+            let newest = log.bounds().newest;
+            let reader = log.follow();
+            if log.bounds().newest == newest {
+                break (reader, newest);
+            }
+        };
+        let mut porch = Porch::default();
         let mut layouts = Layouts::new();
         let mut lanes = Lanes::new(self.clone(), Way::Live);
         let mut source = self.source.clone();
@@ -112,6 +120,7 @@ impl Fanout {
         let mut settled = Settled::new();
         loop {
             settled.look(&self.hub, epoch, &lanes, done);
+            porch.admit(&self.hub, log.bounds().epoch, done);
             tokio::select! {
                 () = settled.later() => {}
                 batch = log.read(&mut reader, BATCH_BYTES) => match batch {
@@ -128,7 +137,7 @@ impl Fanout {
                     Err(gap) => self.announce_gap(&mut lanes, "fan_out_behind", &gap.to_string()),
                 },
                 () = lanes.turn() => {}
-                Some(arrival) = arrivals.recv() => arrival.admit(&self.hub, done),
+                Some(arrival) = arrivals.recv() => porch.enter(arrival),
                 Ok(()) = source.changed() => {
                     if let SourceState::Streaming { epoch: now, begun_by, .. } =
                         *source.borrow_and_update()

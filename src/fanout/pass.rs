@@ -57,7 +57,8 @@ pub(super) async fn run<L: ChangeLog>(desk: &CatchUp<L>, group: Vec<Latecomer>) 
     if let Some(reader) = &mut reader {
         for _ in 0..LOOKS {
             let began = Instant::now();
-            pass.read_until(reader, desk.log.bounds().newest).await;
+            let newest = desk.log.bounds().newest;
+            pass.read_until(reader, newest, Beyond::HandedOut).await;
             if began.elapsed() < CLOSE {
                 break;
             }
@@ -65,10 +66,12 @@ pub(super) async fn run<L: ChangeLog>(desk: &CatchUp<L>, group: Vec<Latecomer>) 
     }
     let members = group.iter().map(|one| (Arc::clone(&one.member), one.wishes.clone())).collect();
     let (begins, begun) = oneshot::channel();
-    if desk.arrivals.send(Arrival { members, begins }).await.is_ok()
+    let at = reader.as_ref().map(|_| pass.position());
+    if desk.arrivals.send(Arrival { at, members, begins }).await.is_ok()
         && let (Ok(until), Some(reader)) = (begun.await, &mut reader)
     {
-        pass.read_until(reader, until).await;
+        // What lies after it comes to the members as to everybody.
+        pass.read_until(reader, until, Beyond::Left).await;
         if desk.log.bounds().epoch != Some(pass.epoch) {
             // Everybody was told before these were there.
             pass.tell_all(pass.words(Gap::OtherEpoch));
@@ -95,6 +98,15 @@ async fn wait_for_return<L: ChangeLog>(log: &L, group: &[Latecomer]) {
     while all().any(|(_, since)| is_ahead(since)) && Instant::now() < deadline {
         sleep(LOOK).await;
     }
+}
+
+/// What becomes of that which is read and lies beyond the end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Beyond {
+    /// It is handed out too.
+    HandedOut,
+    /// The members get it in another way.
+    Left,
 }
 
 /// A pass under way.
@@ -152,14 +164,23 @@ impl<L: ChangeLog> Pass<'_, L> {
         }
     }
 
+    const fn position(&self) -> Position {
+        let Place { commit_lsn, index } = self.at;
+        Position { epoch: self.epoch, commit_lsn, index }
+    }
+
     /// Hands out what the log has up to `end`.
-    async fn read_until(&mut self, reader: &mut Reader, end: Place) {
+    async fn read_until(&mut self, reader: &mut Reader, end: Place, beyond: Beyond) {
         // Where another history began meanwhile, places of the one before may be out of reach.
         while self.at < end.min(self.desk.log.bounds().newest) {
             let batch = self.desk.log.read(reader, BATCH_BYTES);
             match self.lanes.meanwhile(batch).await {
                 Ok(batch) => {
                     for piece in &batch {
+                        if beyond == Beyond::Left && end < Place::last_of(piece) {
+                            self.at = end;
+                            break;
+                        }
                         self.hand_out(piece).await;
                     }
                 }
@@ -219,12 +240,7 @@ impl<L: ChangeLog> Pass<'_, L> {
 
     fn tell_all(&self, why: (&'static str, &'static str)) {
         for member in self.late.membership.everyone() {
-            let at = Position {
-                epoch: self.epoch,
-                commit_lsn: self.at.commit_lsn,
-                index: self.at.index,
-            };
-            self.tell_hole(member, Some(at), why.0, why.1);
+            self.tell_hole(member, Some(self.position()), why.0, why.1);
         }
     }
 

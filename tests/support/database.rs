@@ -1,7 +1,8 @@
 //! A database of the test's own, and a connection to write with.
 
 use tokio::sync::Mutex;
-use tokio_postgres::{Client, NoTls, Row};
+use tokio_postgres::tls::NoTlsStream;
+use tokio_postgres::{Client, Connection, NoTls, Row, Socket};
 
 use super::cluster::SUPERUSER;
 use super::{Cluster, unique};
@@ -100,7 +101,15 @@ impl Database {
 
 /// A plain connection, driven in the background until dropped.
 pub async fn connect(url: &str) -> Client {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    drive(tokio_postgres::connect(url, NoTls).await.unwrap())
+}
+
+/// The same, if the server is there.
+pub async fn try_connect(url: &str) -> Option<Client> {
+    tokio_postgres::connect(url, NoTls).await.ok().map(drive)
+}
+
+fn drive((client, connection): (Client, Connection<Socket, NoTlsStream>)) -> Client {
     tokio::spawn(async move {
         // Tests kill servers on purpose; the client notices by itself.
         let _ = connection.await;
