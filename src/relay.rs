@@ -153,6 +153,7 @@ impl Relay {
             catalog,
             visibility,
             streamed,
+            told: Arc::default(),
             source: state.clone(),
             deletes: config.realtime.deletes,
             record_limit: config.limits.record,

@@ -10,6 +10,7 @@
 
 mod audience;
 mod catchup;
+mod first;
 mod held;
 mod lane;
 mod message;
@@ -18,9 +19,11 @@ mod render;
 mod round;
 mod settled;
 mod sighting;
+mod told;
 mod work;
 
 pub use catchup::{Arrival, CatchUp, Latecomer};
+pub use told::Told;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -60,6 +63,8 @@ pub struct Fanout {
     pub visibility: Arc<Visibility>,
     /// Whose messages were told.
     pub streamed: Arc<Streamed>,
+    /// What was handed out and may not be visible yet.
+    pub told: Arc<Told>,
     /// The life of the history being read.
     pub source: watch::Receiver<SourceState>,
     /// What is told of deleted rows.
@@ -122,11 +127,12 @@ impl Fanout {
                     Err(gap) => self.announce_gap(&mut lanes, "fan_out_behind", &gap.to_string()),
                 },
                 () = lanes.turn() => {}
-                Some(arrival) = arrivals.recv() => arrival.admit(&self.hub, done),
+                Some(arrival) = arrivals.recv() => arrival.admit(&self.hub, done, &self.told),
                 Ok(()) = source.changed() => {
                     if let SourceState::Streaming { epoch: now, .. } = *source.borrow_and_update()
                         && epoch.replace(now).is_some_and(|before| before != now)
                     {
+                        self.told.forget();
                         let words = "the replication slot does not continue what was read before";
                         self.announce_gap(&mut lanes, "history_lost", words);
                     }
@@ -140,6 +146,7 @@ impl Fanout {
             let words = "a transaction was too large for the change log";
             self.announce_gap(lanes, "transaction_too_large", words);
         }
+        self.told.note(piece.xid);
         for (at, change) in piece.changes.iter().enumerate() {
             if message::is_messages(&change.relation) {
                 self.streamed.note(piece.xid, Instant::now());
@@ -195,6 +202,7 @@ impl Fanout {
             let (new, old) = self.compute(&layout, new.clone(), old.clone()).await;
             let sighting = Sighting {
                 id,
+                first: None,
                 xid: transaction.xid,
                 committed_at: transaction.committed_at,
                 event,

@@ -85,24 +85,12 @@ impl Notice {
 
     /// Row changes are missing.
     pub const fn of_hole(message: String, hole: Hole) -> Self {
-        Self {
-            extension: "postgres_changes",
-            is_ok: false,
-            message,
-            hole: Some(hole),
-            shown: None,
-        }
+        Self { extension: "postgres_changes", is_ok: false, message, hole: Some(hole), shown: None }
     }
 
     /// A first read is complete.
     pub const fn of_first_read(message: String, shown: FirstShown) -> Self {
-        Self {
-            extension: "postgres_changes",
-            is_ok: true,
-            message,
-            hole: None,
-            shown: Some(shown),
-        }
+        Self { extension: "postgres_changes", is_ok: true, message, hole: None, shown: Some(shown) }
     }
 }
 

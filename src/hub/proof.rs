@@ -110,8 +110,11 @@ mod tests {
     fn a_member_that_was_given_nothing_is_as_far_as_everybody() {
         let proof = Proof::new(Some(at(5, 0)));
         assert_eq!(proof.position(at(9, 1), true), Some(at(9, 1)));
-        assert_eq!(proof.position(at(9, 1), false), Some(at(5, 0),
-            "what waits at its gate was not given"));
+        assert_eq!(
+            proof.position(at(9, 1), false),
+            Some(at(5, 0)),
+            "what waits at its gate was not given"
+        );
         assert_eq!(proof.position(at(3, 0), true), Some(at(5, 0)), "it never goes back");
         assert!(!proof.wants_ping());
     }

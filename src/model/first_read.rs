@@ -68,10 +68,10 @@ mod tests {
             ("", vec![]),
             ("id", vec![order("id", false, None)]),
             ("created_at.desc", vec![order("created_at", true, None)]),
-            ("a.asc.nullsfirst, b.nullslast", vec![
-                order("a", false, Some(true)),
-                order("b", false, Some(false)),
-            ]),
+            (
+                "a.asc.nullsfirst, b.nullslast",
+                vec![order("a", false, Some(true)), order("b", false, Some(false))],
+            ),
             ("a.b.desc", vec![order("a.b", true, None)]),
             ("a.DESC", vec![order("a.DESC", false, None)]),
         ] {

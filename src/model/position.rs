@@ -62,6 +62,14 @@ pub enum Since {
 }
 
 impl Since {
+    /// The place of the change it continues after.
+    pub const fn position(&self) -> Option<Position> {
+        match self {
+            Self::After(position) => Some(*position),
+            Self::Within(_) | Self::Unreadable => None,
+        }
+    }
+
     /// Reads what a client wrote.
     pub fn parse(text: &str) -> Self {
         let Ok(position) = text.parse() else { return Self::Unreadable };
