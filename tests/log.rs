@@ -154,14 +154,12 @@ async fn a_transaction_far_larger_than_memory_arrives_whole() {
     let before = memory(&relay);
     let sql = "insert into events select id, repeat('x', 2000) from generate_series(1, 50000) id";
     database.execute(sql).await;
-    let mut index = 0;
     let mut commit = Value::Null;
-    for expected in 1..=50_000 {
+    for index in 0..50_000 {
         let change = client.change().await;
-        assert_eq!(id(&change), expected);
+        assert_eq!(id(&change), index + 1);
         let parts: Vec<_> = change["id"].as_str().unwrap().split(':').collect();
-        assert_eq!(parts[2].parse::<u32>().unwrap(), index);
-        index += 1;
+        assert_eq!(parts[2], index.to_string());
         if commit.is_null() {
             commit = parts[1].into();
         }

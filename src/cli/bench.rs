@@ -49,6 +49,9 @@ enum Verb {
         /// With row level security on the table
         #[arg(long)]
         rls: bool,
+        /// Without a log on disk
+        #[arg(long)]
+        ephemeral: bool,
     },
     /// Single-row transactions per second to one subscriber
     Throughput {
@@ -123,8 +126,9 @@ pub(crate) async fn run(args: Args, _globals: &Globals) -> Result<(), Error> {
 
 async fn measure(verb: &Verb, report: &mut Report) -> Result<(), Error> {
     match verb {
-        &Verb::Latency { rate, seconds, rls } => {
-            latency::run(Load { rate, seconds, is_rls: rls }, report).await
+        &Verb::Latency { rate, seconds, rls, ephemeral } => {
+            let load = Load { rate, seconds, is_rls: rls, is_ephemeral: ephemeral };
+            latency::run(load, report).await
         }
         &Verb::Throughput { rows, rls } => throughput::run(rows, rls, report).await,
         &Verb::Fanout { clients, rls } => fanout::run(clients, rls, report).await,
@@ -134,7 +138,8 @@ async fn measure(verb: &Verb, report: &mut Report) -> Result<(), Error> {
         Verb::Memory { clients } => memory::run(clients, report).await,
         Verb::All => {
             for (rate, is_rls) in [(100, false), (100, true), (1000, false), (1000, true)] {
-                latency::run(Load { rate, seconds: 10, is_rls }, report).await?;
+                let load = Load { rate, seconds: 10, is_rls, is_ephemeral: false };
+                latency::run(load, report).await?;
             }
             for is_rls in [false, true] {
                 throughput::run(200_000, is_rls, report).await?;

@@ -28,12 +28,13 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts `relay run` with `variables` and waits until it streams. Its log goes to `log`.
+    /// Starts `relay run` with these flags and `variables`, and waits until it streams. Its log goes to `log`.
     ///
     /// # Errors
     /// `SourceUnreachable`, with the end of the log.
     pub(crate) async fn start(
         address: SocketAddr,
+        flags: &[&str],
         variables: &[(&str, String)],
         log: &Path,
     ) -> Result<Self, Error> {
@@ -43,10 +44,11 @@ impl Process {
         let output = std::fs::File::create(log).map_err(|error| failed(error.to_string()))?;
         let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
         let script = "ulimit -n \"$(ulimit -Hn)\" 2>/dev/null; \
-                      \"$0\" run >&2 & echo $!; exec >/dev/null; cat >/dev/null; kill -KILL $!";
+                      \"$0\" run \"$@\" >&2 & echo $!; exec >/dev/null; cat >/dev/null; kill -KILL $!";
         let mut shell = Command::new("sh")
             .args(["-c", script])
             .arg(program)
+            .args(flags)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("RUST_LOG", "warn")

@@ -8,7 +8,9 @@
 //! Overflow: when the lanes together hold [`HELD_LIMIT`], the fan-out waits for them a moment; then the lane that holds
 //! the most lets its changes go, and its members are told of a gap.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+mod queue;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,11 +19,12 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use smallvec::SmallVec;
 use tokio::time::{Instant, timeout_at};
 
+use self::queue::{Lane, Piece, Queued};
 use super::Fanout;
 use super::audience::Way;
 use super::held::Held;
 use super::render::Shown;
-use super::round::{Holding, Judged, judge};
+use super::round::{Judged, judge};
 use super::sighting::Sighting;
 use super::work::{Answers, Ask, Plan, Verdict, Work, by_principal};
 use crate::auth::visibility::Trouble;
@@ -68,62 +71,6 @@ pub(super) struct Lanes {
     held: Held,
     sequence: u64,
     way: Way,
-}
-
-#[derive(Default)]
-struct Lane {
-    queue: VecDeque<Queued>,
-    /// Sequence of the first work of the round under way.
-    judging: Option<u64>,
-    /// Where its first change committed.
-    judging_from: Option<Lsn>,
-    bytes: usize,
-}
-
-/// Something that waits in a lane.
-struct Queued {
-    /// Order of matching over the whole fan-out.
-    sequence: u64,
-    /// What must have left other lanes first, because it is for the same members.
-    after: SmallVec<[Place; 1]>,
-    bytes: usize,
-    piece: Piece,
-}
-
-enum Piece {
-    /// A change.
-    Change(Holding),
-    /// Something to tell these members.
-    Notice(Notice, Vec<Arc<Member>>),
-}
-
-impl Lane {
-    /// Where the transaction committed whose changes it hands out next.
-    fn begins(&self) -> Option<Lsn> {
-        self.judging_from.or_else(|| {
-            self.queue.iter().find_map(|queued| match &queued.piece {
-                Piece::Change((work, _)) => Some(work.sighting.id.commit_lsn),
-                Piece::Notice(..) => None,
-            })
-        })
-    }
-
-    /// Whether everything up to `sequence` has left the lane.
-    fn has_passed(&self, sequence: u64) -> bool {
-        let first = self.judging.or_else(|| self.queue.front().map(|queued| queued.sequence));
-        first.is_none_or(|first| first > sequence)
-    }
-
-    fn push(&mut self, queued: Queued) {
-        self.bytes += queued.bytes;
-        self.queue.push_back(queued);
-    }
-
-    fn pop(&mut self) -> Option<Queued> {
-        let queued = self.queue.pop_front()?;
-        self.bytes -= queued.bytes;
-        Some(queued)
-    }
 }
 
 impl Lanes {

@@ -49,10 +49,11 @@ impl DiskLog {
 
     fn look(&self, reader: &mut Reader, most: usize) -> Next {
         let mut state = self.shared.state();
+        // What is behind that may have left memory already, but is not to be seen.
+        if state.tail.visible() <= reader.next {
+            return Next::Nothing;
+        }
         if let Some(batch) = state.tail.read(reader.next, most) {
-            if batch.is_empty() {
-                return Next::Nothing;
-            }
             let batch = reader.pass(batch);
             reader.fetch = None;
             if reader.is_live {

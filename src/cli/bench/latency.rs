@@ -28,6 +28,8 @@ pub(super) struct Load {
     pub(super) seconds: u32,
     /// Whether the table has row level security.
     pub(super) is_rls: bool,
+    /// Whether the relay goes without a log on disk.
+    pub(super) is_ephemeral: bool,
 }
 
 /// Measures.
@@ -39,14 +41,16 @@ pub(super) async fn run(load: Load, report: &mut Report) -> Result<(), Error> {
     report.about(&stand.version().await?);
     let count = u64::from(load.rate) * u64::from(load.seconds) + WARM_UP;
     let (mut floor, _) = below(&stand, load.rate, count).await?;
-    let relay = stand.relay().await?;
+    let flags: &[&str] = if load.is_ephemeral { &["--ephemeral"] } else { &[] };
+    let relay = stand.relay_with(flags).await?;
     let before = relay.cpu();
     let (mut through, took) = through(&stand, &relay, load.rate, count).await?;
     let cpu = relay.cpu().zip(before).map(|(after, before)| after.saturating_sub(before));
     let rls = if load.is_rls { "with" } else { "without" };
     let lost = count - WARM_UP - u64::try_from(through.count()).unwrap_or(0);
+    let log = if load.is_ephemeral { ", in memory only" } else { "" };
     report.row(
-        &format!("commit → client at {} changes/s, {rls} row level security", load.rate),
+        &format!("commit → client at {} changes/s, {rls} row level security{log}", load.rate),
         &through.describe(),
         &floor.describe(),
     );

@@ -97,6 +97,14 @@ impl Stand {
     /// # Errors
     /// What failed to start.
     pub(super) async fn relay(&self) -> Result<Process, Error> {
+        self.relay_with(&[]).await
+    }
+
+    /// The same with flags of `relay run`.
+    ///
+    /// # Errors
+    /// What failed to start.
+    pub(super) async fn relay_with(&self, flags: &[&str]) -> Result<Process, Error> {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let variables = vec![
             ("RELAY_POSTGRES__URL", self.relay_url.clone()),
@@ -110,7 +118,7 @@ impl Stand {
             ("RELAY_LIMITS__SUBJECT_JOINS_PER_SECOND", "100000".to_owned()),
             ("RELAY_LIMITS__SUBJECT_CONNECTIONS", "100000".to_owned()),
         ];
-        Process::start(address, &variables, &self.log()).await
+        Process::start(address, flags, &variables, &self.log()).await
     }
 
     /// A client that has joined with this filter.

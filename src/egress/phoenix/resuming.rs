@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::desk::Desk;
 use crate::changelog::Place;
 use crate::hub::resumes::Key;
-use crate::hub::{Frame, Member, Outbox, Wishes};
+use crate::hub::{Frame, Member, Outbox, Proof, Wishes};
 use crate::model::{Position, Since};
 
 /// Longer ids are refused: they are hashed for every join.
@@ -96,10 +96,10 @@ impl Resuming {
         let proofs = || self.channels.iter().filter_map(|(_, member)| member.proof());
         let epoch = desk.hub.resumes().settled().map(|position| position.epoch);
         let Some(epoch) = epoch.filter(|_| self.asked.is_none()) else { return };
-        if !proofs().any(|proof| proof.wants_ping()) {
+        if !proofs().any(Proof::wants_ping) {
             return;
         }
-        let last = proofs().filter_map(|proof| proof.ask()).max().unwrap_or_default();
+        let last = proofs().filter_map(Proof::ask).max().unwrap_or_default();
         let Place { commit_lsn, index } = last;
         self.pings += 1;
         let said = format!("{} {}", Position { epoch, commit_lsn, index }, self.pings);

@@ -150,13 +150,14 @@ async fn serve(socket: &mut Socket, wire: &mut Wire) -> Option<Goodbye> {
         if let Some(goodbye) = goodbye {
             // What was said before the goodbye still counts.
             outbox.close(Closed::Drain);
-            let last = async {
+            // In a box, so that no socket keeps room for its last words while it lives.
+            let last = Box::pin(async {
                 outbox.take_over().await;
                 while outbox.take(&mut frames) == Some(Ok(())) {
                     wire.send(&mut frames, FAREWELL, is_slow).await.ok()?;
                 }
                 Some(())
-            };
+            });
             timeout(desk.limits.write_stall.min(FAREWELL), last).await.ok()??;
             return Some(goodbye);
         }

@@ -1,8 +1,8 @@
-//! The log against what was put into it: restarts, power failures, damage, full disks.
+//! The log against what was put into it.
 
-use std::collections::BTreeMap;
+mod faults;
+mod properties;
 
-use proptest::prelude::*;
 use tokio::time::timeout;
 
 use super::flaky::Flaky;
@@ -175,6 +175,13 @@ async fn a_transaction_larger_than_memory_is_read_whole_and_only_when_it_is_whol
         append(&log, piece(100, first, 10, false)).await;
     }
     assert_eq!(log.bounds().newest.commit_lsn, Lsn::new(9), "not seen yet");
+    assert!(log.shared.state().tail.first() > live.next, "its beginning has left memory");
+    {
+        let mut reading = std::pin::pin!(log.read(&mut live, 1));
+        let mut nobody = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(reading.as_mut().poll(&mut nobody).is_pending());
+    }
+    assert!(live.under_way.is_none(), "it reads from disk what it may not see");
     // The connection broke; it comes again from the start, cut otherwise.
     for first in (0..900).step_by(30) {
         append(&log, piece(100, first, 30, false)).await;
@@ -187,31 +194,6 @@ async fn a_transaction_larger_than_memory_is_read_whole_and_only_when_it_is_whol
     durable(&log, 208).await;
     let log = begun(&disk.after_kill());
     assert_eq!(from(&log, (10, 0), (200, 1)).await.unwrap(), expected);
-}
-
-#[tokio::test]
-async fn a_transaction_that_never_ended_is_cut_off_wherever_it_began() {
-    let disk = Flaky::default();
-    let log = begun(&disk);
-    commit(&log, [100]).await;
-    for first in (0..500).step_by(10) {
-        append(&log, piece(200, first, 10, false)).await;
-    }
-    let synced = || log.shared.state().synced;
-    let next = log.shared.state().tail.next();
-    timeout(PATIENCE, async {
-        while synced() < next {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    })
-    .await
-    .unwrap();
-    let disk = disk.after_kill();
-    assert!(disk.lengths().len() > 2);
-    let log = begun(&disk);
-    assert_eq!(disk.lengths().len(), 1);
-    commit(&log, [150, 200]).await;
-    assert_eq!(from(&log, (10, 0), (200, 1)).await.unwrap(), both([100, 150, 200]));
 }
 
 #[tokio::test]
@@ -312,111 +294,6 @@ async fn a_history_without_a_change_knows_where_it_began() {
 }
 
 #[tokio::test]
-async fn a_full_disk_stops_confirmations_and_not_readers_and_heals() {
-    let disk = Flaky::default();
-    let log = begun(&disk);
-    let mut live = log.follow();
-    commit(&log, [100]).await;
-    durable(&log, 108).await;
-    for (refuse, commits) in [(false, [200, 300]), (true, [400, 500])] {
-        if refuse {
-            disk.refuse_sync(true);
-        } else {
-            disk.leave(Some(5));
-        }
-        let before = *log.durable().borrow();
-        commit(&log, commits).await;
-        assert_eq!(
-            read_to(&log, &mut live, (commits[1], 1)).await.unwrap().last(),
-            Some(&(commits[1], 1))
-        );
-        let mut trouble = log.trouble();
-        let told = timeout(PATIENCE, trouble.wait_for(Option::is_some)).await.unwrap();
-        assert!(told.unwrap().as_deref().unwrap().contains("cannot be written"));
-        assert_eq!(*log.durable().borrow(), before);
-        // Up to the limit of memory; then the source waits.
-        let mut extra = commits[1] + 1;
-        loop {
-            let large = Arc::new(sized(extra, 0, 1, true, 1000));
-            if timeout(Duration::from_millis(50), log.append(large)).await.is_err() {
-                break;
-            }
-            extra += 1;
-            assert!(extra < commits[1] + 20, "memory has no bound");
-        }
-        assert_eq!(*log.durable().borrow(), before);
-        disk.leave(None);
-        disk.refuse_sync(false);
-        durable(&log, extra + 7).await;
-        timeout(PATIENCE, log.trouble().wait_for(Option::is_none)).await.unwrap().unwrap();
-        let seen = from(&log, (100, 1), (extra - 1, 0)).await.unwrap();
-        let reopened = begun(&disk.after_power_failure(|| false));
-        assert_eq!(from(&reopened, (100, 1), (extra - 1, 0)).await.unwrap(), seen);
-        read_to(&log, &mut live, (extra - 1, 0)).await.unwrap();
-    }
-}
-
-#[tokio::test]
-async fn a_damaged_segment_is_given_up_with_what_is_before_it() {
-    let disk = Flaky::default();
-    let log = begun(&disk);
-    commit(&log, hundreds(1, 100)).await;
-    durable(&log, 10_008).await;
-    drop(log);
-    let disk = disk.after_kill();
-    let files = disk.lengths();
-    let (middle, length) = &files[files.len() / 2];
-    disk.bend(middle, |bytes| bytes[length / 2] ^= 1);
-    let log = begun(&disk);
-    // Found in the background, or by the first who reads it.
-    let told = from(&log, (10, 0), (10_000, 1)).await;
-    assert!(matches!(told, Err(Gap::Forgotten { .. })), "{told:?}");
-    let oldest = log.bounds().oldest;
-    let (commit_, index) = (oldest.commit_lsn.bytes(), oldest.index);
-    assert!((2_000..8_000).contains(&commit_), "{oldest:?}");
-    assert_eq!(
-        from(&log, (commit_, index), (10_000, 1)).await.unwrap(),
-        both(hundreds(commit_ / 100 + 1, 100))
-    );
-    commit(&log, [10_100]).await;
-    durable(&log, 10_108).await;
-    assert!(!disk.lengths().contains(&files[0]), "what is of no use is removed");
-    assert_eq!(log.shared.metrics.log_damages.get(), 1);
-}
-
-#[tokio::test]
-async fn damage_in_the_newest_segment_is_told_from_a_torn_tail() {
-    let disk = Flaky::default();
-    let log = open_with(&disk, &settings(), 1 << 20);
-    log.begin(origin(), Lsn::new(10));
-    for number in hundreds(1, 20) {
-        commit(&log, [number]).await;
-        durable(&log, number + 8).await;
-    }
-    drop(log);
-    let [(name, length)] = &disk.lengths()[..] else { panic!("one segment") };
-
-    let torn = disk.after_kill();
-    torn.bend(name, |bytes| bytes.truncate(length - 37));
-    let log = begun(&torn);
-    assert_eq!(log.recall().unwrap().end, Lsn::new(1_908));
-    commit(&log, [2_000]).await;
-    assert_eq!(from(&log, (10, 0), (2_000, 1)).await.unwrap(), both(hundreds(1, 20)));
-
-    let rotten = disk.after_kill();
-    rotten.bend(name, |bytes| bytes[length / 2] ^= 1);
-    let log = begun(&rotten);
-    assert_eq!(log.recall().unwrap().end, Lsn::new(2_008), "the end is known");
-    assert!(!append(&log, piece(2_000, 0, 2, true)).await, "so nothing comes twice");
-    commit(&log, [2_100]).await;
-    assert!(matches!(log.read_from(at(1_000, 0)), Err(Gap::Forgotten { .. })));
-    assert_eq!(from(&log, (2_000, 1), (2_100, 1)).await.unwrap(), both([2_100]));
-    durable(&log, 2_108).await;
-    let log = begun(&rotten.after_kill());
-    assert_eq!(from(&log, (2_000, 1), (2_100, 1)).await.unwrap(), both([2_100]));
-}
-
-#[tokio::test]
 async fn a_directory_has_one_relay_and_outlives_it() {
     let directory = tempfile::tempdir().unwrap();
     let settings =
@@ -452,185 +329,5 @@ fn a_log_of_another_database_is_foreign() {
     ] {
         let told = ours.is_foreign_to(&other).unwrap();
         assert!(told.contains("\"app\"") && told.contains(&format!("{:?}", other.slot)), "{told}");
-    }
-}
-
-/// What a test does to a log.
-#[derive(Clone, Debug)]
-enum Step {
-    /// A transaction of so many pieces of so many changes.
-    Commit { pieces: u32, count: u32 },
-    /// A transaction whose end never comes.
-    Abandon { pieces: u32 },
-    /// An idle server.
-    Mark,
-    /// Waits until everything is on disk.
-    Sync,
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = prop_oneof![
-        4 => (1..4_u32, 1..6_u32).prop_map(|(pieces, count)| Step::Commit { pieces, count }),
-        1 => (1..4_u32).prop_map(|pieces| Step::Abandon { pieces }),
-        1 => Just(Step::Mark),
-        1 => Just(Step::Sync),
-    ];
-    prop::collection::vec(step, 1..40)
-}
-
-/// Runs the steps; answers the changes of each commit, and what was said to be durable.
-async fn run(log: &DiskLog, steps: &[Step]) -> (BTreeMap<u64, u32>, Lsn) {
-    let mut commits = BTreeMap::new();
-    let mut lsn = 100;
-    let mut last_end = 0;
-    for step in steps {
-        lsn += 100;
-        match step {
-            Step::Commit { pieces, count } => {
-                for number in 0..*pieces {
-                    let is_last = number + 1 == *pieces;
-                    append(log, piece(lsn, number * count, *count, is_last)).await;
-                }
-                commits.insert(lsn, pieces * count);
-                last_end = lsn + 8;
-            }
-            Step::Abandon { pieces } => {
-                for number in 0..*pieces {
-                    append(log, piece(lsn, number * 3, 3, false)).await;
-                }
-            }
-            Step::Mark => {
-                log.mark(Lsn::new(lsn));
-                last_end = lsn;
-            }
-            Step::Sync if last_end > 0 => durable(log, last_end).await,
-            Step::Sync => {}
-        }
-    }
-    (commits, *log.durable().borrow())
-}
-
-fn all(commits: &BTreeMap<u64, u32>) -> Vec<(u64, u32)> {
-    let changes = commits.iter();
-    changes.flat_map(|(commit, count)| (0..*count).map(|index| (*commit, index))).collect()
-}
-
-/// What a log has from the beginning on, or the gap it tells.
-async fn everything(log: &DiskLog) -> Result<Vec<(u64, u32)>, Gap> {
-    let newest = log.bounds().newest;
-    if newest.commit_lsn <= Lsn::new(10) {
-        return Ok(Vec::new());
-    }
-    from(log, (10, 0), (newest.commit_lsn.bytes(), newest.index)).await
-}
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(future)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 100, ..ProptestConfig::default() })]
-
-    #[test]
-    fn a_power_failure_takes_nothing_that_was_durable_and_leaves_whole_transactions(
-        steps in steps(), segment in 300..3000_u64, seed in any::<u64>()
-    ) {
-        block_on(async {
-            let disk = Flaky::default();
-            let log = open_with(&disk, &settings(), segment);
-            log.begin(origin(), Lsn::new(10));
-            let (commits, durable) = run(&log, &steps).await;
-            let mut random = seed;
-            let after = disk.after_power_failure(|| {
-                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                random >> 63 == 1
-            });
-            let log = open(&after);
-            let Some(past) = log.recall() else {
-                assert!(durable <= Lsn::new(10));
-                return;
-            };
-            assert!(durable <= past.end, "{durable} was confirmed, and {} is there", past.end);
-            let expected = all(&commits);
-            let found = everything(&log).await.unwrap();
-            assert!(expected.starts_with(&found), "{found:?}");
-            let last = found.last().map_or(0, |last| last.0);
-            assert_eq!(found, all(&commits.into_iter().filter(|(commit, _)| *commit <= last).collect()));
-            // It goes on.
-            commit(&log, [1_000_000]).await;
-            assert_eq!(everything(&log).await.unwrap().len(), found.len() + 2);
-        });
-    }
-
-    #[test]
-    fn cut_anywhere_the_last_segment_is_a_prefix_of_whole_transactions(
-        steps in steps(), part in 0.0..1.0_f64
-    ) {
-        block_on(async {
-            let disk = Flaky::default();
-            let log = open_with(&disk, &settings(), 1 << 20);
-            log.begin(origin(), Lsn::new(10));
-            let (commits, _) = run(&log, &steps).await;
-            log.close();
-            let (name, length) = disk.lengths().pop().unwrap();
-            #[allow(clippy::cast_sign_loss, clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "a share of a length")]
-            disk.bend(&name, |bytes| bytes.truncate((length as f64 * part) as usize));
-            let log = open(&disk);
-            let found = everything(&log).await.unwrap();
-            let last = found.last().map_or(0, |last| last.0);
-            assert_eq!(found, all(&commits.into_iter().filter(|(commit, _)| *commit <= last).collect()));
-        });
-    }
-
-    #[test]
-    fn a_changed_byte_anywhere_never_shows_anything_wrong(
-        steps in steps(), segment in 300..3000_u64, file in any::<prop::sample::Index>(),
-        byte in any::<prop::sample::Index>(), bit in 0..8_u32
-    ) {
-        block_on(async {
-            let disk = Flaky::default();
-            let log = open_with(&disk, &settings(), segment);
-            log.begin(origin(), Lsn::new(10));
-            let (commits, _) = run(&log, &steps).await;
-            log.close();
-            let (name, length) = disk.lengths()[file.index(disk.lengths().len())].clone();
-            disk.bend(&name, |bytes| bytes[byte.index(length)] ^= 1 << bit);
-            let log = open(&disk);
-            if log.recall().is_none() {
-                return;
-            }
-            let (mut after, mut reads) = ((10, 0), Vec::new());
-            let newest = log.bounds().newest;
-            let last = (newest.commit_lsn.bytes(), newest.index);
-            if newest.commit_lsn <= Lsn::new(10) {
-                return;
-            }
-            let expected = all(&commits);
-            // A gap is told; what is shown behind it is right, and reaches to the end.
-            for _ in 0..5 {
-                if after >= last {
-                    break;
-                }
-                match from(&log, after, last).await {
-                    Ok(found) => {
-                        let begin = expected.iter().position(|change| *change == found[0]).unwrap();
-                        assert_eq!(&expected[begin..begin + found.len()], &found[..]);
-                        reads = found;
-                        break;
-                    }
-                    Err(Gap::Forgotten { oldest }) => {
-                        after = (oldest.commit_lsn.bytes(), oldest.index);
-                    }
-                    Err(gap) => panic!("{gap}"),
-                }
-            }
-            assert!(after >= last || reads.last() == Some(&last));
-            commit(&log, [1_000_000]).await;
-        });
     }
 }
