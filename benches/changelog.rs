@@ -5,6 +5,8 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
     missing_docs,
     reason = "a bench stops by panicking"
 )]
@@ -31,7 +33,7 @@ const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries")
 /// Transactions written, and read again.
 const MANY: u64 = 20_000;
 /// Transactions that share a commit of the store.
-const GROUP: u64 = 256;
+const GROUP: u64 = 4096;
 
 fn transaction(relation: &Arc<Relation>, number: u64) -> Transaction {
     let id = Cell::Text(number.to_string().into());
@@ -219,5 +221,61 @@ fn compare(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, compare);
+/// What criterion does not count: processor time, bytes on disk, and whether a changed byte is noticed.
+fn facts(_: &mut Criterion) {
+    const LOT: u64 = 20 * MANY;
+    let (runtime, relation) = (Runtime::new().unwrap(), relation());
+    let dir = tempfile::tempdir().unwrap();
+    let before = cpu();
+    let files = log(dir.path());
+    runtime.block_on(append(&files, &relation, 1..LOT + 1));
+    files.close();
+    report("files", cpu() - before, &dir.path().join("log"), LOT);
+    drop(files);
+    let before = cpu();
+    {
+        let store = store(dir.path());
+        for first in (1..=LOT).step_by(usize::try_from(MANY).unwrap()) {
+            fill(&store, &relation, first);
+        }
+    }
+    report("store", cpu() - before, &dir.path().join("store"), LOT);
+    let mut unnoticed = 0;
+    for flip in 1..=20 {
+        let path = dir.path().join("store");
+        let mut bytes = std::fs::read(&path).unwrap();
+        // In the row's text, where nothing but a checksum can tell.
+        let from = bytes.len() / 30 * flip;
+        let run = bytes[from..].windows(64).position(|window| window == [b'x'; 64]).unwrap();
+        bytes[from + run + 32] = b'y';
+        std::fs::write(&path, bytes).unwrap();
+    }
+    let store = Database::open(dir.path().join("store")).unwrap();
+    let read = store.begin_read().unwrap();
+    for entry in read.open_table(ENTRIES).unwrap().range(0..).unwrap() {
+        unnoticed += u64::from(entry.unwrap().1.value().windows(3).any(|three| three == b"xyx"));
+    }
+    println!("store: 20 bytes changed on disk, {unnoticed} wrong rows read without an error");
+}
+
+/// Processor time of this process so far, in seconds.
+fn cpu() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let mut fields = stat.rsplit_once(") ").unwrap().1.split(' ').skip(11);
+    let mut next = || fields.next().unwrap().parse::<f64>().unwrap();
+    (next() + next()) / 100.0
+}
+
+fn report(name: &str, cpu: f64, path: &Path, count: u64) {
+    let size = |path: &Path| std::fs::metadata(path).unwrap().len();
+    let bytes: u64 = match std::fs::read_dir(path) {
+        Ok(entries) => entries.map(|entry| size(&entry.unwrap().path())).sum(),
+        Err(_) => size(path),
+    };
+    #[allow(clippy::cast_precision_loss, reason = "a count far below 2^52")]
+    let each = cpu * 1e6 / count as f64;
+    println!("{name}: {each:.2} us of processor time and {} bytes a transaction", bytes / count);
+}
+
+criterion_group!(benches, compare, facts);
 criterion_main!(benches);

@@ -23,8 +23,8 @@ use crate::auth::visibility::Visibility;
 use crate::catalog::Catalog;
 use crate::changelog::disk::Settings;
 use crate::changelog::{ChangeLog, DiskLog, MemoryLog};
-use crate::config::Config;
-use crate::egress::phoenix::{Desk, Services};
+use crate::config::{Config, Realtime};
+use crate::egress::phoenix::{Desk, Rules, Services};
 use crate::error::{Error, ErrorKind};
 use crate::fanout::{CatchUp, Fanout};
 use crate::hub::Hub;
@@ -124,9 +124,11 @@ impl Relay {
             hub: Arc::clone(&hub),
             latecomers,
         };
+        let Realtime { private_only, presence_always, hold, .. } = config.realtime;
+        let rules = Rules { private_only, presence_always };
         let desk = Arc::new(Desk::new(
             services,
-            (config.limits.clone(), config.realtime.private_only),
+            (config.limits.clone(), rules),
             metrics.clone(),
             || now().unix_micros().div_euclid(1_000_000),
             clients.clone(),
@@ -156,6 +158,7 @@ impl Relay {
             told: Arc::default(),
             source: state.clone(),
             deletes: config.realtime.deletes,
+            hold,
             record_limit: config.limits.record,
             broadcast_limit: config.limits.broadcast_payload,
             now,

@@ -95,6 +95,11 @@ impl Tail {
         self.first
     }
 
+    /// Whether memory is filling up.
+    pub(super) const fn is_crowded(&self) -> bool {
+        self.limit / 4 < self.bytes
+    }
+
     pub(super) const fn visible(&self) -> u64 {
         self.visible
     }

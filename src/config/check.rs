@@ -219,7 +219,9 @@ impl Check<'_> {
         let deletes = self.deletes(&written.deletes);
         let presence_grace =
             self.time("realtime.presence_grace", written.presence_grace, 0, 3_600_000);
-        Realtime { deletes, presence_grace, private_only: written.private_only }
+        let hold = self.time("realtime.hold", written.hold, 0, 1_000);
+        let (private_only, presence_always) = (written.private_only, written.presence_always);
+        Realtime { deletes, presence_grace, private_only, presence_always, hold }
     }
 
     fn limits(&mut self, written: &written::Limits) -> Limits {

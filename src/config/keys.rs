@@ -64,6 +64,8 @@ pub(crate) const KEYS: &[Key] = keys![
     realtime.deletes,
     realtime.presence_grace,
     realtime.private_only,
+    realtime.presence_always,
+    realtime.hold,
     limits.connections,
     limits.subject_connections,
     limits.channels,

@@ -121,6 +121,10 @@ pub struct Realtime {
     pub presence_grace: Duration,
     /// Whether joins of public channels are refused.
     pub private_only: bool,
+    /// Whether every channel is told who is present.
+    pub presence_always: bool,
+    /// How long row changes are held back after they arrived.
+    pub hold: Duration,
 }
 
 /// What subscribers learn of a DELETE on a table with row security.

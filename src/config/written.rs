@@ -76,6 +76,8 @@ pub(crate) struct Realtime {
     pub(crate) deletes: String,
     pub(crate) presence_grace: Time,
     pub(crate) private_only: bool,
+    pub(crate) presence_always: bool,
+    pub(crate) hold: Time,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -156,7 +158,13 @@ impl Default for Auth {
 
 impl Default for Realtime {
     fn default() -> Self {
-        Self { deletes: "authorised".to_owned(), presence_grace: seconds(3), private_only: false }
+        Self {
+            deletes: "authorised".to_owned(),
+            presence_grace: seconds(3),
+            private_only: false,
+            presence_always: false,
+            hold: seconds(0),
+        }
     }
 }
 

@@ -69,6 +69,8 @@ pub struct Fanout {
     pub source: watch::Receiver<SourceState>,
     /// What is told of deleted rows.
     pub deletes: Deletes,
+    /// How long row changes are held back after they arrived.
+    pub hold: Duration,
     /// Bytes of a row's JSON above which it is cut to its small columns.
     pub record_limit: usize,
     /// Bytes of a message of the database above which it is not passed on.
@@ -118,6 +120,9 @@ impl Fanout {
                 () = settled.later() => {}
                 batch = log.read(&mut reader, BATCH_BYTES) => match batch {
                     Ok(batch) => {
+                        if !self.hold.is_zero() {
+                            lanes.meanwhile(tokio::time::sleep(self.hold)).await;
+                        }
                         for piece in &batch {
                             self.fan_out(piece, &mut layouts, &mut lanes).await;
                             done = Place::last_of(piece);
@@ -135,6 +140,7 @@ impl Fanout {
                         self.told.forget();
                         let words = "the replication slot does not continue what was read before";
                         self.announce_gap(&mut lanes, "history_lost", words);
+                        done = log.bounds().newest;
                     }
                 }
             }

@@ -188,7 +188,8 @@ impl<L: ChangeLog> Pass<'_, L> {
 
     /// Hands out what the log has up to `end`.
     async fn read_until(&mut self, reader: &mut Reader, end: Place) {
-        while self.at < end {
+        // Where another history began meanwhile, places of the one before may be out of reach.
+        while self.at < end.min(self.desk.log.bounds().newest) {
             let batch = self.desk.log.read(reader, BATCH_BYTES);
             match self.lanes.meanwhile(batch).await {
                 Ok(batch) => {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tracing::warn;
@@ -37,12 +37,13 @@ impl DiskLog {
         let taken = state.tail.take(piece, synced, self.largest);
         state.heed_cut();
         let visible = state.tail.visible();
+        let is_news = !state.is_resting || state.tail.is_crowded();
         drop(state);
-        if taken == Taken::In {
+        if taken == Taken::In && piece.is_last {
+            shared.visible.send_replace(visible);
+        }
+        if is_news {
             shared.work.notify_one();
-            if piece.is_last {
-                shared.visible.send_replace(visible);
-            }
         }
         taken
     }
@@ -108,7 +109,7 @@ impl ChangeLog for DiskLog {
         state.tail.take_cut();
         state.epoch = Some(origin.epoch);
         state.floor = Floor { number: history, place: before };
-        (state.synced, state.mark, state.cut) = (history, None, None);
+        (state.synced, state.mark, state.marked_at, state.cut) = (history, None, None, None);
         state.anew = Some(Anew { origin, from, before });
         shared.durable.send_replace(Lsn::ZERO);
         drop(state);
@@ -130,9 +131,13 @@ impl ChangeLog for DiskLog {
         state.tail.abandon();
         state.heed_cut();
         if *self.shared.durable.borrow() < end {
+            let is_first = state.mark.is_none();
             state.mark = Some(state.mark.map_or(end, |mark| mark.max(end)));
+            state.marked_at.get_or_insert_with(Instant::now);
             drop(state);
-            self.shared.work.notify_one();
+            if is_first {
+                self.shared.work.notify_one();
+            }
         }
     }
 

@@ -10,10 +10,14 @@
 //! - Nobody's clock matters: age is counted in time that relays ran on the log, order by position.
 //! - One relay per directory, and one database and slot.
 //!
-//! **Why files of our own and no embedded store.** Measured side by side, with `cargo bench --bench changelog`: what a
-//! store adds (a tree, a journal in front of it, compaction) serves look-ups that a log never makes, and is paid at
-//! every append and again when old entries go. Appending in order, reading on from a place and dropping the oldest is
-//! what files do. The parts that are easy to get wrong are few and written down: the format and its invariants in
+//! **Why files of our own and no embedded store.** Speed does not decide: beside redb 4, which is well kept, on the same
+//! bytes and disk (`cargo bench --bench changelog`), one transaction is on disk in 0.2 ms either way, 20,000 in 34 ms
+//! either way, and processor time is 1.2 and 1.5 us each; reading is slower (8 ms against 4), dropping the oldest
+//! faster (0.6 ms against 1.8). What decides is rot: of 20 bytes changed on disk, the store read all 20 as wrong rows
+//! without an error. Here every record is checked whenever it is read, and damage is told. Besides, the store takes half
+//! as much space again (673 bytes a transaction against 445), and a file that is unlinked needs no space to go.
+//!
+//! The parts of own files that are easy to get wrong are few and written down: the format and its invariants in
 //! `segment`, what happens after a crash in `recovery`, what happens when the disk says no in `writer`.
 //!
 //! What is not here: compression, encryption, and copies on other machines.
@@ -34,7 +38,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, WaitTimeoutResult};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
@@ -115,9 +119,13 @@ struct State {
     /// What is being written ends at this number.
     in_flight: u64,
     mark: Option<Lsn>,
+    /// Since when a mark waits.
+    marked_at: Option<Instant>,
     anew: Option<Anew>,
     /// Numbers from here on are given out again, and were perhaps written.
     cut: Option<u64>,
+    /// The writer rests and need not be woken for a single piece.
+    is_resting: bool,
     is_closing: bool,
 }
 
@@ -188,8 +196,10 @@ impl DiskLog {
                 synced: kept.next,
                 in_flight: kept.next,
                 mark: None,
+                marked_at: None,
                 anew: None,
                 cut: None,
+                is_resting: false,
                 is_closing: false,
             }),
             work: Condvar::new(),

@@ -14,13 +14,15 @@ use tracing::{error, info, warn};
 use super::recovery::Active;
 use super::segment::{Header, name, put_mark, put_piece};
 use super::shelf::{Floor, Limits, Stone};
-use super::{Anew, Shared};
+use super::{Anew, Shared, State};
 use crate::backoff::Backoff;
 use crate::changelog::{Origin, Place};
 use crate::model::{Lsn, Transaction};
 
 /// Written and synced together at most, in bytes of memory.
 const BATCH: usize = 8 << 20;
+/// Between two fsyncs, at least, while there is room: nobody waits for them, and Postgres is told ten times a second.
+const REST: Duration = Duration::from_millis(10);
 /// A mark that comes alone waits this long for company: it only keeps Postgres from holding WAL.
 const MARK_PATIENCE: Duration = Duration::from_millis(50);
 /// Waits after the disk said no.
@@ -43,6 +45,7 @@ pub(super) struct Writer {
     pub(super) end: Lsn,
     pub(super) buffer: Vec<u8>,
     pub(super) backoff: Backoff,
+    pub(super) rested_at: Instant,
 }
 
 /// The log's own clock: how long it has been in use, by relays one after the other. Nobody can set it.
@@ -98,6 +101,7 @@ impl Writer {
             end: kept.end,
             buffer: Vec::new(),
             backoff: Backoff::new(WAITS.0, WAITS.1),
+            rested_at: Instant::now(),
         }
     }
 
@@ -119,32 +123,26 @@ impl Writer {
     fn wait(&self) -> Option<Job> {
         let shared = &*self.shared;
         let mut state = shared.state();
-        let mut patience = Some(MARK_PATIENCE);
         loop {
-            let is_known = self.origin.is_some() || state.anew.is_some();
-            let has_pieces = is_known && state.synced < state.tail.next();
-            let has_mark = is_known && state.mark.is_some();
-            let is_unfounded = self.origin.is_some() && self.active.is_none();
-            let is_urgent =
-                has_pieces || is_unfounded || state.anew.is_some() || state.cut.is_some();
-            if is_urgent || has_mark && (patience.is_none() || state.is_closing) {
-                break;
-            }
-            if state.is_closing {
-                return None;
-            }
-            let span = if has_mark { MARK_PATIENCE } else { shared.settings.rest() };
-            let (back, waited) = shared.wait(state, span);
-            state = back;
-            if waited.timed_out() {
-                if has_mark {
-                    patience = None;
-                } else {
-                    // Time alone makes things old.
-                    let limits = (state.tail.live(), state.tail.visible());
-                    drop(state);
-                    self.retain(limits);
-                    state = shared.state();
+            let now = Instant::now();
+            match self.due(&state, now) {
+                Some(due) if due <= now => break,
+                Some(due) => {
+                    state.is_resting = state.synced < state.tail.next();
+                    (state, _) = shared.wait(state, due - now);
+                    state.is_resting = false;
+                }
+                None if state.is_closing => return None,
+                None => {
+                    let (back, waited) = shared.wait(state, shared.settings.rest());
+                    state = back;
+                    if waited.timed_out() {
+                        // Time alone makes things old.
+                        let limits = (state.tail.live(), state.tail.visible());
+                        drop(state);
+                        self.retain(limits);
+                        state = shared.state();
+                    }
                 }
             }
         }
@@ -158,6 +156,21 @@ impl Writer {
         state.in_flight = end;
         let limits = (state.tail.live(), state.tail.visible());
         Some(Job { anew, from, pieces, mark, is_all, limits })
+    }
+
+    /// When there is something to do.
+    fn due(&self, state: &State, now: Instant) -> Option<Instant> {
+        if state.anew.is_none() && self.origin.is_none() {
+            return None;
+        }
+        if state.anew.is_some() || state.cut.is_some() || self.active.is_none() {
+            return Some(now);
+        }
+        let may_rest = !state.is_closing;
+        let pieces = (state.synced < state.tail.next())
+            .then_some(if may_rest && !state.tail.is_crowded() { self.rested_at } else { now });
+        let mark = state.marked_at.map(|at| if may_rest { at + MARK_PATIENCE } else { now });
+        pieces.into_iter().chain(mark).min()
     }
 
     fn perform(&mut self, job: &Job) -> io::Result<()> {
@@ -235,7 +248,7 @@ impl Writer {
         if mark.is_none() {
             let mut state = self.shared.state();
             if state.mark == job.mark {
-                state.mark = None;
+                (state.mark, state.marked_at) = (None, None);
             }
         }
         Ok(())
@@ -261,6 +274,7 @@ impl Writer {
             return Err(error);
         }
         self.shared.metrics.log_sync_seconds.observe(began.elapsed().as_secs_f64());
+        self.rested_at = Instant::now() + REST;
         active.offset += bytes.len() as u64;
         active.has_pieces |= !places.is_empty();
         let stone = |(number, place, at): &(u64, Place, u64)| Stone {

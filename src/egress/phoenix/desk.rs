@@ -9,6 +9,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use super::budget::Budget;
 use super::effect::Now;
 use super::rest;
+use super::session::Rules;
 use super::subject::{self, Subject, Subjects};
 use crate::auth::policy::Policies;
 use crate::auth::token::Tokens;
@@ -43,7 +44,7 @@ pub struct Desk {
     /// What one client may use.
     pub limits: Limits,
     /// Whether joins of public channels are refused.
-    pub private_only: bool,
+    pub rules: Rules,
     /// What is counted.
     pub metrics: Metrics,
     /// Unix seconds.
@@ -93,7 +94,7 @@ impl Desk {
     /// Opens the desk.
     pub fn new(
         services: Services,
-        (limits, private_only): (Limits, bool),
+        (limits, rules): (Limits, Rules),
         metrics: Metrics,
         clock: fn() -> i64,
         stage: Stage,
@@ -114,7 +115,7 @@ impl Desk {
             source,
             hub,
             limits,
-            private_only,
+            rules,
             metrics,
             clock,
             stage,

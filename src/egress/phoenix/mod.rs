@@ -32,4 +32,5 @@ mod work;
 
 pub use desk::{Desk, Services};
 pub use dialect::{PHOENIX_V1, PHOENIX_V2};
+pub use session::Rules;
 pub use upgrade::{PATHS, routes};

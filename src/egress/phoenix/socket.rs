@@ -62,7 +62,7 @@ pub(super) async fn run(
     let opening = Opening {
         credential: &credential,
         limits: &desk.limits,
-        private_only: desk.private_only,
+        rules: desk.rules,
         seat: seat.of_subject.as_ref().map(Arc::clone),
         at: desk.now().at,
     };

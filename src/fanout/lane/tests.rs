@@ -68,6 +68,7 @@ fn lanes() -> Lanes {
         streamed: Arc::default(),
         source,
         deletes: Deletes::Strict,
+        hold: Duration::ZERO,
         record_limit: 1 << 20,
         broadcast_limit: 1 << 20,
         now: Default::default,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::dialect::{PHOENIX_V1, PHOENIX_V2, Phoenix};
 use super::effect::{Done, Effect, Finding, Input, Now, Readable, Work, Writable};
-use super::session::{Opening, Session};
+use super::session::{Opening, Rules, Session};
 use super::subject::Subject;
 use crate::auth::denial::Denial;
 use crate::auth::policy::Kept;
@@ -98,10 +98,10 @@ impl Script {
     }
 
     fn with(dialect: &'static Phoenix, limits: &Limits, private_only: bool) -> Self {
+        let rules = Rules { private_only, ..Rules::default() };
         let outbox = Arc::new(Outbox::new(1 << 20, Arc::new(Backlog::new(1 << 30))));
         let start = Instant::now();
-        let opening =
-            Opening { credential: "connection", limits, private_only, seat: None, at: start };
+        let opening = Opening { credential: "connection", limits, rules, seat: None, at: start };
         let session = Session::new(dialect, outbox, opening);
         Self { session, start, passed_ms: 0, newest: 0, wishes: 0 }
     }
