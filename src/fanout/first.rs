@@ -250,7 +250,7 @@ async fn deliver(
                 return;
             }
             fanout.metrics.deliveries.inc();
-            if follow % STRIDE == 0 {
+            if follow.is_multiple_of(STRIDE) {
                 tokio::task::yield_now().await;
             }
         }

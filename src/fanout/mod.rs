@@ -109,6 +109,7 @@ impl Fanout {
     ) -> Infallible {
         let mut reader = log.follow();
         let mut done = log.bounds().newest;
+        self.told.reach(done);
         let mut layouts = Layouts::new();
         let mut lanes = Lanes::new(self.clone(), Way::Live);
         let mut source = self.source.clone();
@@ -126,6 +127,7 @@ impl Fanout {
                         for piece in &batch {
                             self.fan_out(piece, &mut layouts, &mut lanes).await;
                             done = Place::last_of(piece);
+                            self.told.reach(done);
                         }
                         lanes.pump();
                     }
@@ -141,6 +143,7 @@ impl Fanout {
                         let words = "the replication slot does not continue what was read before";
                         self.announce_gap(&mut lanes, "history_lost", words);
                         done = log.bounds().newest;
+                        self.told.reach(done);
                     }
                 }
             }

@@ -3,7 +3,7 @@
 //! Promises: each member is given every change after its place that it asked for and may see now, in commit order,
 //! then what is live, without a hole and without a repetition; where that cannot be, it is told what is missing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,13 +54,15 @@ pub(super) async fn run<L: ChangeLog>(desk: &CatchUp<L>, group: Vec<Latecomer>) 
         epoch: Epoch::new(0),
         waited: HashMap::new(),
         torn: false,
+        ahead: VecDeque::new(),
     };
     wait_for_return(&*desk.log, &group).await;
     let mut reader = pass.enter(&group);
     if let Some(reader) = &mut reader {
         for _ in 0..LOOKS {
             let began = Instant::now();
-            pass.read_until(reader, desk.log.bounds().newest).await;
+            // Not further than everybody: what comes after their place waits at the gates, and would be given twice.
+            pass.read_until(reader, desk.fanout.told.place()).await;
             if began.elapsed() < CLOSE {
                 break;
             }
@@ -130,6 +132,8 @@ struct Pass<'a, L> {
     waited: HashMap<u64, Duration>,
     /// Those who continue were told that something is missing.
     torn: bool,
+    /// Read, and not handed out yet.
+    ahead: VecDeque<Arc<Transaction>>,
 }
 
 impl<L: ChangeLog> Pass<'_, L> {
@@ -188,17 +192,21 @@ impl<L: ChangeLog> Pass<'_, L> {
 
     /// Hands out what the log has up to `end`.
     async fn read_until(&mut self, reader: &mut Reader, end: Place) {
-        // Where another history began meanwhile, places of the one before may be out of reach.
-        while self.at < end.min(self.desk.log.bounds().newest) {
+        loop {
+            while let Some(piece) = self.ahead.pop_front_if(|piece| Place::last_of(piece) <= end) {
+                self.hand_out(&piece).await;
+            }
+            self.lanes.finish().await;
+            self.wait_for_readers().await;
+            // Where another history began meanwhile, places of the one before may be out of reach.
+            let is_there = end.min(self.desk.log.bounds().newest) <= self.at;
+            if is_there || !self.ahead.is_empty() {
+                return;
+            }
             let batch = self.desk.log.read(reader, BATCH_BYTES);
             match self.lanes.meanwhile(batch).await {
-                Ok(batch) => {
-                    for piece in &batch {
-                        self.hand_out(piece).await;
-                    }
-                }
+                Ok(batch) => self.ahead.extend(batch),
                 Err(gap) => {
-                    self.lanes.finish().await;
                     self.tell_all(words(gap));
                     match gap {
                         Gap::Forgotten { oldest } => self.at = self.at.max(oldest),
@@ -206,8 +214,6 @@ impl<L: ChangeLog> Pass<'_, L> {
                     }
                 }
             }
-            self.lanes.finish().await;
-            self.wait_for_readers().await;
         }
     }
 

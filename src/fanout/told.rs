@@ -1,4 +1,4 @@
-//! Which transactions were handed out and may not be visible to queries yet.
+//! How far everything was handed out, and which transactions of it may not be visible to queries yet.
 //!
 //! The WAL tells of a commit before queries see it; with synchronous replication, long before. A first read must not
 //! miss what was handed out before its member arrived, so it waits for a snapshot that sees all of it.
@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use crate::changelog::Place;
 use crate::model::Snapshot;
 
 /// Remembered at most; four bytes each.
@@ -27,6 +28,7 @@ const OLD: Duration = Duration::from_mins(5);
 #[derive(Debug, Default)]
 pub struct Told {
     xids: Mutex<VecDeque<u32>>,
+    place: Mutex<Place>,
     many: Notify,
 }
 
@@ -41,9 +43,19 @@ impl Told {
             xids.pop_front();
         }
         xids.push_back(xid);
-        if xids.len() % MANY == 0 {
+        if xids.len().is_multiple_of(MANY) {
             self.many.notify_one();
         }
+    }
+
+    /// Everything up to `place` was handed out.
+    pub(super) fn reach(&self, place: Place) {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
+    }
+
+    /// Up to where everything was handed out.
+    pub(super) fn place(&self) -> Place {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Those not known to be visible.

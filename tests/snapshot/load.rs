@@ -1,15 +1,15 @@
 //! Clients that join while many write: each ends with exactly the table, change by change.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 use tokio::sync::RwLock;
 
 use crate::support::client::Received;
 use crate::support::relay::token;
-use crate::support::{Client, Cluster, Database, PATIENCE, Relay};
+use crate::support::{Client, Cluster, Database, PATIENCE, Relay, until};
 
 const WRITERS: i32 = 4;
 const ROUNDS: i32 = 10;
@@ -79,13 +79,34 @@ impl Copy {
     }
 }
 
-/// Joins and copies until the round ends.
-async fn copy(mut client: Client, has_other_wish: bool, sentinel: i64) -> BTreeMap<i64, i64> {
+/// Every change there is, as one who was always there is told.
+type History = Arc<Mutex<Vec<(String, i64)>>>;
+
+async fn watch(mut client: Client, history: History) {
+    let busy = json!([{ "event": "*", "schema": "public", "table": "busy" }]);
+    client.subscribe("room", busy).await;
+    while let Some(received) = client.receive().await {
+        let data = &received.payload["data"];
+        let record = if data["type"] == "DELETE" { &data["old_record"] } else { &data["record"] };
+        let change = (data["id"].as_str().unwrap().to_owned(), record["id"].as_i64().unwrap());
+        history.lock().unwrap().push(change);
+    }
+}
+
+/// What a copy ends with: the rows, and the changes its other wish was given.
+type Copied = (BTreeMap<i64, i64>, HashSet<String>);
+
+/// Joins and copies until the round ends. Another wish continues after a change, if it is given.
+async fn copy(mut client: Client, since: Option<String>, sentinel: i64) -> Copied {
     let busy = json!({ "event": "*", "schema": "public", "table": "busy" });
     let mut first = busy.clone();
     first["snapshot"] = json!({ "limit": 1000, "order": "n.desc" });
     let mut wishes = vec![first];
-    wishes.extend(has_other_wish.then_some(busy));
+    wishes.extend(since.map(|since| {
+        let mut other = busy;
+        other["since"] = json!(since);
+        other
+    }));
     let bindings = client.subscribe("room", json!(wishes)).await;
     let wish = |place: usize| bindings[place]["id"].as_i64();
     let mut copy = Copy::default();
@@ -108,13 +129,8 @@ async fn copy(mut client: Client, has_other_wish: bool, sentinel: i64) -> BTreeM
             other => panic!("{other}"),
         }
     }
-    if let Some(other) = wish(1) {
-        let of = |id: i64| copy.given[&id].iter().filter(|id| !id.contains('s'));
-        let missing: Vec<_> =
-            of(wish(0).unwrap()).filter(|id| !copy.given[&other].contains(*id)).collect();
-        assert!(missing.is_empty(), "not given to the wish without a snapshot: {missing:?}");
-    }
-    copy.rows
+    let other = wish(1).and_then(|other| copy.given.remove(&other)).unwrap_or_default();
+    (copy.rows, other)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,6 +149,23 @@ async fn whoever_joins_while_many_write_ends_with_exactly_the_table() {
     // So that whoever may not read a row is not told that it is gone either.
     let strict = [("RELAY_REALTIME__DELETES", "strict")];
     let relay = Relay::start_with(&database, &strict).await;
+    let history = History::default();
+    let watcher = Client::connect(&relay, &token("service_role", &json!({}))).await;
+    tokio::spawn(watch(watcher, Arc::clone(&history)));
+    let told = async |row: i64| {
+        until("the watcher to be told", || async {
+            let history = history.lock().unwrap();
+            let place = history.iter().position(|(_, id)| *id == row)?;
+            history.get(place).map(|(id, _)| (place, id.clone()))
+        })
+        .await
+    };
+    until("the watcher to be there", || async {
+        (relay.metric("relay_bindings") > 0.5).then_some(())
+    })
+    .await;
+    database.execute("insert into busy values (99999, 0)").await;
+    let (mut from, mut since) = told(99_999).await;
     let (gate, stop) = (Arc::new(RwLock::new(())), Arc::new(AtomicBool::new(false)));
     let mut writers = Vec::new();
     for writer in 0..WRITERS {
@@ -147,10 +180,12 @@ async fn whoever_joins_while_many_write_ends_with_exactly_the_table() {
             let claims =
                 if client % 4 < 2 { json!({}) } else { json!({ "sub": client.to_string() }) };
             let socket = Client::connect(&relay, &token(role, &claims)).await;
-            copies.push((role, tokio::spawn(copy(socket, client % 5 == 0, sentinel))));
+            let since = (client % 4 == 0).then(|| since.clone());
+            let continues = since.is_some();
+            copies.push((role, continues, tokio::spawn(copy(socket, since, sentinel))));
         }
         let joined = f64::from((round + 1) * CLIENTS);
-        crate::support::until("all snapshots", || async {
+        until("all snapshots", || async {
             (relay.metric("relay_snapshots_total") > joined - 0.5).then_some(())
         })
         .await;
@@ -161,13 +196,21 @@ async fn whoever_joins_while_many_write_ends_with_exactly_the_table() {
             .iter()
             .map(|row| (row.get::<_, i32>(0).into(), row.get::<_, i32>(1).into()))
             .collect();
-        for (role, copy) in copies {
+        let (to, last) = told(sentinel).await;
+        let missed: HashSet<String> = {
+            let history = history.lock().unwrap();
+            history[from + 1..=to].iter().map(|(id, _)| id.clone()).collect()
+        };
+        for (role, continues, copy) in copies {
             let mut expected = table.clone();
             if role == "authenticated" {
                 expected.retain(|id, _| id % 2 == 0);
             }
-            assert_eq!(copy.await.unwrap(), expected, "{role} in round {round}");
+            let (rows, given) = copy.await.unwrap();
+            assert_eq!(rows, expected, "{role} in round {round}");
+            assert!(!continues || given == missed, "the wish without a snapshot, in round {round}");
         }
+        (from, since) = (to, last);
         drop(closed);
     }
     stop.store(true, Ordering::Relaxed);
