@@ -49,6 +49,10 @@ pub struct Metrics {
     pub catching_up: Gauge,
     /// Channels that were shown what they missed.
     pub caught_up: Counter,
+    /// First reads that were read.
+    pub snapshots: Counter,
+    /// Seconds one took to read, waiting for its turn included.
+    pub snapshot_seconds: Histogram,
     /// Pings that proved what a client received.
     pub proofs: Counter,
     /// Places of resuming clients saved.
@@ -151,6 +155,10 @@ impl Metrics {
             "proofs" "Pings that proved what a client received" Counter::default(),
             "places_saved" "Places of resuming clients saved" Counter::default(),
         );
+        let (snapshots, snapshot_seconds) = register!(
+            "snapshots" "Snapshots read for channels" Counter::default(),
+            "snapshot_seconds" "Seconds one snapshot took to read" histogram(),
+        );
         let (catching_up, caught_up) = register!(
             "catching_up" "Channels being shown what they missed" Gauge::default(),
             "caught_up" "Channels that were shown what they missed" Counter::default(),
@@ -212,6 +220,8 @@ impl Metrics {
             gaps,
             catching_up,
             caught_up,
+            snapshots,
+            snapshot_seconds,
             proofs,
             places_saved,
             closed,

@@ -152,6 +152,7 @@ impl Relay {
             catalog,
             visibility,
             streamed,
+            told: Arc::default(),
             source: state.clone(),
             deletes: config.realtime.deletes,
             hold,

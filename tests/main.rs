@@ -66,6 +66,8 @@ mod private;
 mod lanes;
 // Continuing where one was: positions, resume ids, gaps.
 mod resume;
+// Rows read first, and how the stream joins them.
+mod snapshot;
 // Order, and exactly once, whatever happens to connections.
 mod ordering;
 // Filters and names: what they let through, and what a bad one does.

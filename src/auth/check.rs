@@ -226,11 +226,11 @@ fn computed(table: &Table, expression: &str) -> Option<String> {
 }
 
 /// The text the type's own output gives, which a cast to text does not always (bool, bpchar, inet).
-fn as_text(expression: &str) -> String {
+pub(super) fn as_text(expression: &str) -> String {
     format!("case when num_nulls({expression}) = 0 then format('%s', {expression}) end")
 }
 
-fn qualified(table: &Table) -> String {
+pub(super) fn qualified(table: &Table) -> String {
     format!("{}.{}", identifier(&table.schema), identifier(&table.name))
 }
 

@@ -7,9 +7,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use futures_util::future::join4;
+use futures_util::future::{join3, join4};
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Error, Statement};
+use tokio_postgres::{Client, Error, Row, Statement};
 
 use super::check::{Check, Parameter};
 use super::quote::{fill, identifier};
@@ -124,6 +124,35 @@ impl Connection {
         let row = answered?;
         committed?;
         Ok(Answer { is_visible: row.try_get(0)?, verdicts: row.try_get(1)? })
+    }
+
+    /// Begins a transaction on behalf of `principal` and asks its first question.
+    pub(super) async fn begin(
+        &self,
+        begin: &str,
+        principal: &Principal,
+        sql: &str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Option<Row>, Error> {
+        let sub = principal.subject();
+        let (claims, role) = (principal.claims(), principal.role());
+        let claim: [&(dyn ToSql + Sync); 3] = [&claims, &sub, &role];
+        let client = self.client();
+        // Polled in this order, so sent in this order.
+        let (begun, claimed, answered) = join3(
+            client.batch_execute(begin),
+            client.query(&self.claims, &claim),
+            client.query_typed(sql, parameters),
+        )
+        .await;
+        begun?;
+        claimed?;
+        Ok(answered?.pop())
+    }
+
+    /// The connection itself, for what is more than one question.
+    pub(super) const fn client(&self) -> &Client {
+        &self.sql.client
     }
 
     /// Whether all of `xids` are visible now.

@@ -220,7 +220,8 @@ impl Judge<'_> {
         Ok(())
     }
 
-    async fn lend<'p>(
+    /// A connection, when there is one.
+    pub(super) async fn lend<'p>(
         &self,
         pool: &'p Pool,
         claims: &str,
@@ -244,7 +245,8 @@ impl Judge<'_> {
         }
     }
 
-    fn settle<T>(
+    /// What an answer comes to.
+    pub(super) fn settle<T>(
         &self,
         answer: Result<T, Option<tokio_postgres::Error>>,
         asked_at: Instant,
@@ -258,7 +260,7 @@ impl Judge<'_> {
 }
 
 /// `None`: our own clock ran out.
-fn lent_result<T>(
+pub(super) fn lent_result<T>(
     answer: Result<Result<T, tokio_postgres::Error>, tokio::time::error::Elapsed>,
 ) -> Result<T, Option<tokio_postgres::Error>> {
     answer.map_err(|_| None)?.map_err(Some)
@@ -266,13 +268,13 @@ fn lent_result<T>(
 
 /// How often a question may still be asked again.
 #[derive(Debug)]
-struct Patience {
+pub(super) struct Patience {
     left: u32,
     backoff: Backoff,
 }
 
 impl Patience {
-    const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self { left: TRIES, backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE) }
     }
 
@@ -281,7 +283,7 @@ impl Patience {
     }
 
     /// Keeps or drops the connection as the setback demands. Errs when the setback is the answer.
-    async fn bear(
+    pub(super) async fn bear(
         &mut self,
         setback: Setback,
         lent: Lent<'_>,
@@ -315,7 +317,8 @@ impl Patience {
     }
 }
 
-async fn pause(length: Duration, stage: &Stage) -> Result<(), Trouble> {
+/// Sleeps, unless the stage stops.
+pub(super) async fn pause(length: Duration, stage: &Stage) -> Result<(), Trouble> {
     tokio::select! {
         () = stage.stopping() => Err(Trouble::Unavailable),
         () = tokio::time::sleep(length) => Ok(()),

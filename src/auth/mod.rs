@@ -4,6 +4,7 @@ pub mod api;
 mod check;
 mod connection;
 pub mod denial;
+pub mod first;
 mod gate;
 mod judge;
 mod jwks;

@@ -16,13 +16,14 @@ use futures_util::stream::{self, StreamExt as _};
 use tokio::time::Instant;
 
 use super::check::{MOST_ROWS, computing};
+use super::first::{self, FirstRows, Reading, Unread};
 use super::gate::Gate;
 use super::judge::Judge;
 use super::pool::Pool;
 use crate::metrics::Metrics;
 use crate::model::filter::Condition;
 use crate::model::table::Policy;
-use crate::model::{Principal, Table};
+use crate::model::{Principal, Snapshot, Table};
 use crate::postgres::Target;
 use crate::shutdown::Stage;
 
@@ -125,6 +126,8 @@ pub struct Visibility {
     pools: Mutex<Pools>,
     /// The same for computing columns and for waiting until commits are visible, so that no policy holds that up.
     services: Mutex<Pools>,
+    /// The same for first reads, which may be long.
+    readers: Mutex<Pools>,
 }
 
 type Pools = HashMap<Box<str>, Arc<Pool>>;
@@ -146,6 +149,7 @@ impl Visibility {
             gate: Gate::default(),
             pools: Mutex::default(),
             services: Mutex::default(),
+            readers: Mutex::default(),
         })
     }
 
@@ -204,6 +208,21 @@ impl Visibility {
             }
         }
         Err(trouble)
+    }
+
+    /// Reads the first rows of tables as the principal sees them, all under one snapshot, which `is_early` is asked
+    /// about; waits a while for one that is not.
+    ///
+    /// # Errors
+    /// See [`Unread`].
+    pub async fn read_first(
+        &self,
+        principal: &Principal,
+        readings: &[Reading],
+        is_early: &(dyn Fn(&Snapshot) -> bool + Send + Sync),
+    ) -> Result<FirstRows, Unread> {
+        let pool = self.pool(&self.readers, SERVICE, principal.role());
+        first::read(&self.judge_with(&pool, &pool), principal, readings, is_early).await
     }
 
     fn judge_with<'a>(&'a self, pool: &'a Pool, service: &'a Pool) -> Judge<'a> {

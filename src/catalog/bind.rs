@@ -21,7 +21,8 @@ use self::terms::Terms;
 use super::Catalog;
 use crate::error::Error;
 use crate::model::filter::{Condition, Keyword, Operand, Operator, Predicate};
-use crate::model::{Kind, Principal, SqlType, Subscription, Table, Target};
+use crate::model::table::TableColumn;
+use crate::model::{FirstRead, Kind, Principal, SqlType, Subscription, Table, Target};
 
 /// The most elements an `in` list may have.
 const LIST_LIMIT: usize = 100;
@@ -39,6 +40,8 @@ pub struct Wish {
     pub filter: Option<String>,
     /// `select`; `Err` when it was not a list of strings.
     pub select: Option<Result<Vec<String>, ()>>,
+    /// `snapshot`: the rows to be read first.
+    pub first: Option<FirstRead>,
 }
 
 /// Why a channel's wishes cannot be granted.
@@ -174,11 +177,34 @@ impl Draft {
                 predicate: predicate.clone(),
             });
         }
+        if let Some(first) = &terms.first {
+            check_first(&readable, table, terms, first)?;
+        }
         let mut selected = terms.select.iter().flat_map(|select| select.iter());
         match selected.find(|name| readable(name).is_none()) {
             Some(name) => Err(texts::raised(terms, &format!("invalid column for select {name}"))),
             None => Ok(()),
         }
+    }
+}
+
+/// Whether the rows that are to be read first can be: by columns that may be read, and told apart by their key.
+fn check_first<'a>(
+    readable: &dyn Fn(&str) -> Option<&'a TableColumn>,
+    table: &Table,
+    terms: &Terms,
+    first: &FirstRead,
+) -> Result<(), String> {
+    let mut keys = table.columns.iter().filter(|column| column.is_primary_key);
+    if !table.has_primary_key() || keys.any(|key| readable(&key.name).is_none()) {
+        return Err(texts::raised(terms, "a snapshot needs a primary key that may be read"));
+    }
+    match first.order.iter().find(|order| readable(&order.column).is_none()) {
+        Some(order) => {
+            let text = format!("invalid column for snapshot order {}", order.column);
+            Err(texts::raised(terms, &text))
+        }
+        None => Ok(()),
     }
 }
 

@@ -24,7 +24,7 @@ use self::cache::{Cache, Known};
 use self::link::Link;
 use self::lookup::Scope;
 use crate::error::Error;
-use crate::model::{Relation, Table};
+use crate::model::{Relation, Snapshot, Table};
 
 /// What the catalog says of a change's table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -203,6 +203,21 @@ impl Catalog {
         let missing = Arc::from(missing);
         self.cache().set_missing_roles(&missing, Instant::now());
         Ok(missing)
+    }
+
+    /// What queries see now; `None` when it cannot be read.
+    ///
+    /// # Errors
+    /// Postgres could not be asked.
+    pub async fn snapshot(&self) -> Result<Option<Snapshot>, Error> {
+        let ask = self.link.ask(|client| {
+            async move {
+                let sql = include_str!("../../sql/queries/catalog_snapshot.sql");
+                client.query_one(sql, &[]).await?.try_get::<_, String>("seen")
+            }
+            .boxed()
+        });
+        Ok(ask.await?.parse().ok())
     }
 
     /// Asks Postgres about one table and remembers the answer.

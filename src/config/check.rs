@@ -286,6 +286,7 @@ impl Check<'_> {
                 1 << 10,
             ),
             replay: self.count("limits.replay", written.replay, 1, 10_000),
+            snapshot_rows: self.count("limits.snapshot_rows", written.snapshot_rows, 1, 100_000),
             frame: self.size("limits.frame", written.frame, 16 << 10),
             outbox: self.size("limits.outbox", written.outbox, 16 << 10),
             outboxes: self.size("limits.outboxes", written.outboxes, 1 << 20),

@@ -78,6 +78,7 @@ pub(crate) const KEYS: &[Key] = keys![
     limits.http_messages_per_second,
     limits.broadcast_payload,
     limits.replay,
+    limits.snapshot_rows,
     limits.frame,
     limits.outbox,
     limits.outboxes,

@@ -165,6 +165,8 @@ pub struct Limits {
     pub broadcast_payload: usize,
     /// Messages of the past a private channel gets when it asks for them.
     pub replay: usize,
+    /// Rows that one join may have read first.
+    pub snapshot_rows: usize,
     /// Bytes of one incoming frame.
     pub frame: usize,
     /// Bytes queued for one socket before it is closed as slow.

@@ -53,11 +53,17 @@ pub(super) enum Way {
 }
 
 impl Way {
-    /// Gives a member a change; whether it was queued. A closed outbox is noticed by whoever drains it.
-    pub(super) fn give(self, member: &Member, sighting: &Sighting, frame: Frame) -> bool {
-        let place = Place::from(sighting.id);
+    /// Gives a member a change; whether it was queued. `is_covered` as in [`Commit`]. A closed outbox is noticed by whoever drains it.
+    pub(super) fn give(
+        self,
+        member: &Member,
+        sighting: &Sighting,
+        is_covered: bool,
+        frame: Frame,
+    ) -> bool {
+        let (place, xid) = (Place::from(sighting.id), sighting.xid);
         match self {
-            Self::Live => member.offer_live(Commit { place, xid: sighting.xid }, frame).is_ok(),
+            Self::Live => member.offer_live(Commit { place, xid, is_covered }, frame).is_ok(),
             Self::Late => member.offer_change(place, frame).is_ok(),
         }
     }

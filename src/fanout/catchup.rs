@@ -11,10 +11,12 @@ use std::time::Duration;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Fanout, pass};
+use super::first::{self, Job};
+use super::held::Held;
+use super::{Fanout, Told, pass};
 use crate::changelog::{ChangeLog, Place};
 use crate::hub::{Hub, Member, Wishes};
-use crate::model::{Epoch, Position, Since};
+use crate::model::{FirstRead, Since};
 
 /// Passes under way at once; further members wait for one to end.
 const PASSES: usize = 4;
@@ -34,16 +36,25 @@ pub struct Latecomer {
     pub wishes: Wishes,
     /// For the wishes that continue, by the id they have in the member's eyes: after what.
     pub since: Vec<(u64, Since)>,
+    /// For the wishes whose rows are read first unless they continue, by the same id: which rows.
+    pub firsts: Vec<(u64, FirstRead)>,
+}
+
+/// Where the present of a member begins.
+#[derive(Debug)]
+pub(super) struct Beginning {
+    /// Everything after this place waits at its gate.
+    pub(super) place: Place,
+    /// What was handed out up to there and may not be visible yet.
+    pub(super) unseen: Arc<[u32]>,
 }
 
 /// Members that have been shown the past and join the present.
 pub struct Arrival {
-    /// How far they have been shown it, if they have.
-    pub(super) at: Option<Position>,
     /// Who, with what it asked for.
     pub(super) members: Vec<(Arc<Member>, Wishes)>,
-    /// Told where the present begins: everything after this place waits at their gates.
-    pub(super) begins: oneshot::Sender<Place>,
+    /// Told where the present begins.
+    pub(super) begins: oneshot::Sender<Beginning>,
 }
 
 impl fmt::Debug for Arrival {
@@ -54,32 +65,12 @@ impl fmt::Debug for Arrival {
 
 impl Arrival {
     /// Lets the members in. Everything up to `done` was handed out without them.
-    fn admit(self, hub: &Hub, done: Place) {
+    pub(super) fn admit(self, hub: &Hub, done: Place, told: &Told) {
         for (member, wishes) in self.members {
             hub.attach(&member, wishes);
         }
         // A pass that is gone was stopped with the relay.
-        let _ = self.begins.send(done);
-    }
-}
-
-/// Arrivals that have seen more than everybody was given, because a pass reads the log by itself. They are let in once
-/// everybody has come as far; before, they would get what they have seen a second time.
-#[derive(Debug, Default)]
-pub(super) struct Porch(Vec<Arrival>);
-
-impl Porch {
-    /// One comes.
-    pub(super) fn enter(&mut self, arrival: Arrival) {
-        self.0.push(arrival);
-    }
-
-    /// Lets in whoever is not ahead of `done`, which is of the history `epoch`.
-    pub(super) fn admit(&mut self, hub: &Hub, epoch: Option<Epoch>, done: Place) {
-        let is_ahead = |at: Position| Some(at.epoch) == epoch && done < Place::from(at);
-        for arrival in self.0.extract_if(.., |arrival| !arrival.at.is_some_and(is_ahead)) {
-            arrival.admit(hub, done);
-        }
+        let _ = self.begins.send(Beginning { place: done, unseen: told.unseen() });
     }
 }
 
@@ -97,7 +88,10 @@ pub struct CatchUp<L> {
 impl<L: ChangeLog> CatchUp<L> {
     /// Serves whoever comes, for ever.
     pub async fn run(self, mut requests: mpsc::Receiver<Latecomer>) -> Infallible {
+        let held = Held::nothing();
         let mut passes = FuturesUnordered::new();
+        let mut reads = FuturesUnordered::new();
+        let mut told = Box::pin(self.keep_told());
         loop {
             tokio::select! {
                 Some(first) = requests.recv(), if passes.len() < PASSES => {
@@ -108,13 +102,36 @@ impl<L: ChangeLog> CatchUp<L> {
                         tokio::select! {
                             () = &mut deadline => break,
                             Some(next) = requests.recv(), if group.len() < MOST => group.push(next),
-                            Some(()) = passes.next() => {}
+                            Some(jobs) = passes.next() => reads.extend(self.show(&held, jobs)),
+                            Some(()) = reads.next() => {}
                         }
                     }
                     passes.push(pass::run(&self, group));
                 }
-                Some(()) = passes.next() => {}
-                else => std::future::pending().await,
+                Some(jobs) = passes.next() => reads.extend(self.show(&held, jobs)),
+                Some(()) = reads.next() => {}
+                never = &mut told => match never {},
+            }
+        }
+    }
+
+    /// The reads of a pass.
+    fn show<'a>(
+        &'a self,
+        held: &'a Held,
+        jobs: Vec<Job>,
+    ) -> impl Iterator<Item = impl Future<Output = ()> + use<'a, L>> + use<'a, L> {
+        jobs.into_iter().map(move |job| first::show(&self.fanout, held, job))
+    }
+
+    /// Keeps little in mind of what was told, for ever.
+    async fn keep_told(&self) -> Infallible {
+        loop {
+            self.fanout.told.is_due().await;
+            match self.fanout.catalog.snapshot().await {
+                Ok(Some(snapshot)) => self.fanout.told.seen(&snapshot),
+                Ok(None) => {}
+                Err(error) => tracing::debug!(%error, "what queries see could not be asked"),
             }
         }
     }

@@ -349,13 +349,16 @@ impl Lanes {
         let limit = self.fanout.record_limit;
         while let Some((ask, seen)) = shown.first() {
             let (member, seen) = (Arc::clone(&ask.member), seen.clone());
+            let is_covered = member.covers(ask.id);
             let mut ids: SmallVec<[u64; 2]> = SmallVec::new();
             if shown.len() == 1 {
                 ids.push(ask.id);
                 shown.clear();
             } else {
                 shown.retain(|(ask, other)| {
-                    let is_same = ask.member.id == member.id && *other == seen;
+                    let is_same = ask.member.id == member.id
+                        && *other == seen
+                        && member.covers(ask.id) == is_covered;
                     if is_same {
                         ids.push(ask.id);
                     }
@@ -363,7 +366,7 @@ impl Lanes {
                 });
             }
             let frame = work.sighting.data(&seen, limit).frame(member.dialect, &member.topic, &ids);
-            if self.way.give(&member, &work.sighting, frame) {
+            if self.way.give(&member, &work.sighting, is_covered, frame) {
                 self.fanout.metrics.deliveries.inc();
             }
         }

@@ -10,6 +10,7 @@
 
 mod audience;
 mod catchup;
+mod first;
 mod held;
 mod lane;
 mod message;
@@ -19,10 +20,11 @@ mod render;
 mod round;
 mod settled;
 mod sighting;
+mod told;
 mod work;
 
-use catchup::Porch;
 pub use catchup::{Arrival, CatchUp, Latecomer};
+pub use told::Told;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -62,6 +64,8 @@ pub struct Fanout {
     pub visibility: Arc<Visibility>,
     /// Whose messages were told.
     pub streamed: Arc<Streamed>,
+    /// What was handed out and may not be visible yet.
+    pub told: Arc<Told>,
     /// The life of the history being read.
     pub source: watch::Receiver<SourceState>,
     /// What is told of deleted rows.
@@ -112,7 +116,7 @@ impl Fanout {
                 break (reader, newest);
             }
         };
-        let mut porch = Porch::default();
+        self.told.reach(done);
         let mut layouts = Layouts::new();
         let mut lanes = Lanes::new(self.clone(), Way::Live);
         let mut source = self.source.clone();
@@ -120,7 +124,6 @@ impl Fanout {
         let mut settled = Settled::new();
         loop {
             settled.look(&self.hub, epoch, &lanes, done);
-            porch.admit(&self.hub, log.bounds().epoch, done);
             tokio::select! {
                 () = settled.later() => {}
                 batch = log.read(&mut reader, BATCH_BYTES) => match batch {
@@ -131,13 +134,14 @@ impl Fanout {
                         for piece in &batch {
                             self.fan_out(piece, &mut layouts, &mut lanes).await;
                             done = Place::last_of(piece);
+                            self.told.reach(done);
                         }
                         lanes.pump();
                     }
                     Err(gap) => self.announce_gap(&mut lanes, "fan_out_behind", &gap.to_string()),
                 },
                 () = lanes.turn() => {}
-                Some(arrival) = arrivals.recv() => porch.enter(arrival),
+                Some(arrival) = arrivals.recv() => arrival.admit(&self.hub, done, &self.told),
                 Ok(()) = source.changed() => {
                     if let SourceState::Streaming { epoch: now, begun_by, .. } =
                         *source.borrow_and_update()
@@ -145,7 +149,9 @@ impl Fanout {
                     {
                         // A server that went back has less than was handed out of the history before.
                         done = done.min(log.bounds().newest);
+                        self.told.reach(done);
                         if let Some(why) = begun_by {
+                            self.told.forget();
                             self.announce_gap(&mut lanes, why.word(), why.words());
                         }
                     }
@@ -159,6 +165,7 @@ impl Fanout {
             let words = "a transaction was too large for the change log";
             self.announce_gap(lanes, "transaction_too_large", words);
         }
+        self.told.note(piece.xid);
         for (at, change) in piece.changes.iter().enumerate() {
             if message::is_messages(&change.relation) {
                 self.streamed.note(piece.xid, Instant::now());
@@ -214,6 +221,7 @@ impl Fanout {
             let (new, old) = self.compute(&layout, new.clone(), old.clone()).await;
             let sighting = Sighting {
                 id,
+                first: None,
                 xid: transaction.xid,
                 committed_at: transaction.committed_at,
                 event,

@@ -192,7 +192,14 @@ impl Sighting {
         rowjson::push_string(&mut out, &self.table().schema);
         out.push_str(r#","table":"#);
         rowjson::push_string(&mut out, &self.table().name);
-        let _ = write!(out, r#","type":"{}","id":"{}""#, self.event.word(), self.id);
+        let _ = write!(out, r#","type":"{}","id":"{}"#, self.event.word(), self.id);
+        match self.first {
+            None => out.push('"'),
+            // The position is the id of a change as well.
+            Some(follow) => {
+                let _ = write!(out, r#":s{follow}","snapshot":true"#);
+            }
+        }
         out
     }
 }

@@ -173,6 +173,8 @@ impl Layout {
 pub(super) struct Sighting {
     /// Its id.
     pub(super) id: Position,
+    /// It is no change but a row of a first read, which so many more follow; its id is where it was read.
+    pub(super) first: Option<usize>,
     /// The transaction that made it.
     pub(super) xid: u32,
     /// When it committed.

@@ -270,6 +270,7 @@ mod tests {
             if old.full().is_some() { ReplicaIdentity::Full } else { ReplicaIdentity::Default };
         Sighting {
             id: Position { epoch: Epoch::new(1), commit_lsn: Lsn::new(1), index: 0 },
+            first: None,
             xid: 1,
             committed_at: Default::default(),
             event: Event::Delete,

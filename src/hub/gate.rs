@@ -19,6 +19,8 @@ pub struct Commit {
     pub place: Place,
     /// The transaction's id in the WAL.
     pub xid: u32,
+    /// It is for wishes that are shown a first read, so it may have been seen there.
+    pub is_covered: bool,
 }
 
 /// What a member that comes out of a gate has seen already.
@@ -44,6 +46,8 @@ struct State {
     is_open: bool,
     /// Wishes that came in place of those it was made with.
     newer: Option<Wishes>,
+    /// The wishes that are shown a first read, by their ids.
+    covered: Box<[u64]>,
     seen: Option<Seen>,
 }
 
@@ -58,7 +62,7 @@ pub(super) enum Passage {
 
 impl Gate {
     /// A shut gate, behind which up to `limit_bytes` may wait.
-    pub const fn new(limit_bytes: usize) -> Self {
+    pub fn new(limit_bytes: usize) -> Self {
         Self(Mutex::new(State {
             limit_bytes,
             bytes: 0,
@@ -67,6 +71,7 @@ impl Gate {
             is_attached: false,
             is_open: false,
             newer: None,
+            covered: Box::default(),
             seen: None,
         }))
     }
@@ -99,6 +104,17 @@ impl Gate {
         }
         (state.is_open, state.bytes) = (true, 0);
         !state.has_let_go
+    }
+
+    /// What [`Seen`] will speak of: these wishes only. Before it is attached.
+    pub fn cover(&self, wishes: impl IntoIterator<Item = u64>) {
+        self.lock().covered = wishes.into_iter().collect();
+    }
+
+    /// Whether a change for this wish may have been seen.
+    pub(super) fn covers(&self, wish: u64) -> bool {
+        let state = self.lock();
+        (!state.is_open || state.seen.is_some()) && state.covered.contains(&wish)
     }
 
     /// Keeps wishes for the moment it is attached; gives them back when it is already.
@@ -136,7 +152,7 @@ impl State {
             self.seen = None;
             return false;
         }
-        seen.snapshot.sees(commit.xid)
+        commit.is_covered && seen.snapshot.sees(commit.xid)
     }
 }
 
@@ -151,7 +167,8 @@ mod tests {
     }
 
     fn from(commit: u64, xid: u32) -> Option<Commit> {
-        Some(Commit { place: Place { commit_lsn: Lsn::new(commit), index: 0 }, xid })
+        let place = Place { commit_lsn: Lsn::new(commit), index: 0 };
+        Some(Commit { place, xid, is_covered: true })
     }
 
     fn opened(gate: &Gate, seen: Option<Seen>) -> (bool, Vec<Frame>) {
@@ -191,6 +208,21 @@ mod tests {
         assert!(matches!(gate.pass(from(9, 3), frame("seen")), Passage::Kept));
         assert!(matches!(gate.pass(from(10, 3), frame("another")), Passage::Free(_)));
         assert!(matches!(gate.pass(from(11, 3), frame("another")), Passage::Free(_)));
+    }
+
+    #[test]
+    fn what_was_seen_for_one_wish_is_given_for_another() {
+        let gate = Gate::new(1000);
+        gate.cover([7]);
+        assert!(gate.covers(7) && !gate.covers(8));
+        let uncovered = from(1, 4).map(|commit| Commit { is_covered: false, ..commit });
+        gate.pass(uncovered, frame("another wish"));
+        let seen = Seen { until: Lsn::new(10), snapshot: "5:5:".parse().unwrap() };
+        assert_eq!(opened(&gate, Some(seen)), (true, vec![frame("another wish")]));
+        assert!(gate.covers(7), "what was seen may still come");
+        assert!(matches!(gate.pass(uncovered, frame("another wish")), Passage::Free(_)));
+        assert!(matches!(gate.pass(from(10, 9), frame("news")), Passage::Free(_)));
+        assert!(!gate.covers(7));
     }
 
     #[test]

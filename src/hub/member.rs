@@ -48,6 +48,17 @@ pub struct Notice {
     pub message: String,
     /// What is missing, when it tells of changes that the channel will not get.
     pub hole: Option<Hole>,
+    /// What was shown, when it tells that a first read is complete.
+    pub shown: Option<FirstShown>,
+}
+
+/// A first read that a channel was given whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FirstShown {
+    /// How many rows it has.
+    pub rows: usize,
+    /// The position after which the changes that follow were made.
+    pub position: Box<str>,
 }
 
 /// Changes that a channel does not get. Positions are ids of changes; what is not known is `None`.
@@ -64,17 +75,22 @@ pub struct Hole {
 impl Notice {
     /// Something about row changes.
     pub const fn of_changes(is_ok: bool, message: String) -> Self {
-        Self { extension: "postgres_changes", is_ok, message, hole: None }
+        Self { extension: "postgres_changes", is_ok, message, hole: None, shown: None }
     }
 
     /// Something about the channel itself.
     pub const fn of_channel(is_ok: bool, message: String) -> Self {
-        Self { extension: "system", is_ok, message, hole: None }
+        Self { extension: "system", is_ok, message, hole: None, shown: None }
     }
 
     /// Row changes are missing.
     pub const fn of_hole(message: String, hole: Hole) -> Self {
-        Self { extension: "postgres_changes", is_ok: false, message, hole: Some(hole) }
+        Self { extension: "postgres_changes", is_ok: false, message, hole: Some(hole), shown: None }
+    }
+
+    /// A first read is complete.
+    pub const fn of_first_read(message: String, shown: FirstShown) -> Self {
+        Self { extension: "postgres_changes", is_ok: true, message, hole: None, shown: Some(shown) }
     }
 }
 
@@ -209,8 +225,9 @@ impl Member {
         self.gate.get()
     }
 
-    /// From now on it is kept how far it is; everything up to `floor` it has. Once in its life, before it is subscribed.
-    pub fn prove(&self, floor: Place) {
+    /// From now on it is kept how far it is; everything up to `floor` it has, or nothing when it is shown a first read.
+    /// Once in its life, before it is subscribed.
+    pub fn prove(&self, floor: Option<Place>) {
         // Only a join resumes, and a member joins once.
         let _ = self.proof.set(Proof::new(floor));
     }
@@ -218,6 +235,16 @@ impl Member {
     /// How far it is, if that is kept.
     pub fn proof(&self) -> Option<&Proof> {
         self.proof.get()
+    }
+
+    /// Whether it would begin anew if it came back now, because a first read was not proven.
+    pub fn begins_anew(&self) -> bool {
+        self.proof.get().is_some_and(|proof| proof.position(Place::default(), false).is_none())
+    }
+
+    /// Whether a change for this wish may have been seen in a first read.
+    pub fn covers(&self, wish: u64) -> bool {
+        self.gate.get().is_some_and(|gate| gate.covers(wish))
     }
 
     /// Whether it is given what is live, because nothing waits at its gate.
@@ -241,6 +268,18 @@ impl Member {
         match self.proof.get() {
             Some(proof) => proof.deliver(place, || self.offer(frame)),
             None => self.offer(frame),
+        }
+    }
+
+    /// Queues the last word on a first read, past the gate. Changes after `place` follow.
+    ///
+    /// # Errors
+    /// The frame was not queued.
+    pub fn finish_first(&self, place: Place, notice: &Notice) -> Result<(), Undelivered> {
+        let offer = || self.notify(notice);
+        match self.proof.get() {
+            Some(proof) => proof.finish(place, offer),
+            None => offer(),
         }
     }
 

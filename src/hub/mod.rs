@@ -17,7 +17,7 @@ pub mod rooms;
 
 pub use broadcast::{Broadcast, Content};
 pub use gate::{Commit, Gate, Seen, Wishes};
-pub use member::{Dialect, Hole, Member, Notice};
+pub use member::{Dialect, FirstShown, Hole, Member, Notice};
 pub use outbox::{Backlog, Closed, Frame, Outbox, Undelivered};
 pub use post::{Door, Post};
 pub use presences::{Attendee, Presences};

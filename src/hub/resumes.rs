@@ -123,7 +123,7 @@ impl Resumes {
         }
         let (position, saved) = match before {
             Some(entry) => (entry.place(state.settled), entry.saved),
-            None => (state.settled, None),
+            None => (state.settled.filter(|_| !member.begins_anew()), None),
         };
         let owner = Some(Arc::downgrade(member));
         state.entries.insert(key, Entry { position, minute, owner, saved });
@@ -188,7 +188,7 @@ impl Entry {
             // Another history began, and the channel was told.
             return Some(settled);
         }
-        let Place { commit_lsn, index } = proof.position(settled.into(), member.is_live());
+        let Place { commit_lsn, index } = proof.position(settled.into(), member.is_live())?;
         Some(Position { epoch: settled.epoch, commit_lsn, index })
     }
 

@@ -6,6 +6,7 @@
 pub mod change;
 pub mod claims;
 pub mod filter;
+pub mod first_read;
 pub mod lsn;
 pub mod position;
 pub mod relation;
@@ -18,6 +19,7 @@ pub mod time;
 
 pub use change::{Change, ChangeKind, Event, Transaction};
 pub use claims::Principal;
+pub use first_read::{FirstRead, Order};
 pub use lsn::Lsn;
 pub use position::{Epoch, Position, Since};
 pub use relation::{Column, Relation, ReplicaIdentity};

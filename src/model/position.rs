@@ -48,18 +48,36 @@ impl fmt::Display for Position {
 }
 
 /// After what a reader wants to continue.
+///
+/// Rows of a first read have ids of their own: the position after which changes follow, and how many rows of the read
+/// come after this one (`…:s12`). Who has the last one (`…:s0`) has them all, and continues after the position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Since {
     /// After this change.
     After(Position),
+    /// In the middle of a first read that it did not get whole.
+    Within(Position),
     /// It said something that is no position.
     Unreadable,
 }
 
 impl Since {
+    /// The place of the change it continues after.
+    pub const fn position(&self) -> Option<Position> {
+        match self {
+            Self::After(position) => Some(*position),
+            Self::Within(_) | Self::Unreadable => None,
+        }
+    }
+
     /// Reads what a client wrote.
     pub fn parse(text: &str) -> Self {
-        text.parse().map_or(Self::Unreadable, Self::After)
+        let Ok(position) = text.parse() else { return Self::Unreadable };
+        let follow = text.rsplit_once(":s").map_or("0", |(_, follow)| follow);
+        match follow.bytes().all(|digit| digit == b'0') {
+            true => Self::After(position),
+            false => Self::Within(position),
+        }
     }
 }
 
@@ -72,13 +90,15 @@ impl FromStr for Position {
 
     fn from_str(text: &str) -> Result<Self, ParsePositionError> {
         let mut parts = text.split(':');
-        let (Some(epoch), Some(commit), Some(index), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
+        let (Some(epoch), Some(commit), Some(index), row, None) =
+            (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
         else {
             return Err(ParsePositionError);
         };
         let is_hex = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit());
-        if !is_hex(epoch) || !is_hex(commit) || !index.bytes().all(|b| b.is_ascii_digit()) {
+        let is_decimal = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let is_row = |text: &str| text.strip_prefix('s').is_some_and(is_decimal);
+        if !is_hex(epoch) || !is_hex(commit) || !is_decimal(index) || !row.is_none_or(is_row) {
             return Err(ParsePositionError);
         }
         let hex = |text| u64::from_str_radix(text, 16).map_err(|_| ParsePositionError);
@@ -97,6 +117,22 @@ mod tests {
         assert_eq!(position.to_string().parse(), Ok(position));
         for text in ["", "1:2", "1:2:3:4", "x:2:3", "1:+2:3", "1:2:", "1:2:x", "1::3", "1:2:-3"] {
             assert_eq!(text.parse::<Position>(), Err(ParsePositionError), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_row_of_a_first_read_stands_for_the_position_once_none_follows() {
+        let position = Position { epoch: Epoch::new(0xabc), commit_lsn: Lsn::new(0x10), index: 3 };
+        for (row, expected) in [
+            ("", Since::After(position)),
+            (":s0", Since::After(position)),
+            (":s12", Since::Within(position)),
+            (":s", Since::Unreadable),
+            (":s-1", Since::Unreadable),
+            (":7", Since::Unreadable),
+            (":s1:s0", Since::Unreadable),
+        ] {
+            assert_eq!(Since::parse(&format!("{position}{row}")), expected, "{row}");
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Wish, texts};
 use crate::model::filter::{self, Predicate};
-use crate::model::{Event, Target};
+use crate::model::{Event, FirstRead, Target};
 
 /// A wish that makes sense in itself.
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ pub(super) struct Terms {
     pub(super) event: Option<Event>,
     pub(super) predicates: Vec<Predicate>,
     pub(super) select: Option<Arc<[Box<str>]>>,
+    /// The rows to be read first.
+    pub(super) first: Option<FirstRead>,
 }
 
 impl Terms {
@@ -44,13 +46,22 @@ impl Terms {
             (schema, table) => Target::Table { schema: schema.into(), table: table.into() },
         };
         let event = event(wish.event.as_deref().unwrap_or("*"));
-        let terms = Self { place, target, event, predicates, select };
+        let first = wish.first.clone();
+        let terms = Self { place, target, event, predicates, select, first };
         let is_wildcard = !matches!(terms.target, Target::Table { .. });
         if is_wildcard && terms.select.is_some() {
             return Err(texts::WILDCARD_SELECT.to_owned());
         }
         if is_wildcard && !terms.predicates.is_empty() {
             let message = "a filter needs one table; give its schema and its name";
+            return Err(texts::failed(&terms, "0A000", message));
+        }
+        if is_wildcard && terms.first.is_some() {
+            let message = "a snapshot needs one table; give its schema and its name";
+            return Err(texts::failed(&terms, "0A000", message));
+        }
+        if terms.first.is_some() && terms.event.is_some_and(|event| event != Event::Insert) {
+            let message = "the rows of a snapshot are INSERT events; ask for the event * or INSERT";
             return Err(texts::failed(&terms, "0A000", message));
         }
         Ok(terms)

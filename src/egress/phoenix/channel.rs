@@ -14,7 +14,7 @@ use crate::auth::policy::Kept;
 use crate::auth::token::Verified;
 use crate::catalog::bind::Wish;
 use crate::hub::{Frame, Member, Namespace, Receives, RoomName};
-use crate::model::Since;
+use crate::model::{FirstRead, Since};
 
 /// Clients give a join ten seconds; the answer must be there before.
 const JOIN_PATIENCE: Duration = Duration::from_secs(9);
@@ -57,6 +57,8 @@ pub(super) struct Channel {
     pub(super) ids: Box<[u64]>,
     /// For the wishes that continue, by id: after what. Empty once they were granted.
     pub(super) since: Vec<(u64, Since)>,
+    /// For the wishes whose rows are read first, by id: which rows. Empty once they were granted.
+    pub(super) firsts: Vec<(u64, FirstRead)>,
     /// A hash of the token it uses, to know the same one again.
     pub(super) token: u64,
     /// The place on its socket of the subject it acts for.
@@ -145,6 +147,7 @@ impl Channel {
             wishes: join.wishes.into(),
             ids: join.ids.into(),
             since: join.since,
+            firsts: join.firsts,
             token,
             seat: None,
             work: None,

@@ -15,13 +15,14 @@ use super::subject::{self, Subject, Subjects};
 use crate::auth::policy::Policies;
 use crate::auth::token::Tokens;
 use crate::catalog::Catalog;
+use crate::changelog::Place;
 use crate::config::Limits;
 use crate::fanout::Latecomer;
 use crate::hub::{
     Backlog, Broadcast, Door, Hole, Hub, Member, Notice, Outbox, Post, RoomName, Wishes,
 };
 use crate::metrics::{Metrics, reason};
-use crate::model::{Principal, Since};
+use crate::model::{FirstRead, Principal, Since};
 use crate::shutdown::Stage;
 use crate::source::SourceState;
 
@@ -145,15 +146,24 @@ impl Desk {
         outbox
     }
 
-    /// Subscribes a member; first it is shown what it missed, if it says `since` when.
-    pub(super) fn subscribe(&self, member: Arc<Member>, wishes: Wishes, since: Vec<(u64, Since)>) {
-        if since.is_empty() {
+    /// Subscribes a member; first it is shown what it missed, if it says `since` when, and the rows it wants to read first.
+    pub(super) fn subscribe(
+        &self,
+        member: Arc<Member>,
+        wishes: Wishes,
+        since: Vec<(u64, Since)>,
+        firsts: Vec<(u64, FirstRead)>,
+    ) {
+        if since.is_empty() && firsts.is_empty() {
             return self.hub.subscribe(&member, wishes);
         }
         member.shut(GATE);
-        let latecomer = Latecomer { member, wishes, since };
+        let latecomer = Latecomer { member, wishes, since, firsts };
         if let Err(full) = self.latecomers.try_send(latecomer) {
             let Latecomer { member, wishes, .. } = full.into_inner();
+            if let Some(proof) = member.proof() {
+                proof.begin(self.hub.resumes().settled().map(Place::from).unwrap_or_default());
+            }
             self.hub.attach(&member, wishes);
             member.open(None);
             let why = "too_many_catching_up";

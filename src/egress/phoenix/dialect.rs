@@ -157,6 +157,13 @@ fn system(notice: &Notice) -> String {
         payload.push_str(hole.reason);
         payload.push_str(r#""}"#);
     }
+    if let Some(shown) = &notice.shown {
+        payload.push_str(r#","snapshot":{"rows":"#);
+        payload.push_str(&shown.rows.to_string());
+        payload.push_str(r#","id":"#);
+        push_string(&mut payload, &shown.position);
+        payload.push('}');
+    }
     payload
 }
 

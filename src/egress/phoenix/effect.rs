@@ -10,7 +10,7 @@ use crate::auth::token::{TokenRefusal, Verified};
 use crate::catalog::bind::{Unbound, Wish};
 use crate::hub::presence::Payload;
 use crate::hub::{Attendee, Broadcast, Frame, Member, Receives, RoomName};
-use crate::model::{Principal, Since, Subscription};
+use crate::model::{FirstRead, Principal, Since, Subscription};
 
 /// The moment something happens, on both clocks.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +60,8 @@ pub enum Effect {
         subscriptions: Vec<(u64, Arc<Subscription>)>,
         /// For those that continue: after what. It is shown that past first.
         since: Vec<(u64, Since)>,
+        /// For those whose rows are read first unless they continue: which rows.
+        firsts: Vec<(u64, FirstRead)>,
     },
     /// From now on the member is in the room.
     Enter {

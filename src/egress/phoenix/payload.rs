@@ -21,7 +21,7 @@ use serde_json::value::RawValue;
 
 use super::frame::NULL;
 use crate::catalog::bind::Wish;
-use crate::model::Since;
+use crate::model::{FirstRead, Since};
 
 /// What a join asks for.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -50,6 +50,8 @@ pub struct Join {
     pub ids: Vec<u64>,
     /// For the wishes that continue, by id: after what.
     pub since: Vec<(u64, Since)>,
+    /// For the wishes whose rows are read first, by id: which rows.
+    pub firsts: Vec<(u64, FirstRead)>,
     /// The wishes as the reply echoes them: a JSON array.
     pub echo: String,
 }
@@ -89,7 +91,8 @@ keys!(Payload { access_token, user_token, config });
 keys!(Config { private, broadcast, presence, postgres_changes });
 keys!(Presence { enabled, key });
 keys!(Past { since, limit });
-keys!(Element { event, schema, table, filter, select, since });
+keys!(Element { event, schema, table, filter, select, since, snapshot });
+keys!(First { limit, order });
 
 /// As [`keys`], but one of them is a word of Rust.
 #[derive(Deserialize)]
@@ -201,6 +204,7 @@ fn read_wishes(changes: &str, join: &mut Join) -> Result<(), String> {
         let (wish, since) = read_wish(&format!("{key}[{place}]"), element.get())?;
         let id = unused_id(&wish, &join.ids);
         join.since.extend(since.map(|since| (id, since)));
+        join.firsts.extend(wish.first.clone().map(|first| (id, first)));
         if place > 0 {
             echo.push(',');
         }
@@ -234,8 +238,25 @@ fn read_wish(key: &str, element: &str) -> Result<(Wish, Option<Since>), String> 
         table: text("table", element.table)?,
         filter: text("filter", element.filter)?,
         select: some(element.select).and_then(columns),
+        first: some(element.snapshot).map(|first| read_first(key, first)).transpose()?,
     };
     Ok((wish, since))
+}
+
+/// A `snapshot`. What it may not mean is refused, because rows would be missing.
+fn read_first(key: &str, first: &RawValue) -> Result<FirstRead, String> {
+    let key = format!("{key}.snapshot");
+    let First { limit, order } = object(&key, first.get())?;
+    let limit = some(limit).and_then(|limit| serde_json::from_str::<u32>(limit.get()).ok());
+    let limit = limit.filter(|limit| 0 < *limit);
+    let limit = limit.ok_or_else(|| invalid(&format!("{key}.limit"), "a number of rows from 1"))?;
+    let order = match some(order) {
+        None => Some(Box::default()),
+        Some(order) => string(order).as_deref().and_then(FirstRead::parse_order),
+    };
+    let expected = "column[.asc|.desc][.nullsfirst|.nullslast], several by comma";
+    let order = order.ok_or_else(|| invalid(&format!("{key}.order"), expected))?;
+    Ok(FirstRead { limit, order })
 }
 
 /// A `select`: no strings in the list means all columns.

@@ -241,16 +241,17 @@ impl Session {
         let Some(channel) = self.channels.get_mut(place) else { return };
         let Phase::Joined(joined) = &mut channel.phase else { return };
         let member = Arc::clone(&joined.member);
-        let (subscriptions, since, notice) = match bound {
+        let ((subscriptions, since, firsts), notice) = match bound {
             Ok(granted) => {
                 let granted = granted.into_iter().map(Arc::new);
                 let subscriptions = channel.ids.iter().copied().zip(granted).collect();
                 let text = "Subscribed to PostgreSQL".to_owned();
                 let since = std::mem::take(&mut channel.since);
-                (subscriptions, since, postgres_notice(&member, true, text))
+                let firsts = std::mem::take(&mut channel.firsts);
+                ((subscriptions, since, firsts), postgres_notice(&member, true, text))
             }
             Err(Unbound::Refused(text)) => {
-                (Vec::new(), Vec::new(), postgres_notice(&member, false, text))
+                ((Vec::new(), Vec::new(), Vec::new()), postgres_notice(&member, false, text))
             }
             Err(Unbound::Unavailable(text)) => {
                 joined.retry_at = Some(now.at + Duration::from_millis(RETRY_MS.0 + jitter));
@@ -258,7 +259,7 @@ impl Session {
             }
         };
         let principal = member.principal();
-        effects.push(Effect::Subscribe { member, principal, subscriptions, since });
+        effects.push(Effect::Subscribe { member, principal, subscriptions, since, firsts });
         effects.push(notice);
     }
 

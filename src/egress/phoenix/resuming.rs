@@ -47,6 +47,7 @@ impl Resuming {
         member: &Arc<Member>,
         wishes: &Wishes,
         since: Vec<(u64, Since)>,
+        reads_first: bool,
     ) -> Vec<(u64, Since)> {
         let Some(room) = member.room() else { return since };
         if self.channels.iter().any(|(_, known)| known.id == member.id) {
@@ -55,18 +56,17 @@ impl Resuming {
         let key = Key::new(&member.principal(), &self.id, room);
         let resumes = desk.hub.resumes();
         let before = resumes.find(key);
-        let since = match before {
+        let (since, continues) = match before {
             Some(position) if since.is_empty() => {
-                wishes.iter().map(|(id, _)| (*id, Since::After(position))).collect()
+                let after = |(id, _): &(u64, _)| (*id, Since::After(position));
+                (wishes.iter().map(after).collect(), true)
             }
-            _ => since,
+            _ => (since, !reads_first),
         };
-        let starts = since.iter().filter_map(|(_, since)| match since {
-            Since::After(position) => Some(Place::from(*position)),
-            Since::Unreadable => None,
-        });
+        let starts = since.iter().filter_map(|(_, since)| since.position()).map(Place::from);
         let now = resumes.settled().map(Place::from).unwrap_or_default();
-        member.prove(starts.min().unwrap_or(now));
+        // What is read first is read again until it is proven whole.
+        member.prove(continues.then(|| starts.min().unwrap_or(now)));
         resumes.open(key, member, desk.minute());
         self.channels.push((key, Arc::clone(member)));
         since

@@ -79,6 +79,8 @@ pub struct Session {
     pub(super) max_payload: usize,
     /// Messages of the past one join may have.
     pub(super) max_replay: usize,
+    /// Rows that one join may have read first.
+    max_snapshot: usize,
     /// What a channel may say of itself.
     pub(super) presence: PresenceLimits,
     /// What it may use, whoever its channels act for.
@@ -105,6 +107,7 @@ impl Session {
             max_channels: limits.channels,
             max_payload: limits.broadcast_payload,
             max_replay: limits.replay,
+            max_snapshot: limits.snapshot_rows,
             presence: PresenceLimits::of(limits),
             allowance: Allowance::of_socket(limits, at),
             seat,
@@ -224,6 +227,14 @@ impl Session {
         join.wants_presence |= self.rules.presence_always;
         if self.rules.private_only && !join.is_private {
             return Err("PrivateOnly: This project only allows private channels".into());
+        }
+        let rows = join.firsts.iter().map(|(_, first)| first.limit as usize).sum::<usize>();
+        if self.max_snapshot < rows {
+            let most = self.max_snapshot;
+            let reason = format!(
+                "InvalidJoinPayload: config.postgres_changes: its snapshots ask for {rows} rows, the most is {most}"
+            );
+            return Err(reason.into());
         }
         // Its subject is not known yet.
         self.allowance.take(None, Use::Join, 1, now.at).map_err(Refusal::too_many_joins)?;

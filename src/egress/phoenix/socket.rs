@@ -220,15 +220,22 @@ impl Socket {
                 Effect::Send(frame) => drop(self.outbox.offer(frame)),
                 Effect::Start(number, work) => self.works.start(&self.desk, number, work),
                 Effect::Cancel(number) => self.works.cancel(number),
-                Effect::Subscribe { member, principal, subscriptions, since } => {
+                Effect::Subscribe { member, principal, subscriptions, since, firsts } => {
                     member.set_principal(principal);
                     let since = match &mut self.resuming {
                         Some(resuming) => {
-                            resuming.subscribe(&self.desk, &member, &subscriptions, since)
+                            let reads_first = !firsts.is_empty();
+                            resuming.subscribe(
+                                &self.desk,
+                                &member,
+                                &subscriptions,
+                                since,
+                                reads_first,
+                            )
                         }
                         None => since,
                     };
-                    self.desk.subscribe(member, subscriptions, since);
+                    self.desk.subscribe(member, subscriptions, since, firsts);
                 }
                 Effect::Enter { member, room, receives } => {
                     self.desk.hub.rooms().enter(&room, &member, receives);

@@ -62,6 +62,7 @@ fn lanes() -> Lanes {
     let (address, stage, metrics) = (Address::parse(url).unwrap(), Stage::new(), Metrics::new());
     let (_, source) = watch::channel(SourceState::Connecting { reason: None });
     let fanout = Fanout {
+        told: Default::default(),
         hub: Arc::new(Hub::new(Duration::ZERO, 0, metrics.clone())),
         catalog: Catalog::new(address.clone(), "none", &[], stage.clone()),
         visibility: Visibility::new(address, &settings, metrics.clone(), stage),
@@ -94,6 +95,7 @@ fn insertion(body: Bytes) -> Arc<Sighting> {
     let cells = [Cell::Text(Bytes::from_static(b"1")), Cell::Text(body)];
     Arc::new(Sighting {
         id: Position { epoch: NO_EPOCH, commit_lsn: Lsn::new(1), index: 0 },
+        first: None,
         xid: 1,
         committed_at: Default::default(),
         event: Event::Insert,

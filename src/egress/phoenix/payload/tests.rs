@@ -65,12 +65,42 @@ fn reads_wishes() {
                 table: own("t"),
                 filter: own("a=eq.\"x\""),
                 select: Some(Ok(vec!["a".to_owned(), "b".to_owned()])),
+                first: None,
             },
             Wish::default(),
             Wish { select: Some(Err(())), ..Wish::default() },
             Wish::default(),
         ]
     );
+}
+
+#[test]
+fn reads_what_is_to_be_read_first_and_refuses_what_would_leave_rows_out() {
+    let first = |snapshot: &str| {
+        let element = format!(r#"{{"table":"t","snapshot":{snapshot}}}"#);
+        join(&format!(r#"{{"postgres_changes":[{{"table":"u"}},{element}]}}"#))
+    };
+    let found = first(r#"{"limit":50,"order":"a.desc","more":1}"#).unwrap();
+    let order = FirstRead::parse_order("a.desc").unwrap();
+    assert_eq!(found.firsts, [(found.ids[1], FirstRead { limit: 50, order })]);
+    assert_eq!(first("null").unwrap().firsts, []);
+    assert_eq!(first(r#"{"limit":1,"order":null}"#).unwrap().firsts[0].1.order, [].into());
+    let (limit, order) =
+        ("a number of rows from 1", "column[.asc|.desc][.nullsfirst|.nullslast], several by comma");
+    for (snapshot, key, expected) in [
+        ("true", "", "a map"),
+        ("{}", ".limit", limit),
+        (r#"{"limit":0}"#, ".limit", limit),
+        (r#"{"limit":-1}"#, ".limit", limit),
+        (r#"{"limit":"5"}"#, ".limit", limit),
+        (r#"{"limit":5,"order":7}"#, ".order", order),
+        (r#"{"limit":5,"order":"a,,b"}"#, ".order", order),
+    ] {
+        let text = format!(
+            "InvalidJoinPayload: config.postgres_changes[1].snapshot{key}: unable to parse, expected {expected}"
+        );
+        assert_eq!(first(snapshot).unwrap_err(), text, "{snapshot}");
+    }
 }
 
 #[test]

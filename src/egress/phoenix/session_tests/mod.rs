@@ -182,11 +182,11 @@ impl Script {
                 }
             }
             Effect::Cancel(number) => format!("cancel {number}"),
-            Effect::Subscribe { member, principal, subscriptions, since } => {
+            Effect::Subscribe { member, principal, subscriptions, since, .. } => {
                 assert_eq!(member.principal(), principal);
                 let places = since.iter().map(|(_, since)| match since {
                     Since::After(position) => format!(" after {position}"),
-                    Since::Unreadable => " after something".to_owned(),
+                    Since::Within(_) | Since::Unreadable => " after something".to_owned(),
                 });
                 let places: String = places.collect();
                 format!("subscribe {} x{}{places}", member.join_ref, subscriptions.len())
