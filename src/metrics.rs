@@ -45,6 +45,14 @@ pub struct Metrics {
     pub withheld: Family<Reason, Counter>,
     /// Holes announced to channels, by reason.
     pub gaps: Family<Reason, Counter>,
+    /// Channels that are being shown what they missed.
+    pub catching_up: Gauge,
+    /// Channels that were shown what they missed.
+    pub caught_up: Counter,
+    /// Pings that proved what a client received.
+    pub proofs: Counter,
+    /// Places of resuming clients saved.
+    pub places_saved: Counter,
     /// Sockets closed by the relay, by reason.
     pub closed: Family<Reason, Counter>,
     /// Connections, joins, tokens and messages refused, by code.
@@ -127,6 +135,14 @@ impl Metrics {
             "closed" "Sockets closed by the relay" Family::default(),
             "refused" "Connections, joins, tokens and messages refused" Family::default(),
         );
+        let (proofs, places_saved) = register!(
+            "proofs" "Pings that proved what a client received" Counter::default(),
+            "places_saved" "Places of resuming clients saved" Counter::default(),
+        );
+        let (catching_up, caught_up) = register!(
+            "catching_up" "Channels being shown what they missed" Gauge::default(),
+            "caught_up" "Channels that were shown what they missed" Counter::default(),
+        );
         let (source_connects, source_streaming, source_lag_bytes, source_confirmed_lsn) = register!(
             "source_connects" "Replication connections opened" Counter::default(),
             "source_streaming" "1 while streaming" Gauge::default(),
@@ -172,6 +188,10 @@ impl Metrics {
             deliveries,
             withheld,
             gaps,
+            catching_up,
+            caught_up,
+            proofs,
+            places_saved,
             closed,
             refused,
             source_connects,

@@ -53,6 +53,9 @@ mod broadcast;
 // Broadcast by HTTP: what is passed on, and what each mistake is answered with.
 mod broadcast_http;
 
+// How the one tenant fares, for tools of self-hosted installations.
+mod tenant;
+
 // What a change looks like to the client that asked for it.
 mod delivery;
 // Who sees which rows: policies, claims, deletes, revoked rights.
@@ -61,6 +64,8 @@ mod rights;
 mod private;
 // Checks that take their time: whom they hold up, and by which rules they end.
 mod lanes;
+// Continuing where one was: positions, resume ids, gaps.
+mod resume;
 // Order, and exactly once, whatever happens to connections.
 mod ordering;
 // Filters and names: what they let through, and what a bad one does.

@@ -1,4 +1,6 @@
 -- Makes the partitions of messages that are needed soon, and drops those that are past; nothing where `relay migrate` has not been.
+begin read write;
+
 do $$
 begin
     if exists (
@@ -11,4 +13,6 @@ begin
         perform realtime.keep_partitions();
     end if;
 end
-$$
+$$;
+
+commit;

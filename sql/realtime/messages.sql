@@ -21,6 +21,19 @@ do $migrate$
 declare
   api_role text;
 begin
+  if exists (
+    select from unnest(array['topic', 'extension', 'payload', 'event', 'private', 'updated_at', 'inserted_at', 'id']) as known (name)
+    where not exists (
+      select from pg_attribute a
+      where a.attrelid = 'realtime.messages'::regclass and a.attname = known.name and not a.attisdropped))
+    or not exists (
+      select from pg_partitioned_table p
+      where p.partrelid = 'realtime.messages'::regclass and p.partstrat = 'r')
+  then
+    raise exception 'realtime.messages is there and is another table than the one that clients'' policies are written for'
+      using errcode = 'wrong_object_type';
+  end if;
+
   -- Tables made before binary messages were.
   if not exists (
     select from pg_attribute a

@@ -7,16 +7,20 @@
 //! Not here: when a channel asks, and what it remembers of the answer.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use futures_util::future::join3;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio_postgres::{Client, Error};
 
 use super::denial::Denial;
+use super::gate::wait;
+use super::policy_link::{Fault, Link, SETTINGS};
+use super::streamed::Streamed;
 use crate::model::Principal;
-use crate::postgres::{Sql, Target, connect};
+use crate::postgres::{Target, connect};
 use crate::shutdown::Stage;
+
+/// How long Postgres may take to say that it is there.
+const GREETING: Duration = Duration::from_secs(2);
 
 /// Who asks about what.
 #[derive(Clone, Copy, Debug)]
@@ -65,8 +69,9 @@ pub struct Policies {
     target: Target,
     limit: Duration,
     stage: Stage,
+    streamed: Arc<Streamed>,
     places: Semaphore,
-    idle: Mutex<Vec<Sql>>,
+    idle: Mutex<Vec<Link>>,
 }
 
 impl Policies {
@@ -76,6 +81,7 @@ impl Policies {
             target,
             limit: settings.check_timeout,
             stage,
+            streamed: Arc::default(),
             places: Semaphore::new(settings.pool.max(1)),
             idle: Mutex::default(),
         })
@@ -92,8 +98,8 @@ impl Policies {
     ) -> Result<Vec<bool>, Denial> {
         let _place = self.place().await?;
         loop {
-            let lent = self.lend().await?;
-            let answer = self.in_time(try_reading(&lent.sql.client, asking, extensions)).await;
+            let mut lent = self.lend().await?;
+            let answer = self.in_time(lent.link.try_reading(asking, extensions)).await;
             if let Some(answer) = self.settle(lent, answer) {
                 return answer;
             }
@@ -111,16 +117,21 @@ impl Policies {
     ) -> Result<Vec<bool>, Denial> {
         let _place = self.place().await?;
         loop {
-            let lent = self.lend().await?;
-            let answer = self.in_time(try_writing(&lent.sql.client, asking, extensions)).await;
+            let mut lent = self.lend().await?;
+            let answer = self.in_time(lent.link.try_writing(asking, extensions)).await;
             if let Some(answer) = self.settle(lent, answer) {
                 return answer;
             }
         }
     }
 
-    /// The newest `at_most` messages of a private topic since a moment in Unix milliseconds, oldest first. Whether they
-    /// may be read is asked before.
+    /// Where transactions are noted whose messages were told; [`Policies::replay`] does not leave them out.
+    pub fn streamed(&self) -> Arc<Streamed> {
+        Arc::clone(&self.streamed)
+    }
+
+    /// The newest `at_most` messages of a private topic since a moment in Unix milliseconds, oldest first; waits until
+    /// all that were told before can be read. Whether they may be read is asked before.
     ///
     /// # Errors
     /// Postgres could not be asked.
@@ -135,8 +146,8 @@ impl Policies {
         let since = since.clamp(-210_000_000_000_000, 9_000_000_000_000_000);
         let _place = self.place().await?;
         loop {
-            let lent = self.lend().await?;
-            let answer = self.in_time(read_past(&lent.sql.client, topic, since, at_most)).await;
+            let mut lent = self.lend().await?;
+            let answer = self.in_time(self.read_past(&mut lent.link, topic, since, at_most)).await;
             if let Some(answer) = self.settle(lent, answer) {
                 return answer;
             }
@@ -150,12 +161,45 @@ impl Policies {
     pub async fn keep_partitions(&self) -> Result<(), Denial> {
         let _place = self.place().await?;
         loop {
-            let lent = self.lend().await?;
-            let keep = include_str!("../../sql/queries/policy_partitions.sql");
-            let answer = self.in_time(lent.sql.client.batch_execute(keep)).await;
+            let mut lent = self.lend().await?;
+            let answer = self.in_time(lent.link.keep_partitions()).await;
             if let Some(answer) = self.settle(lent, answer) {
                 return answer;
             }
+        }
+    }
+
+    /// Whether Postgres answers, within two seconds.
+    pub async fn reach_postgres(&self) -> bool {
+        let asking = async {
+            let _place = self.place().await?;
+            loop {
+                let mut lent = self.lend().await?;
+                let answer = self.in_time(lent.link.greet()).await;
+                if let Some(answer) = self.settle(lent, answer) {
+                    return answer;
+                }
+            }
+        };
+        matches!(tokio::time::timeout(GREETING, asking).await, Ok(Ok(())))
+    }
+
+    async fn read_past(
+        &self,
+        link: &mut Link,
+        topic: &str,
+        since: i64,
+        at_most: i32,
+    ) -> Result<Vec<Kept>, Fault> {
+        let unseen = self.streamed.unseen(Instant::now());
+        let mut count = 0;
+        loop {
+            if let Some(kept) = link.read_past(&unseen, topic, since, at_most).await? {
+                self.streamed.seen(&unseen);
+                return Ok(kept);
+            }
+            tokio::time::sleep(wait(count)).await;
+            count += 1;
         }
     }
 
@@ -167,43 +211,42 @@ impl Policies {
     async fn lend(&self) -> Result<Lent, Denial> {
         let kept = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         match kept {
-            Some(sql) => Ok(Lent { sql, is_kept: true }),
-            None => Ok(Lent { sql: self.open().await?, is_kept: false }),
+            Some(link) => Ok(Lent { link, is_kept: true }),
+            None => Ok(Lent { link: self.open().await?, is_kept: false }),
         }
     }
 
     /// `None`: our own clock ran out, because not even Postgres said that time was up.
     async fn in_time<T>(
         &self,
-        answer: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, Option<Error>> {
+        answer: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Option<Fault>> {
         tokio::time::timeout(self.limit * 4, answer).await.map_err(|_| None)?.map_err(Some)
     }
 
-    /// Keeps a connection after a good end only: dropping it rolls back. `None`: it was lost while nobody used it, and
-    /// another may answer.
-    fn settle<T>(&self, lent: Lent, answer: Result<T, Option<Error>>) -> Option<Result<T, Denial>> {
+    /// Keeps a connection on which nothing of the question is left; dropping any other rolls back. `None`: it was of no
+    /// use any more, and another may answer.
+    fn settle<T>(&self, lent: Lent, answer: Result<T, Option<Fault>>) -> Option<Result<T, Denial>> {
+        let Lent { link, is_kept } = lent;
+        let is_useful = matches!(answer, Ok(_) | Err(Some(Fault::Said(_))));
+        if is_useful && link.is_clean() {
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(link);
+        }
         match answer {
-            Ok(answer) => {
-                self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(lent.sql);
-                Some(Ok(answer))
-            }
-            Err(Some(error)) if lent.is_kept && is_lost(&error) => None,
-            Err(Some(error)) => Some(Err(Denial::of(&error))),
+            Ok(answer) => Some(Ok(answer)),
+            Err(Some(Fault::Stale(_))) if is_kept => None,
+            Err(Some(Fault::Stale(error) | Fault::Said(error))) => Some(Err(Denial::of(&error))),
+            Err(Some(Fault::Shut)) => Some(Err(Denial::Unavailable)),
             Err(None) => Some(Err(Denial::Cancelled)),
         }
     }
 
-    async fn open(&self) -> Result<Sql, Denial> {
+    async fn open(&self) -> Result<Link, Denial> {
         let limit = self.limit.as_millis().max(1).to_string();
-        let settings = [
-            ("statement_timeout", &*limit),
-            ("lock_timeout", &*limit),
-            ("idle_in_transaction_session_timeout", "60000"),
-            ("row_security", "on"),
-            ("jit", "off"),
-        ];
-        connect(&self.target, "relay-policy", &settings, &self.stage).await.map_err(|error| {
+        let mut settings = vec![("statement_timeout", &*limit), ("lock_timeout", &*limit)];
+        settings.extend(SETTINGS);
+        let opened = connect(&self.target, "relay-policy", &settings, &self.stage).await;
+        opened.map(Link::new).map_err(|error| {
             tracing::warn!(%error, "policies cannot be asked");
             Denial::of_connecting(&error)
         })
@@ -213,101 +256,6 @@ impl Policies {
 /// A connection that is nobody else's meanwhile.
 #[derive(Debug)]
 struct Lent {
-    sql: Sql,
+    link: Link,
     is_kept: bool,
-}
-
-async fn try_reading(
-    client: &Client,
-    asking: Asking<'_>,
-    extensions: &[Extension],
-) -> Result<Vec<bool>, Error> {
-    let words: Vec<&str> = extensions.iter().map(|extension| extension.word()).collect();
-    client.batch_execute("begin").await?;
-    let probe = include_str!("../../sql/queries/policy_probe.sql");
-    let rows = client.query(probe, &[&asking.topic, &words]).await?;
-    let probes = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
-    let probes = probes.collect::<Result<Vec<(String, String)>, Error>>()?;
-    let ids: Vec<&str> = probes.iter().map(|(id, _)| &**id).collect();
-    act_as(client, asking).await?;
-    let read = include_str!("../../sql/queries/policy_read.sql");
-    let rows = client.query(read, &[&ids]).await?;
-    let seen = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
-    client.batch_execute("rollback").await?;
-    let is_seen =
-        |word: &&str| probes.iter().any(|(id, extension)| extension == word && seen.contains(id));
-    Ok(words.iter().map(is_seen).collect())
-}
-
-async fn try_writing(
-    client: &Client,
-    asking: Asking<'_>,
-    extensions: &[Extension],
-) -> Result<Vec<bool>, Error> {
-    client.batch_execute("begin").await?;
-    act_as(client, asking).await?;
-    let write = client.prepare(include_str!("../../sql/queries/policy_write.sql")).await?;
-    let mut verdicts = Vec::with_capacity(extensions.len());
-    for extension in extensions {
-        let word = extension.word();
-        // Polled in this order, so sent in this order.
-        let (saved, written, undone) = join3(
-            client.batch_execute("savepoint probe"),
-            client.execute(&write, &[&asking.topic, &word]),
-            client.batch_execute("rollback to savepoint probe"),
-        )
-        .await;
-        saved?;
-        verdicts.push(match written {
-            Ok(_) => true,
-            Err(error) if is_refused(&error) => false,
-            Err(error) => return Err(error),
-        });
-        undone?;
-    }
-    client.batch_execute("rollback").await?;
-    Ok(verdicts)
-}
-
-async fn read_past(
-    client: &Client,
-    topic: &str,
-    since: i64,
-    at_most: i32,
-) -> Result<Vec<Kept>, Error> {
-    let replay = include_str!("../../sql/queries/policy_replay.sql");
-    let rows = client.query(replay, &[&topic, &since, &at_most]).await?;
-    let mut kept = Vec::with_capacity(rows.len());
-    for row in rows {
-        let event: Option<String> = row.try_get("event")?;
-        let text: Option<String> = row.try_get("payload")?;
-        let bytes: Option<Vec<u8>> = row.try_get("binary_payload")?;
-        let payload = text.map(|text| Ok(text.into())).or(bytes.map(Err));
-        if let (Some(event), Some(payload)) = (event, payload) {
-            let id: String = row.try_get("id")?;
-            kept.push(Kept { id: id.into(), event: event.into(), payload });
-        }
-    }
-    Ok(kept)
-}
-
-/// Whether the connection broke, as opposed to what was asked.
-fn is_lost(error: &Error) -> bool {
-    error.code().is_none_or(|code| code.code().starts_with("57P"))
-}
-
-/// Becomes the principal for the rest of the transaction.
-async fn act_as(client: &Client, asking: Asking<'_>) -> Result<(), Error> {
-    let Asking { principal, topic, headers } = asking;
-    let sub = principal.subject();
-    let act_as = include_str!("../../sql/queries/policy_act_as.sql");
-    client
-        .query_one(act_as, &[&principal.role(), &principal.claims(), &sub, &topic, &headers])
-        .await?;
-    Ok(())
-}
-
-/// Whether the policies, or the privileges, said no.
-fn is_refused(error: &Error) -> bool {
-    error.code().is_some_and(|code| code.code() == "42501")
 }

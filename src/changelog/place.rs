@@ -20,8 +20,17 @@ impl Place {
         Self { commit_lsn: Lsn::new(lsn.bytes().saturating_sub(1)), index: u32::MAX }
     }
 
+    /// The last place before this one.
+    #[must_use]
+    pub fn before_it(self) -> Self {
+        match self.index.checked_sub(1) {
+            Some(index) => Self { index, ..self },
+            None => Self::before(self.commit_lsn),
+        }
+    }
+
     /// The place of the last change of a piece.
-    pub(super) fn last_of(piece: &Transaction) -> Self {
+    pub fn last_of(piece: &Transaction) -> Self {
         let count = u32::try_from(piece.changes.len()).unwrap_or(u32::MAX);
         let index = piece.first.saturating_add(count.saturating_sub(1));
         Self { commit_lsn: piece.commit_lsn, index }

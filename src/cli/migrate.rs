@@ -29,8 +29,33 @@ const FILES: [&str; 11] = [
     include_str!("../../sql/realtime/relay_role.sql"),
 ];
 
+/// The functions the relay itself calls.
+pub(super) const CALLED: [&str; 3] = [
+    "keep_partitions()",
+    "probe(text, text[])",
+    "replay(text, timestamp without time zone, integer)",
+];
+
+/// The functions that are made, as `name(types)`, each with its body.
+pub(super) fn functions() -> Vec<(String, &'static str)> {
+    FILES.into_iter().filter_map(function).collect()
+}
+
+fn function(file: &'static str) -> Option<(String, &'static str)> {
+    let (_, after) = file.split_once("to_regprocedure('realtime.")?;
+    let (signature, _) = after.split_once("')")?;
+    let (_, after) = file.split_once("$function$")?;
+    let (body, _) = after.split_once("$function$")?;
+    Some((signature.replace("timestamp", "timestamp without time zone"), body))
+}
+
 /// What `relay migrate` is told.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+It makes schema realtime with the table messages, the functions send, send_binary, broadcast_changes and topic, the
+publication supabase_realtime_messages_publication, and three functions that only the relay may call. What is there
+already stays, but for functions that an earlier version of this command made. One transaction: all or nothing; run
+again, it changes nothing. It locks no table but realtime.messages, and waits for that at most 5 seconds.")]
 pub(crate) struct Args {
     /// Where and as whom: the owner of schema realtime, or a superuser
     #[arg(long, env = "RELAY_MIGRATE_URL", hide_env_values = true, value_name = "URL", value_parser = secret)]
@@ -60,7 +85,6 @@ pub(crate) async fn run(args: Args, globals: &Globals) -> Result<(), Error> {
     let target = Target::parse(url.reveal())?;
     let stage = Stage::new();
     let opened = connect(&target, "relay-migrate", &[], &stage).await?;
-    let failed = |error| refusal(&error, "could not migrate; nothing was changed");
     let done = match opened.client.batch_execute(&sql).await {
         Ok(()) => opened
             .client
@@ -74,14 +98,38 @@ pub(crate) async fn run(args: Args, globals: &Globals) -> Result<(), Error> {
     for message in done? {
         let SimpleQueryMessage::Row(row) = message else { continue };
         for (at, column) in row.columns().iter().enumerate() {
-            print::line(&format!("{:<20} {}", column.name(), row.get(at).unwrap_or_default()))?;
+            let value = match row.get(at).unwrap_or_default() {
+                "t" => "yes",
+                "f" => "no",
+                value => value,
+            };
+            print::line(&format!("{:<20} {value}", column.name()))?;
         }
     }
     Ok(())
 }
 
+/// What Postgres said, and what to do about it.
+fn failed(error: tokio_postgres::Error) -> Error {
+    let what = "could not migrate; nothing was changed";
+    let Some(said) = error.as_db_error() else { return refusal(&error, what) };
+    let advice = match said.code().code() {
+        "42501" => {
+            "use a superuser, or the owner of schema realtime and its table who may also create in the database"
+        }
+        "25006" => "this is a standby, or read-only by a setting: give the address of the primary",
+        "55P03" => {
+            "somebody holds realtime.messages: end what runs long on it, then run this again"
+        }
+        "42809" => "rename it, then run this again",
+        _ => return refusal(&error, what),
+    };
+    let said = format!("{} ({}); {advice}", said.message(), said.code().code());
+    Error::new(ErrorKind::SourceRejected, what).because(said)
+}
+
 /// Everything as one transaction, for one relay.
-fn script(role: &str) -> String {
+pub(crate) fn script(role: &str) -> String {
     let mut sql = include_str!("../../sql/realtime/begin.sql").to_owned();
     // An escape string reads the same whatever standard_conforming_strings says.
     let quoted = role.replace('\\', r"\\").replace('\'', "''");
@@ -113,6 +161,17 @@ mod tests {
     #[test]
     fn the_role_cannot_end_its_quotes() {
         assert!(script(r"o'r\").contains(r"set local relay.role = E'o''r\\';"));
+    }
+
+    #[test]
+    fn the_functions_are_found_in_the_files() {
+        let functions = functions();
+        let names: Vec<&str> = functions.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names.len(), 7, "{names:?}");
+        assert!(names.contains(&"topic()") && CALLED.iter().all(|name| names.contains(name)));
+        let all = FILES.concat();
+        assert_eq!(all.matches("create or replace function").count(), 7);
+        assert!(functions.iter().all(|(_, body)| !body.trim().is_empty()));
     }
 
     #[test]

@@ -92,12 +92,7 @@ impl Process {
 
     /// Processor time used so far.
     pub(crate) fn cpu(&self) -> Option<Duration> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
-        // The name in parentheses may hold spaces; the fields counted start after it.
-        let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(11);
-        let user: f64 = fields.next()?.parse().ok()?;
-        let system: f64 = fields.next()?.parse().ok()?;
-        Some(Duration::from_secs_f64((user + system) / TICKS_PER_SECOND))
+        cpu_of(Path::new(&format!("/proc/{}/stat", self.pid)))
     }
 
     /// Ends it and waits until it is gone.
@@ -112,4 +107,14 @@ impl Process {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// Processor time of what this `stat` file of `/proc` is about: a process, or a thread.
+pub(crate) fn cpu_of(stat: &Path) -> Option<Duration> {
+    let stat = std::fs::read_to_string(stat).ok()?;
+    // The name in parentheses may hold spaces; the fields counted start after it.
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(11);
+    let user: f64 = fields.next()?.parse().ok()?;
+    let system: f64 = fields.next()?.parse().ok()?;
+    Some(Duration::from_secs_f64((user + system) / TICKS_PER_SECOND))
 }

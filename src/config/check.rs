@@ -118,16 +118,12 @@ impl Check<'_> {
             ("auth.jwt_secret", written.jwt_secret.as_ref()),
             ("auth.jwt_secret_file", written.jwt_secret_file.as_deref()),
         );
-        if let Some(secret) = &jwt_secret {
-            let bytes = secret.reveal().len();
-            if bytes < SHORTEST_SECRET {
-                let reason = format!(
-                    "{bytes} bytes can be guessed; use at least {SHORTEST_SECRET}, \
-                     e.g. from `openssl rand -base64 48`"
-                );
-                self.say("auth.jwt_secret", reason);
-            }
-        }
+        let api_secret = self.secret(
+            ("auth.api_secret", written.api_secret.as_ref()),
+            ("auth.api_secret_file", written.api_secret_file.as_deref()),
+        );
+        self.long_enough("auth.jwt_secret", jwt_secret.as_ref());
+        self.long_enough("auth.api_secret", api_secret.as_ref());
         let jwks = written.jwks.as_ref().and_then(|text| self.jwks(text.reveal()));
         let is_keyless = written.jwt_secret.is_none()
             && written.jwt_secret_file.is_none()
@@ -141,9 +137,21 @@ impl Check<'_> {
         Auth {
             jwt_secret,
             jwks,
+            api_secret,
             roles: written.roles.clone(),
             issuer: self.not_empty("auth.issuer", written.issuer.as_ref()),
             audience: self.not_empty("auth.audience", written.audience.as_ref()),
+        }
+    }
+
+    fn long_enough(&mut self, key: &'static str, secret: Option<&Secret<String>>) {
+        let Some(bytes) = secret.map(|secret| secret.reveal().len()) else { return };
+        if bytes < SHORTEST_SECRET {
+            let reason = format!(
+                "{bytes} bytes can be guessed; use at least {SHORTEST_SECRET}, \
+                 e.g. from `openssl rand -base64 48`"
+            );
+            self.say(key, reason);
         }
     }
 
@@ -211,7 +219,9 @@ impl Check<'_> {
         let deletes = self.deletes(&written.deletes);
         let presence_grace =
             self.time("realtime.presence_grace", written.presence_grace, 0, 3_600_000);
-        Realtime { deletes, presence_grace, private_only: written.private_only }
+        let hold = self.time("realtime.hold", written.hold, 0, 1_000);
+        let (private_only, presence_always) = (written.private_only, written.presence_always);
+        Realtime { deletes, presence_grace, private_only, presence_always, hold }
     }
 
     fn limits(&mut self, written: &written::Limits) -> Limits {

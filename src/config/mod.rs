@@ -91,6 +91,8 @@ pub struct Auth {
     pub jwt_secret: Option<Secret<String>>,
     /// Public keys.
     pub jwks: Option<JwksSource>,
+    /// Secret of tokens that may ask and act at `/api/tenants`; without it, clients' tokens.
+    pub api_secret: Option<Secret<String>>,
     /// Postgres roles a token may name.
     pub roles: Vec<String>,
     /// `iss` every token must carry, when set.
@@ -119,6 +121,10 @@ pub struct Realtime {
     pub presence_grace: Duration,
     /// Whether joins of public channels are refused.
     pub private_only: bool,
+    /// Whether every channel is told who is present.
+    pub presence_always: bool,
+    /// How long row changes are held back after they arrived.
+    pub hold: Duration,
 }
 
 /// What subscribers learn of a DELETE on a table with row security.

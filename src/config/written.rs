@@ -62,6 +62,9 @@ pub(crate) struct Auth {
     pub(crate) jwt_secret_file: Option<PathBuf>,
     #[serde(deserialize_with = "hidden")]
     pub(crate) jwks: Option<Secret<String>>,
+    #[serde(deserialize_with = "hidden")]
+    pub(crate) api_secret: Option<Secret<String>>,
+    pub(crate) api_secret_file: Option<PathBuf>,
     pub(crate) roles: Vec<String>,
     pub(crate) issuer: Option<String>,
     pub(crate) audience: Option<String>,
@@ -73,6 +76,8 @@ pub(crate) struct Realtime {
     pub(crate) deletes: String,
     pub(crate) presence_grace: Time,
     pub(crate) private_only: bool,
+    pub(crate) presence_always: bool,
+    pub(crate) hold: Time,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -141,6 +146,8 @@ impl Default for Auth {
             jwt_secret: None,
             jwt_secret_file: None,
             jwks: None,
+            api_secret: None,
+            api_secret_file: None,
             roles: ["anon", "authenticated", "service_role"].map(str::to_owned).to_vec(),
             issuer: None,
             audience: None,
@@ -150,7 +157,13 @@ impl Default for Auth {
 
 impl Default for Realtime {
     fn default() -> Self {
-        Self { deletes: "authorised".to_owned(), presence_grace: seconds(3), private_only: false }
+        Self {
+            deletes: "authorised".to_owned(),
+            presence_grace: seconds(3),
+            private_only: false,
+            presence_always: false,
+            hold: seconds(0),
+        }
     }
 }
 
@@ -229,7 +242,7 @@ mod tests {
     fn what_is_commented_out_can_be_uncommented() {
         let is_example = |line: &&str| line.starts_with("# ") && line.contains(" = \"");
         let examples: Vec<&str> = MANUAL.lines().filter(is_example).collect();
-        assert_eq!(examples.len(), 7);
+        assert_eq!(examples.len(), 9);
         let uncomment = |line: &str| {
             if examples.contains(&line) { line.replacen("# ", "", 1) } else { line.to_owned() }
         };

@@ -120,6 +120,35 @@ async fn policies_see_who_asks_about_what() {
 }
 
 #[tokio::test]
+async fn policies_see_the_socket_s_own_headers_and_no_others() {
+    let (_database, relay) = start(
+        "create policy r on realtime.messages for select to authenticated using (
+           current_setting('request.headers')::json ->> 'x-team' = '7'
+           and current_setting('request.headers')::json ->> 'cookie' is null);
+         create policy w on realtime.messages for insert to authenticated with check (
+           current_setting('request.headers')::json ->> 'x-role' = 'speaker')",
+    )
+    .await;
+    let query = format!("apikey={}&vsn=2.0.0", token_of("ann"));
+    for (team, role, joins, speaks) in [
+        ("7", "speaker", true, true),
+        ("7", "listener", true, false),
+        ("8", "speaker", false, false),
+    ] {
+        let headers = [("X-Team", team), ("x-role", role), ("cookie", "a=b")];
+        let headers = headers.map(|(name, value)| (name, value));
+        let mut client = Client::try_connect_with(&relay, &query, "2.0.0", &headers).await.unwrap();
+        let reply = client.join("room", private(false, json!({ "ack": true }))).await;
+        assert_eq!(reply["status"] == "ok", joins, "{team} {role}: {reply}");
+        if joins {
+            let reference = say(&mut client, "x").await;
+            let status = client.reply(&reference).await.payload["status"].take();
+            assert_eq!(status == "ok", speaks, "{team} {role}: {status}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_broken_policy_is_a_closed_channel() {
     let (_database, relay) =
         start("create policy a on realtime.messages for select using (1 / length(auth.jwt() ->> 'x') > 0)").await;
@@ -225,7 +254,9 @@ async fn a_new_token_is_judged_anew() {
     }
     // What is gained counts at once.
     let (mut client, _) = join(&relay, &reader("presence", "no"), true, json!({})).await;
+    let (mut other, _) = join(&relay, &reader("broadcast", "no"), true, json!({})).await;
     database.execute("select realtime.send('{}', 'before', 'room')").await;
+    other.expect("broadcast").await;
     let refresh = json!({ "access_token": reader("broadcast,presence", "yes") });
     client.push(&json!("1"), "realtime:room", "access_token", refresh).await;
     let mut after = 0;

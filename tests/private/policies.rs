@@ -72,11 +72,15 @@ impl Scene {
 }
 
 fn policies(db: &Database) -> Arc<Policies> {
+    policies_with(db, 2)
+}
+
+fn policies_with(db: &Database, pool: usize) -> Arc<Policies> {
     let settings = Postgres {
         url: Secret::new(db.url_as("relay")),
         publication: "supabase_realtime".to_owned(),
         slot: "unused".to_owned(),
-        pool: 2,
+        pool,
         check_timeout: Duration::from_secs(20),
         wal_sender_timeout: Duration::from_secs(5),
         max_transaction: 1 << 20,
@@ -233,4 +237,74 @@ async fn the_past_is_the_newest_messages_oldest_first() {
     assert!(scene.policies.replay("t", i64::MAX, 2).await.unwrap().is_empty());
     assert_eq!(scene.policies.replay("t", i64::MIN, 25).await.unwrap().len(), 3);
     assert!(scene.policies.replay("other", 0, 2).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn nothing_of_one_question_is_left_for_the_next() {
+    // Whatever a probe finds set before anybody was acted for is a leak; and so is acting for somebody already.
+    let scene = Scene::new(
+        "create function leaks() returns trigger language plpgsql as $$
+         begin
+           if current_user = 'postgres' and concat(
+             current_setting('realtime.topic', true), current_setting('request.headers', true),
+             current_setting('request.jwt.claims', true), current_setting('request.jwt.claim.sub', true)) <> ''
+           then
+             raise exception 'left behind';
+           end if;
+           return new;
+         end
+         $$;
+         create trigger leaks before insert on realtime.messages for each row execute function leaks();
+         create policy a on realtime.messages for all to authenticated
+           using (realtime.topic() = 'open' or realtime.topic() = 'broken' and 1 / (length(topic) - 6) = 1);",
+    )
+    .await;
+    let policies = policies_with(&scene.db, 1);
+    let (ann, nobody) = (user("ann"), Principal::new("nobody_at_all", "{}"));
+    let pid = "select string_agg(pid || state, ' ') from pg_stat_activity
+               where application_name = 'relay-policy' and datname = current_database()";
+    let mut pids = Vec::new();
+    for (principal, topic, expected) in [
+        (&ann, "open", Ok(vec![true, true])),
+        (&ann, "closed", Ok(vec![false, false])),
+        (&ann, "broken", Err(Denial::Failed)),
+        (&nobody, "open", Err(Denial::Failed)),
+        (&ann, "a\0b", Err(Denial::Failed)),
+    ] {
+        let asking = Asking { principal, topic, headers: r#"{"x-team":"7"}"# };
+        let open = Asking { principal: &ann, topic: "open", headers: "{}" };
+        assert_eq!(policies.may_read(asking, &BOTH).await, expected, "{topic}");
+        assert_eq!(policies.may_read(open, &BOTH).await, Ok(vec![true, true]), "after {topic}");
+        assert_eq!(policies.may_write(asking, &BOTH).await, expected, "{topic}");
+        assert_eq!(policies.may_read(open, &BOTH).await, Ok(vec![true, true]), "after {topic}");
+        // Only the relay's own role may.
+        assert_eq!(policies.replay(topic, 0, 1).await.is_ok(), !topic.contains('\0'), "{topic}");
+        assert_eq!(policies.keep_partitions().await, Ok(()), "{topic}");
+        pids.push(scene.db.text(pid).await);
+        assert_eq!(scene.db.text("select count(*)::text from realtime.messages").await, "0");
+    }
+    assert!(pids[0].ends_with("idle") && !pids[0].contains(' '), "{pids:?}");
+    assert!(
+        pids[..4].iter().all(|pid| *pid == pids[0]),
+        "a failed question costs no connection: {pids:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_function_that_claims_to_be_immutable_is_asked_for_everybody() {
+    let scene = Scene::new(
+        "create function is_ann() returns boolean language sql immutable
+           as $$ select current_setting('request.jwt.claim.sub', true) = 'ann' $$;
+         create policy a on realtime.messages for all to authenticated using (is_ann());",
+    )
+    .await;
+    let policies = policies_with(&scene.db, 1);
+    for _ in 0..8 {
+        for (who, may) in [("ann", true), ("bob", false)] {
+            let principal = user(who);
+            let asking = Asking { principal: &principal, topic: "t", headers: "{}" };
+            assert_eq!(policies.may_read(asking, &BOTH).await, Ok(vec![may, may]), "{who}");
+            assert_eq!(policies.may_write(asking, &BOTH).await, Ok(vec![may, may]), "{who}");
+        }
+    }
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::floor::inserted_id;
 use super::report::Report;
 use super::samples::{Samples, rate};
-use super::stand::{Stamps, Stand, row_id};
-use super::writer;
+use super::stand::{PUBLICATION, Stamps, Stand, row_id};
+use super::writer::{self, INSERT};
 use crate::error::Error;
 
 /// Rows of each run that are not counted: caches and plans are cold.
@@ -68,7 +68,7 @@ pub(super) async fn run(load: Load, report: &mut Report) -> Result<(), Error> {
 /// The floor: COMMIT until the row's `CopyData` is read.
 async fn below(stand: &Stand, rate: u32, count: u64) -> Result<(Samples, Duration), Error> {
     stand.prepare_floor().await?;
-    let mut floor = stand.floor().await?;
+    let mut floor = stand.floor(PUBLICATION).await?;
     let stamps = Arc::new(Stamps::new(1, usize::try_from(count).unwrap_or(0)));
     let marks = Arc::clone(&stamps);
     let reading = stand.stage.spawn(async move {
@@ -83,7 +83,7 @@ async fn below(stand: &Stand, rate: u32, count: u64) -> Result<(Samples, Duratio
         }
         Ok::<_, Error>(samples)
     });
-    let took = writer::write(stand, &stamps, 1, count, rate).await?;
+    let took = writer::write(stand, &stamps, INSERT, (1, count), rate).await?;
     let samples = joined(reading).await?;
     stand.drop_floor().await?;
     Ok((samples, took))
@@ -113,12 +113,15 @@ async fn through(
         }
         Ok::<_, Error>(samples)
     });
-    let took = writer::write(stand, &stamps, first, count, rate).await?;
+    let took = writer::write(stand, &stamps, INSERT, (first, count), rate).await?;
     Ok((joined(reading).await?, took))
 }
 
 /// The result of a reading task, which has until the patience ends.
-async fn joined<T>(task: tokio::task::JoinHandle<Result<T, Error>>) -> Result<T, Error> {
+///
+/// # Errors
+/// The task's, or that the patience ended.
+pub(super) async fn joined<T>(task: tokio::task::JoinHandle<Result<T, Error>>) -> Result<T, Error> {
     use crate::error::ErrorKind::{Bug, PeerUnreachable};
     let ended = tokio::time::timeout(PATIENCE, task)
         .await

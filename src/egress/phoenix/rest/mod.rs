@@ -64,8 +64,8 @@ pub(super) fn routes(desk: &Arc<Desk>) -> Router {
 }
 
 /// The answer to a browser that asks whether it may post.
-async fn preflight() -> Response<Body> {
-    std::future::ready(answer::preflight()).await
+async fn preflight(headers: HeaderMap) -> Response<Body> {
+    std::future::ready(answer::preflight(&headers)).await
 }
 
 /// Who sends.
