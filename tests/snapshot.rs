@@ -1,6 +1,7 @@
 //! First reads: rows under one snapshot, then what is live, with no change missing between them and none twice.
 
 mod load;
+mod trouble;
 
 use serde_json::{Value, json};
 
@@ -240,107 +241,6 @@ async fn refusal(client: &mut Client, wishes: Value) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_meant_is_refused_in_words() {
-    let database = prepare(Cluster::shared()).await;
-    database
-        .execute(
-            "create table keyless (a int); alter publication supabase_realtime add table keyless;
-             grant select on keyless to anon",
-        )
-        .await;
-    let relay = Relay::start_with(&database, &[("RELAY_LIMITS__SNAPSHOT_ROWS", "10")]).await;
-    let mut client = anon(&relay).await;
-    for (wishes, expected) in [
-        (
-            json!([wish(json!({ "limit": 11 }))]),
-            "InvalidJoinPayload: config.postgres_changes: its snapshots ask for 11 rows, the most is 10",
-        ),
-        (
-            json!([wish(json!({ "limit": 6 })), wish(json!({ "limit": 5 }))]),
-            "InvalidJoinPayload: config.postgres_changes: its snapshots ask for 11 rows, the most is 10",
-        ),
-        (
-            json!([wish(json!({ "order": "id" }))]),
-            "InvalidJoinPayload: config.postgres_changes[0].snapshot.limit: unable to parse, expected a number of rows from 1",
-        ),
-    ] {
-        let reply = client.join("room", json!({ "config": { "postgres_changes": wishes } })).await;
-        assert_eq!(
-            (&reply["status"], &reply["response"]["reason"]),
-            (&json!("error"), &json!(expected))
-        );
-    }
-    assert!(relay.metric("relay_refused_total{reason=\"InvalidJoinPayload\"}") >= 3.0);
-    let of = |table: &str, event: &str, order: &str| {
-        let snapshot = json!({ "limit": 5, "order": order });
-        json!([{ "event": event, "schema": "public", "table": table, "snapshot": snapshot }])
-    };
-    for (wishes, expected) in [
-        (of("*", "*", "id"), "a snapshot needs one table; give its schema and its name"),
-        (
-            of("notes", "UPDATE", "id"),
-            "the rows of a snapshot are INSERT events; ask for the event * or INSERT",
-        ),
-        (of("notes", "*", "nothing.desc"), "invalid column for snapshot order nothing"),
-        (
-            of("notes", "*", "id; drop table notes"),
-            "invalid column for snapshot order id; drop table notes",
-        ),
-        (of("keyless", "*", "a"), "a snapshot needs a primary key that may be read"),
-    ] {
-        let text = refusal(&mut client, wishes).await;
-        assert!(text.ends_with(expected), "{text}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_snapshot_that_cannot_be_read_is_told_and_the_channel_is_live() {
-    let database = prepare(Cluster::shared()).await;
-    database
-        .execute(
-            "create table slow (id int primary key, body text);
-             create table large (id int primary key, body text);
-             create table odd (id int primary key, j json);
-             alter publication supabase_realtime add table slow, large, odd;
-             alter table slow enable row level security;
-             create policy sleeps on slow for select to authenticated using (pg_sleep(60) is null);
-             insert into slow values (1);
-             insert into odd values (1, '{}');
-             insert into large select i, repeat('x', 1024 * 1024) from generate_series(1, 70) i",
-        )
-        .await;
-    let quick = [("RELAY_POSTGRES__CHECK_TIMEOUT", "2s")];
-    let relay = Relay::start_with(&database, &quick).await;
-    let who = token("authenticated", &json!({}));
-    let mut client = Client::connect(&relay, &who).await;
-    for (id, (table, order, reason, words)) in (1..).zip([
-        ("slow", "", "snapshot_timed_out", "it took too long"),
-        ("large", "", "snapshot_too_large", "more than 64 MiB"),
-        ("odd", "j", "snapshot_failed", "SQLSTATE 42883"),
-    ]) {
-        let snapshot = json!({ "limit": 100, "order": order });
-        let element =
-            json!({ "event": "*", "schema": "public", "table": table, "snapshot": snapshot });
-        client.subscribe(table, json!([element, wish(Value::Null)])).await;
-        let told = gap(&mut client).await;
-        assert_eq!(told["gap"]["reason"], reason, "{told}");
-        assert!(told["message"].as_str().unwrap().contains(words), "{told}");
-        assert!(told["gap"]["to"].is_string(), "{told}");
-        database.execute(&format!("insert into notes values ({id})")).await;
-        assert_eq!(client.change().await["record"]["id"], id);
-        client.leave(table).await;
-        assert!(quiet(&mut client).await);
-        let counter = format!("relay_gaps_total{{reason=\"{reason}\"}}");
-        assert!((relay.metric(&counter) - 1.0).abs() < 0.1, "{counter}");
-    }
-    // Nobody else waited.
-    database.execute("insert into notes values (100)").await;
-    let rows =
-        snapshot_ids(&mut client, "room", wish(json!({ "limit": 1, "order": "id.desc" }))).await;
-    assert_eq!(rows, [100]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_is_divided_is_read_with_its_parts_and_one_that_is_inherited_without() {
     let database = prepare(Cluster::shared()).await;
     database
@@ -465,48 +365,4 @@ async fn a_subscriber_that_leaves_meanwhile_leaves_nothing_behind() {
     assert_eq!(rows, [1, 2, 3, 4]);
     assert!(quiet(&mut client).await);
     assert!(relay.metric("relay_bindings").abs() < 0.1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn commits_that_are_streamed_before_they_are_visible_are_waited_for() {
-    let cluster = Cluster::start(&[]);
-    let database = prepare(&cluster).await;
-    let relay = Relay::start(&database).await;
-    let mut watcher = anon(&relay).await;
-    watcher.subscribe("room", json!([wish(Value::Null)])).await;
-    database.execute("insert into notes (id) values (1)").await;
-    assert_eq!(watcher.change().await["record"]["id"], 1);
-    database.execute("alter system set synchronous_standby_names = 'ghost'").await;
-    cluster.reload();
-    let writer = database.connect().await;
-    until("synchronous replication to be in force", || async {
-        let set = writer.query_one("show synchronous_standby_names", &[]).await.ok()?;
-        (set.get::<_, String>(0) == "ghost").then_some(())
-    })
-    .await;
-    let held =
-        tokio::spawn(
-            async move { writer.batch_execute("insert into notes (id) values (2)").await },
-        );
-    assert_eq!(watcher.change().await["record"]["id"], 2, "streamed, and nobody can read it yet");
-    // It was told before this client came, and no query sees it: it may be neither in the snapshot nor after it.
-    let element = wish(json!({ "limit": 9 }));
-    let mut impatient = anon(&relay).await;
-    impatient.subscribe("room", json!([element])).await;
-    let told = gap(&mut impatient).await;
-    assert_eq!(told["gap"]["reason"], "snapshot_early", "{told}");
-    let mut patient = anon(&relay).await;
-    let snapshots = relay.metric("relay_snapshots_total");
-    patient.subscribe("room", json!([element])).await;
-    assert!(patient.flush().await.is_empty());
-    assert!((relay.metric("relay_snapshots_total") - snapshots).abs() < 0.1);
-    database.execute("alter system set synchronous_standby_names = ''").await;
-    cluster.reload();
-    held.await.unwrap().unwrap();
-    assert_eq!(ids(&read(&mut patient).await.0), [1, 2]);
-    database.execute("insert into notes (id) values (3)").await;
-    for client in [&mut impatient, &mut patient] {
-        assert_eq!(client.change().await["record"]["id"], 3);
-        assert!(client.flush().await.is_empty());
-    }
 }
