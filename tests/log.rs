@@ -222,6 +222,10 @@ async fn a_directory_belongs_to_one_database_and_one_slot() {
     let (database, other) = (database().await, database().await);
     let mut first = Relay::start(&database).await;
     let directory = first.directory().display().to_string();
+    until("the log to have an owner", || async {
+        (1.0 <= first.metric("relay_log_segments")).then_some(())
+    })
+    .await;
     first.kill();
     for (second, slot) in [(&other, other.slot()), (&database, format!("{}_b", database.slot()))] {
         let environment = [("RELAY_LOG__DIR", &*directory), ("RELAY_POSTGRES__SLOT", &*slot)];
