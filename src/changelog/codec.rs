@@ -78,6 +78,22 @@ pub fn encode(piece: &Transaction, out: &mut Vec<u8>) {
     }
 }
 
+/// How many bytes a piece will take, roughly: names of relations are not counted.
+pub(super) fn length(piece: &Transaction) -> usize {
+    let row = |row: &Row| 2 * row.cells.len() + row.size() + 1;
+    let old = |old: &OldRow| match old {
+        OldRow::Absent => 0,
+        OldRow::Key(old) | OldRow::Full(old) => row(old),
+    };
+    let of = |change: &Change| match &change.kind {
+        ChangeKind::Insert { new } => row(new),
+        ChangeKind::Update { old: before, new } => old(before) + row(new),
+        ChangeKind::Delete { old: before } => old(before),
+        ChangeKind::Truncate => 0,
+    };
+    64 + piece.changes.iter().map(|change| 2 + of(change)).sum::<usize>()
+}
+
 fn put_relation(out: &mut Vec<u8>, relation: &Relation) {
     out.put_u32_le(relation.oid);
     out.put_u64_le(relation.generation);
@@ -156,7 +172,7 @@ impl Decoder {
     pub fn decode(&mut self, bytes: Bytes) -> Result<Transaction, Nonsense> {
         let mut rest = bytes;
         let head = Head::take(&mut rest)?;
-        let count = length(&mut rest)?;
+        let count = count_of(&mut rest)?;
         let mut relations = Vec::with_capacity(count);
         for _ in 0..count {
             let described = bytes_of(&mut rest)?;
@@ -235,7 +251,7 @@ fn relation(mut bytes: Bytes) -> Result<Relation, Nonsense> {
         _ => return Err(Nonsense),
     };
     let (schema, name) = (text(&mut bytes)?, text(&mut bytes)?);
-    let count = length(&mut bytes)?;
+    let count = count_of(&mut bytes)?;
     let mut columns = Vec::with_capacity(count);
     for _ in 0..count {
         columns.push(Column {
@@ -273,7 +289,7 @@ fn change(bytes: &mut Bytes, relations: &[Arc<Relation>]) -> Result<Change, Nons
 }
 
 fn row(bytes: &mut Bytes) -> Result<Row, Nonsense> {
-    let count = length(bytes)?;
+    let count = count_of(bytes)?;
     let mut cells = Vec::with_capacity(count);
     for _ in 0..count {
         cells.push(match number(bytes)? {
@@ -286,7 +302,7 @@ fn row(bytes: &mut Bytes) -> Result<Row, Nonsense> {
 }
 
 /// A count of things that take a byte or more each: never more than there are bytes.
-fn length(bytes: &mut Bytes) -> Result<usize, Nonsense> {
+fn count_of(bytes: &mut Bytes) -> Result<usize, Nonsense> {
     let count = usize::try_from(number(bytes)?).map_err(|_| Nonsense)?;
     if count <= bytes.len() { Ok(count) } else { Err(Nonsense) }
 }
@@ -365,6 +381,13 @@ mod tests {
             }
             let _ = Decoder::default().decode(bytes.into());
         }
+    }
+
+    #[test]
+    fn the_length_is_known_before() {
+        let piece = samples::sized(1, 0, 100, true, 50);
+        let (told, is) = (length(&piece), encoded(&piece).len());
+        assert!(told.abs_diff(is) < is / 20, "{told} and {is}");
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl MemoryLog {
     fn offer(&self, piece: &Arc<Transaction>) -> Taken {
         let mut state = self.lock();
         let spare = state.tail.live();
-        let taken = state.take(piece, spare, self.largest);
+        let taken = state.take(piece, spare, (piece.footprint(), self.largest));
         if taken == Taken::In && piece.is_last {
             let (visible, end) = (state.tail.visible(), state.tail.end());
             drop(state);
@@ -66,8 +66,8 @@ impl MemoryLog {
 }
 
 impl State {
-    fn take(&mut self, piece: &Arc<Transaction>, spare: u64, largest: usize) -> Taken {
-        let taken = self.tail.take(piece, spare, largest);
+    fn take(&mut self, piece: &Arc<Transaction>, spare: u64, weight: (usize, usize)) -> Taken {
+        let taken = self.tail.take(piece, spare, weight);
         self.learn_oldest();
         taken
     }

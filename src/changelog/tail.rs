@@ -40,7 +40,7 @@ pub(super) struct Tail {
 struct Open {
     start: u64,
     commit_lsn: Lsn,
-    bytes: usize,
+    weight: usize,
     let_go: bool,
 }
 
@@ -134,9 +134,14 @@ impl Tail {
         self.end
     }
 
-    /// Takes a piece. What is below `spare` may leave memory for it; a transaction of more than `largest` bytes is let
-    /// go and comes out empty and marked.
-    pub(super) fn take(&mut self, piece: &Arc<Transaction>, spare: u64, largest: usize) -> Taken {
+    /// Takes a piece that weighs `weight`. What is below `spare` may leave memory for it; a transaction that weighs more
+    /// than `largest` is let go and comes out empty and marked.
+    pub(super) fn take(
+        &mut self,
+        piece: &Arc<Transaction>,
+        spare: u64,
+        (weight, largest): (usize, usize),
+    ) -> Taken {
         if piece.commit_lsn <= self.last_commit {
             return Taken::Repeated;
         }
@@ -147,18 +152,18 @@ impl Tail {
         let mut open = self.open.unwrap_or(Open {
             start: self.next(),
             commit_lsn: piece.commit_lsn,
-            bytes: 0,
+            weight: 0,
             let_go: false,
         });
         if open.commit_lsn != piece.commit_lsn {
             // Its first pieces are not here; Postgres begins it anew for the next session.
             return Taken::Repeated;
         }
-        let is_over = open.let_go || largest < open.bytes.saturating_add(bytes);
+        let is_over = open.let_go || largest < open.weight.saturating_add(weight);
         if !is_over && !self.has_room(bytes, spare) {
             return Taken::Full;
         }
-        open.bytes = open.bytes.saturating_add(bytes);
+        open.weight = open.weight.saturating_add(weight);
         if is_over && !open.let_go {
             open.let_go = true;
             self.cut(open.start);
@@ -291,7 +296,7 @@ mod tests {
 
     fn take(tail: &mut Tail, commit: u64, first: u32, count: u32, is_last: bool) -> Taken {
         let piece = Arc::new(samples::piece(commit, first, count, is_last));
-        tail.take(&piece, tail.live(), 10 * LARGE)
+        tail.take(&piece, tail.live(), (1, 10))
     }
 
     fn seen(tail: &Tail, number: u64) -> Vec<(u64, u32)> {
@@ -331,10 +336,10 @@ mod tests {
         let mut tail = tail(size);
         for first in 0..3 {
             let number = tail.next();
-            assert_eq!(tail.take(&piece(first, false), number, LARGE), Taken::In);
+            assert_eq!(tail.take(&piece(first, false), number, (1, 10)), Taken::In);
         }
         assert_eq!((tail.first(), tail.next()), (12, 13));
-        assert_eq!(tail.take(&piece(0, true), 13, LARGE), Taken::In);
+        assert_eq!(tail.take(&piece(0, true), 13, (1, 10)), Taken::In);
         assert_eq!((tail.first(), tail.next(), tail.visible()), (10, 11, 11));
         assert_eq!(tail.bytes, size);
     }
@@ -343,9 +348,8 @@ mod tests {
     fn one_that_is_too_large_comes_out_empty_and_marked() {
         let mut tail = tail(LARGE);
         let piece = |first, is_last| Arc::new(samples::piece(100, first, 2, is_last));
-        let largest = 2 * piece(0, false).footprint();
         for (first, is_last) in [(0, false), (2, false), (4, false), (6, false), (8, true)] {
-            assert_eq!(tail.take(&piece(first, is_last), 0, largest), Taken::In);
+            assert_eq!(tail.take(&piece(first, is_last), 0, (5, 14)), Taken::In);
         }
         let [one] = &tail.read(10, usize::MAX).unwrap()[..] else { panic!("not one") };
         assert!(one.oversized && one.is_last && one.changes.is_empty() && one.first == 0);

@@ -10,6 +10,7 @@ use tracing::warn;
 use super::fetch::{Fetched, Wanted, fetch};
 use super::shelf::Floor;
 use super::{Anew, DiskLog, Shared};
+use crate::changelog::codec;
 use crate::changelog::tail::Taken;
 use crate::changelog::{Bounds, ChangeLog, Gap, Origin, Past, Place, Reader, Trouble};
 use crate::model::{Lsn, Position, Transaction};
@@ -34,7 +35,7 @@ impl DiskLog {
         let shared = &*self.shared;
         let mut state = shared.state();
         let synced = state.synced;
-        let taken = state.tail.take(piece, synced, self.largest);
+        let taken = state.tail.take(piece, synced, (codec::length(piece), self.largest));
         state.heed_cut();
         let visible = state.tail.visible();
         let is_news = !state.is_resting || state.tail.is_crowded();

@@ -2,7 +2,7 @@
 //!
 //! Promises:
 //!
-//! - What [`ChangeLog::durable`] says is on disk: fsynced, in a file whose directory entry is fsynced.
+//! - What [`durable`](super::ChangeLog::durable) says is on disk: fsynced, in a file whose directory entry is fsynced.
 //! - A transaction is there whole or not at all, under the same number and ids for as long as it is there.
 //! - Damage is noticed by checksums and never delivered; whoever needs what is lost is told of a gap.
 //! - A full or failing disk stops confirmations, not deliveries: up to the limit of memory everything goes on, then the
