@@ -49,7 +49,10 @@ impl Keeping {
     pub(super) fn open(&self) -> Result<Result<Kept, Error>, Error> {
         let log = match DiskLog::open(&self.settings, self.metrics.clone()) {
             Ok(log) => Arc::new(log),
-            Err(taken) if taken.kind().remedy() == Remedy::StandBy => return Ok(Err(taken)),
+            Err(taken) if taken.kind().remedy() == Remedy::StandBy => {
+                self.metrics.standby.set(1);
+                return Ok(Err(taken));
+            }
             Err(error) => return Err(error),
         };
         let (hub, metrics) = (Arc::clone(&self.hub), self.metrics.clone());
@@ -65,7 +68,6 @@ impl Keeping {
         stage: &Stage,
     ) -> Result<Option<Kept>, Error> {
         info!(reason = %taken, "standing by");
-        self.metrics.standby.set(1);
         loop {
             tokio::select! {
                 () = stage.stopping() => return Ok(None),
