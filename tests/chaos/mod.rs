@@ -8,7 +8,10 @@
 mod arena;
 mod crowd;
 mod dice;
+mod postgres_dies;
+mod proxy;
 mod relay_dies;
 mod sdk;
+mod slot_goes;
 mod verdict;
 mod writer;
