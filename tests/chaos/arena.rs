@@ -43,6 +43,10 @@ pub struct Plan {
     pub relay: Vec<(&'static str, String)>,
     /// Whether there is a network that can misbehave on both sides of the relay.
     pub networked: bool,
+    /// How many of the clients can be put to sleep.
+    pub sleepy: usize,
+    /// Whether the relay lives on when a file may not grow any more.
+    pub shielded: bool,
 }
 
 impl Plan {
@@ -60,6 +64,8 @@ impl Plan {
             postgres: vec![("max_prepared_transactions", "50")],
             relay: Vec::new(),
             networked: false,
+            sleepy: 0,
+            shielded: false,
         }
     }
 
@@ -141,6 +147,7 @@ impl Arena {
         variables.extend(url.as_deref().map(|url| ("RELAY_POSTGRES__URL", url)));
         variables.extend(plan.relay.iter().map(|(name, value)| (*name, value.as_str())));
         let relay = Relay::prepare(&database, &variables);
+        let relay = if plan.shielded { relay.shielded() } else { relay };
         let networks = match behind {
             Some(behind) => Some((Proxy::start(relay.port()).await, behind)),
             None => None,
@@ -171,6 +178,7 @@ impl Arena {
         let seats = self.plan.load.seats;
         let seat = |number: usize| 1 + i32::try_from(number).unwrap() % seats;
         for number in 0..self.plan.since {
+            self.crowd.enters_sleepy = number < self.plan.sleepy;
             self.crowd.enter(port, seat(number), Memory::Since, self.plan.pause, &self.dice);
         }
         for number in 0..self.plan.resume {
@@ -223,6 +231,19 @@ impl Arena {
         let rows =
             rows.map(|(key, ver)| Committed { change: Change { kind, key, ver }, owner: ALL });
         self.book.lock().unwrap().extend(rows);
+    }
+
+    /// How many changes have been committed.
+    pub fn written(&self) -> usize {
+        self.book.lock().unwrap().len()
+    }
+
+    /// The most memory the relay has had since its start, in MiB.
+    pub fn relay_memory(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.relay.pid());
+        let status = std::fs::read_to_string(status).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
     }
 
     /// Every client has been told of a gap by now.
@@ -295,12 +316,13 @@ impl Arena {
         let is_resync_fine = match resync {
             Resync::None => verdict.resync == 0,
             Resync::Once | Resync::Rewritten => verdict.resync > 0,
+            Resync::Told => true,
         };
         let is_whole = match resync {
             Resync::None => verdict.is_clean() && reached.is_some(),
-            Resync::Once => {
-                let Verdict { duplicate, unstable, reordered, leaked, .. } = verdict;
-                duplicate + unstable + reordered + leaked == 0 && reached.is_some()
+            Resync::Once | Resync::Told => {
+                let Verdict { duplicate, unstable, reordered, leaked, silent, .. } = verdict;
+                duplicate + unstable + reordered + leaked + silent == 0 && reached.is_some()
             }
             Resync::Rewritten => verdict.lost + verdict.leaked == 0 && reached.is_some(),
         };
@@ -359,6 +381,8 @@ pub enum Resync {
     None,
     /// History is gone, and that must be told.
     Once,
+    /// History may be gone, and if it is, that must be told.
+    Told,
     /// History was rewritten: what it still has comes again, as another history.
     Rewritten,
 }

@@ -6,11 +6,15 @@
 //! knows under `target/chaos`.
 
 mod arena;
+mod clients;
 mod crowd;
 mod dice;
+mod disk;
+mod load;
 mod postgres_dies;
 mod proxy;
 mod relay_dies;
+mod rights;
 mod sdk;
 mod slot_goes;
 mod verdict;

@@ -57,7 +57,7 @@ async fn a_slot_in_use_is_waited_for() {
             "-o",
             "proto_version=1",
             "-o",
-            "publication_names=none",
+            "publication_names=supabase_realtime",
             "-f",
             "/dev/null",
         ])
