@@ -129,7 +129,7 @@ impl Arena {
     /// Everything is there, nothing runs but Postgres.
     pub async fn prepare(name: &'static str, plan: Plan) -> Self {
         let seed = seed();
-        println!("chaos: {name}: SEED={seed}");
+        eprintln!("chaos: {name}: SEED={seed}");
         let cluster = Cluster::start(&plan.postgres);
         let database = cluster.database().await.with_roles().await;
         database.execute(SCHEMA).await;
@@ -307,9 +307,9 @@ impl Arena {
         let stories = crowd.leave();
         let verdict = Verdict::of(&book, &stories);
         let figures = self.figures.join("; ");
-        println!("chaos: {}: {verdict}. {figures}", self.name);
+        eprintln!("chaos: {}: {verdict}. {figures}", self.name);
         let (name, seed) = (self.name, self.seed);
-        println!(
+        eprintln!(
             "chaos: {name}: to repeat: CHAOS={} SEED={seed} cargo test --test main chaos:: -- --nocapture",
             size("short", "long")
         );

@@ -10,6 +10,7 @@ mod clients;
 mod crowd;
 mod dice;
 mod disk;
+mod gaptest;
 mod load;
 mod postgres_dies;
 mod proxy;
