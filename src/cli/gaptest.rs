@@ -25,6 +25,9 @@ use writer::Writer;
 /// How often it is looked whether everybody has everything.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// How long after the last join changes begin to count that somebody else writes.
+const SETTLING: Duration = Duration::from_secs(1);
+
 /// What `relay gaptest` is told.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -153,18 +156,19 @@ async fn test(args: &Args, globals: &Globals, stage: &Stage) -> Result<Verdict, 
         logs.len(),
         args.seconds
     );
-    let committed = match writer {
-        Some(writer) => Some(writer.write(args.rate, end).await),
-        None => {
-            sleep_until(end).await;
-            None
-        }
-    };
     let look = || -> Vec<Log> {
         logs.iter().map(|log| log.lock().unwrap_or_else(PoisonError::into_inner).clone()).collect()
     };
-    let is_written_here = committed.is_some();
-    let due = committed.unwrap_or_else(|| look().first().map(Log::keys).unwrap_or_default());
+    let is_written_here = writer.is_some();
+    let due = if let Some(writer) = writer {
+        writer.write(args.rate, end).await
+    } else {
+        // What was under way when the last one joined is not everybody's.
+        sleep(SETTLING.min(Duration::from_secs(args.seconds))).await;
+        let known = look().first().map_or(0, |log| log.came.len());
+        sleep_until(end).await;
+        look().first().map(|log| log.keys_from(known)).unwrap_or_default()
+    };
     let patience = end + Duration::from_secs(args.patience);
     loop {
         let verdict = Verdict::of(&due, is_written_here, look());

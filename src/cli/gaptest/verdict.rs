@@ -34,9 +34,9 @@ impl Log {
         Self { name, came: Vec::new(), told: Vec::new(), connections: 0 }
     }
 
-    /// What came, once each.
-    pub(super) fn keys(&self) -> HashSet<String> {
-        self.came.iter().map(|came| came.key.clone()).collect()
+    /// What came after the first so many, once each.
+    pub(super) fn keys_from(&self, first: usize) -> HashSet<String> {
+        self.came.iter().skip(first).map(|came| came.key.clone()).collect()
     }
 }
 
