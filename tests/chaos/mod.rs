@@ -11,6 +11,7 @@ mod crowd;
 mod dice;
 mod disk;
 mod gaptest;
+mod latency;
 mod load;
 mod postgres_dies;
 mod proxy;
