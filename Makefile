@@ -3,7 +3,7 @@
 # `postgres` (or `nobody`) when they are run as root, and as yourself otherwise.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check test-sql test-clients test-pg golden readme bench psql deny
+.PHONY: help setup demo test check test-sql test-clients test-pg chaos golden readme bench psql deny
 
 # How many tests run at once. Most wait for Postgres, so a little more than there are processors.
 THREADS ?= $(shell echo $$(( $$(nproc) + 1 )))
@@ -41,6 +41,10 @@ test-pg: ## every test on another Postgres: PGBIN=/path/to/bin, or PG=16, 17, 18
 	@tests/setup/setup.sh postgres node python
 	@bin="$(abspath $(PGBIN))"; [ -n "$$bin" ] || bin=$$(tests/setup/postgres.sh "$(PG)") || exit 1; \
 	PGBIN="$$bin" tests/setup/test.sh $(THREADS)
+
+chaos: setup ## every fault in its long form, against a release build: an hour or more; SEED=n repeats a run, ONLY=name one part
+	CHAOS=long cargo test --release --test main chaos::$(ONLY) -- --nocapture --test-threads 1 2>&1 | tee target/chaos.log
+	@! grep -q '^test .*FAILED' target/chaos.log && grep -q '^test result: ok' target/chaos.log
 
 golden: ## write the expected outputs anew, then show what changed
 	UPDATE_GOLDEN=1 cargo test --lib golden

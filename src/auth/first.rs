@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::types::{ToSql, Type};
 
 use super::check::{as_text, qualified};
@@ -87,8 +87,9 @@ pub(super) async fn read(
     let mut patience = Patience::new();
     let longest = judge.limit * 2 * u32::try_from(readings.len() + 1).unwrap_or(u32::MAX);
     for count in 0.. {
-        let lent = judge.lend(judge.pool, principal.claims(), &mut patience).await;
-        let lent = lent.map_err(Unread::Trouble)?;
+        // A first read does not wait for ever: its member can be told to read by itself.
+        let lent = timeout_at(deadline, judge.lend(judge.pool, principal.claims())).await;
+        let lent = lent.unwrap_or(Err(Trouble::Unavailable)).map_err(Unread::Trouble)?;
         let asked_at = Instant::now();
         let answer = attempt(&lent.connection, principal, readings, is_early);
         let answer = timeout(longest, answer).await;

@@ -1,7 +1,7 @@
 //! Asking until there is an answer: gate, retries, and what is final.
 //!
 //! Promises: an answer counts only when every transaction asked about was visible to it; a lost connection is never an
-//! answer; one question's error is that question's alone.
+//! answer, nor is a database that is away for a while; one question's error is that question's alone.
 
 use std::time::Duration;
 
@@ -94,7 +94,7 @@ impl Judge<'_> {
         let json = check::array(images);
         let mut patience = Patience::new();
         loop {
-            let mut lent = self.lend(self.service, "", &mut patience).await?;
+            let mut lent = self.lend(self.service, "").await?;
             let asked_at = Instant::now();
             let answer =
                 tokio::time::timeout(self.limit * 2, lent.connection.compute(sql, json.clone()));
@@ -111,7 +111,7 @@ impl Judge<'_> {
     async fn type_name(&self, principal: &Principal, oid: u32) -> Result<String, Trouble> {
         let mut patience = Patience::new();
         loop {
-            let mut lent = self.lend(self.pool, principal.claims(), &mut patience).await?;
+            let mut lent = self.lend(self.pool, principal.claims()).await?;
             let asked_at = Instant::now();
             let answer = tokio::time::timeout(self.limit * 2, lent.connection.type_name(oid));
             match self.settle(lent_result(answer.await), asked_at) {
@@ -134,7 +134,7 @@ impl Judge<'_> {
         let mut may_be_early = true;
         loop {
             let unknown = self.gate.unknown(xids);
-            let mut lent = self.lend(self.pool, principal.claims(), &mut patience).await?;
+            let mut lent = self.lend(self.pool, principal.claims()).await?;
             self.metrics.checks.inc();
             let asked_at = Instant::now();
             let answer = tokio::time::timeout(
@@ -192,7 +192,7 @@ impl Judge<'_> {
             if unknown.is_empty() {
                 break;
             }
-            let mut lent = self.lend(self.service, "", &mut patience).await?;
+            let mut lent = self.lend(self.service, "").await?;
             let asked_at = Instant::now();
             let answer = tokio::time::timeout(self.limit * 2, lent.connection.sees(&unknown));
             match self.settle(lent_result(answer.await), asked_at) {
@@ -220,14 +220,11 @@ impl Judge<'_> {
         Ok(())
     }
 
-    /// A connection, when there is one.
-    pub(super) async fn lend<'p>(
-        &self,
-        pool: &'p Pool,
-        claims: &str,
-        patience: &mut Patience,
-    ) -> Result<Lent<'p>, Trouble> {
-        loop {
+    /// A connection, however long Postgres is away: nothing is withheld for that. What waits meanwhile is bounded by
+    /// whoever asks.
+    pub(super) async fn lend<'p>(&self, pool: &'p Pool, claims: &str) -> Result<Lent<'p>, Trouble> {
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        for attempt in 1_u32.. {
             let lent = tokio::select! {
                 () = self.stage.stopping() => return Err(Trouble::Unavailable),
                 lent = pool.lend(claims) => lent,
@@ -236,13 +233,14 @@ impl Judge<'_> {
                 Ok(lent) => return Ok(lent),
                 Err(Unopened::Refused(trouble)) => return Err(trouble),
                 Err(Unopened::Unreachable(reason)) => {
-                    if patience.is_spent() {
-                        warn!(%reason, "rows cannot be checked");
+                    if attempt == TRIES {
+                        warn!(%reason, "rows cannot be checked; they wait until they can");
                     }
-                    patience.rest(Trouble::Unavailable, self.stage).await?;
+                    pause(backoff.wait(u64::from(attempt)), self.stage).await?;
                 }
             }
         }
+        Err(Trouble::Unavailable)
     }
 
     /// What an answer comes to.
@@ -253,8 +251,8 @@ impl Judge<'_> {
     ) -> Result<T, Setback> {
         answer.map_err(|error| match error {
             Some(error) => Setback::of(&error, asked_at.elapsed(), self.limit),
-            // Postgres did not even say that time was up.
-            None => Setback::Final(Trouble::TimedOut),
+            // Postgres did not even say that time was up: it is not the question that takes long.
+            None => Setback::Broken,
         })
     }
 }
@@ -278,10 +276,6 @@ impl Patience {
         Self { left: TRIES, backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE) }
     }
 
-    const fn is_spent(&self) -> bool {
-        self.left == 0
-    }
-
     /// Keeps or drops the connection as the setback demands. Errs when the setback is the answer.
     pub(super) async fn bear(
         &mut self,
@@ -290,7 +284,7 @@ impl Patience {
         stage: &Stage,
     ) -> Result<(), Trouble> {
         match setback {
-            // After our own clock ran out the connection is busy, and is dropped.
+            // A connection on which time ran out may be busy, and is dropped.
             Setback::Final(trouble) => {
                 if trouble != Trouble::TimedOut {
                     lent.give_back();
@@ -309,7 +303,7 @@ impl Patience {
     }
 
     async fn rest(&mut self, otherwise: Trouble, stage: &Stage) -> Result<(), Trouble> {
-        if self.is_spent() {
+        if self.left == 0 {
             return Err(otherwise);
         }
         self.left -= 1;

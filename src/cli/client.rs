@@ -51,11 +51,23 @@ impl Client {
     /// # Errors
     /// `PeerUnreachable`, with the relay's words when it refused.
     pub(crate) async fn connect(address: &Address, token: &str) -> Result<Self, Error> {
+        Self::connect_as(address, token, None).await
+    }
+
+    /// The same under an id by which the relay knows where this client continues.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub(crate) async fn connect_as(
+        address: &Address,
+        token: &str,
+        resume: Option<&str>,
+    ) -> Result<Self, Error> {
         let connecting = async {
             let transport = address.open().await?;
             // Most of the memory of ten thousand clients in one process would be the default 128 KiB buffers.
             let sizes = WebSocketConfig::default().read_buffer_size(8 << 10).write_buffer_size(0);
-            let uri = address.websocket(token);
+            let uri = address.websocket(token, resume);
             tokio_tungstenite::client_async_with_config(uri, transport, Some(sizes))
                 .await
                 .map_err(|error| address.refused(error))

@@ -9,6 +9,7 @@ mod client;
 mod cluster;
 mod config;
 mod demo;
+mod gaptest;
 mod get;
 mod log;
 mod migrate;
@@ -81,6 +82,8 @@ enum Verb {
     Tail(tail::Args),
     /// Load a relay and measure latency, throughput and loss
     Bench(bench::Args),
+    /// Break connections on purpose, and see whether any change is missing afterwards
+    Gaptest(gaptest::Args),
     /// Look at the replication slot, or drop it
     Slot(slot::Args),
 }
@@ -111,6 +114,7 @@ impl Cli {
             Verb::Token(args) => Box::pin(token::run(args, globals)).await,
             Verb::Tail(args) => Box::pin(tail::run(args, globals)).await,
             Verb::Bench(args) => Box::pin(bench::run(args, globals)).await,
+            Verb::Gaptest(args) => Box::pin(gaptest::run(args, globals)).await,
             Verb::Slot(args) => Box::pin(slot::run(args, globals)).await,
         }
     }

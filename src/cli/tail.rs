@@ -61,9 +61,27 @@ pub(crate) struct Args {
 }
 
 /// Whose rights to join with.
-enum Credential {
+pub(crate) enum Credential {
+    /// A token.
     Given(String),
-    Minted { secret: Secret<String> },
+    /// Tokens minted when they are needed.
+    Minted {
+        /// What they are signed with.
+        secret: Secret<String>,
+    },
+}
+
+impl Credential {
+    /// The token given, or one for this role and user.
+    ///
+    /// # Errors
+    /// `Bug`: it cannot be signed.
+    pub(crate) fn token(&self, role: &str, sub: Option<&str>) -> Result<String, Error> {
+        match self {
+            Self::Given(token) => Ok(token.clone()),
+            Self::Minted { secret } => mint(secret, role, sub, TOKEN_LIFETIME),
+        }
+    }
 }
 
 /// Does it.
@@ -79,16 +97,11 @@ pub(crate) async fn run(args: Args, globals: &Globals) -> Result<(), Error> {
 }
 
 async fn follow(args: &Args, globals: &Globals) -> Result<(), Error> {
-    let (address, credential) = whereto(args, globals)?;
+    let (address, credential) = whereto(args.url.as_deref(), args.token.as_deref(), globals)?;
     let wish = wish(args);
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
     loop {
-        let token = match &credential {
-            Credential::Given(token) => token.clone(),
-            Credential::Minted { secret } => {
-                mint(secret, &args.role, args.sub.as_deref(), TOKEN_LIFETIME)?
-            }
-        };
+        let token = credential.token(&args.role, args.sub.as_deref())?;
         match watch(args, &address, &token, &wish, &mut backoff).await {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == ErrorKind::PeerUnreachable => {
@@ -166,8 +179,15 @@ fn described(wish: &Value) -> String {
 }
 
 /// The relay to join and the rights to join with: what was asked for, else the configuration, else a running demo.
-fn whereto(args: &Args, globals: &Globals) -> Result<(Address, Credential), Error> {
-    let given = args.url.as_deref().map(Address::parse).transpose()?;
+///
+/// # Errors
+/// `Misconfigured`: an address that cannot be read, or no token to be had.
+pub(crate) fn whereto(
+    url: Option<&str>,
+    token: Option<&str>,
+    globals: &Globals,
+) -> Result<(Address, Credential), Error> {
+    let given = url.map(Address::parse).transpose()?;
     let secret = globals.effective()?.auth().ok().and_then(|auth| auth.jwt_secret);
     let demo = if secret.is_none() { Demo::find() } else { None };
     let address = match (given, &demo) {
@@ -180,8 +200,8 @@ fn whereto(args: &Args, globals: &Globals) -> Result<(Address, Credential), Erro
         },
     };
     let minted = |secret| Credential::Minted { secret };
-    let credential = match &args.token {
-        Some(token) => Some(Credential::Given(token.clone())),
+    let credential = match token {
+        Some(token) => Some(Credential::Given(token.to_owned())),
         None => secret.or(demo.map(|demo| Secret::new(demo.jwt_secret))).map(minted),
     };
     let credential = credential.ok_or_else(|| {

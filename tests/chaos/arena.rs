@@ -2,17 +2,17 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 
 use super::crowd::{Crowd, Memory, SENTINEL};
 use super::dice::{Dice, seed};
+use super::proxy::Proxy;
 use super::sdk;
-use super::verdict::{Story, Verdict};
+use super::verdict::{ALL, Change, Committed, Story, Verdict};
 use super::writer::{Book, Load, SCHEMA, Writer, connect};
-use crate::support::{Cluster, Database, Relay, free_port};
+use crate::support::{Cluster, Database, Relay};
 
 /// How long a row may take to reach everybody before it counts as lost.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -41,8 +41,12 @@ pub struct Plan {
     pub postgres: Vec<(&'static str, &'static str)>,
     /// Variables of the relay.
     pub relay: Vec<(&'static str, String)>,
-    /// Where clients connect, when not to the relay itself.
-    pub door: Option<u16>,
+    /// Whether there is a network that can misbehave on both sides of the relay.
+    pub networked: bool,
+    /// How many of the clients can be put to sleep.
+    pub sleepy: usize,
+    /// Whether the relay lives on when a file may not grow any more.
+    pub shielded: bool,
 }
 
 impl Plan {
@@ -59,12 +63,24 @@ impl Plan {
             pause: (20, 200),
             postgres: vec![("max_prepared_transactions", "50")],
             relay: Vec::new(),
-            door: None,
+            networked: false,
+            sleepy: 0,
+            shielded: false,
         }
     }
 
     pub fn with_sdk(mut self) -> Self {
         self.sdk = true;
+        self
+    }
+
+    pub fn networked(mut self) -> Self {
+        self.networked = true;
+        self
+    }
+
+    pub fn two_phase(mut self) -> Self {
+        self.load.two_phase = true;
         self
     }
 
@@ -95,6 +111,8 @@ pub struct Arena {
     sentinel: i64,
     /// Figures for the report.
     pub figures: Vec<String>,
+    /// Between clients and relay, and between relay and Postgres.
+    pub networks: Option<(Proxy, Proxy)>,
 }
 
 impl Arena {
@@ -111,7 +129,7 @@ impl Arena {
     /// Everything is there, nothing runs but Postgres.
     pub async fn prepare(name: &'static str, plan: Plan) -> Self {
         let seed = seed();
-        println!("chaos: {name}: SEED={seed}");
+        eprintln!("chaos: {name}: SEED={seed}");
         let cluster = Cluster::start(&plan.postgres);
         let database = cluster.database().await.with_roles().await;
         database.execute(SCHEMA).await;
@@ -121,8 +139,19 @@ impl Arena {
             ("RELAY_LIMITS__JOINS_PER_SECOND", "10000"),
             ("RUST_LOG", "info"),
         ];
+        let behind = if plan.networked { Some(Proxy::start(cluster.port()).await) } else { None };
+        let url = behind.as_ref().map(|proxy| {
+            let (from, to) = (cluster.port().to_string(), proxy.port().to_string());
+            format!("{}?sslmode=disable", database.url_as("relay").replace(&from, &to))
+        });
+        variables.extend(url.as_deref().map(|url| ("RELAY_POSTGRES__URL", url)));
         variables.extend(plan.relay.iter().map(|(name, value)| (*name, value.as_str())));
         let relay = Relay::prepare(&database, &variables);
+        let relay = if plan.shielded { relay.shielded() } else { relay };
+        let networks = match behind {
+            Some(behind) => Some((Proxy::start(relay.port()).await, behind)),
+            None => None,
+        };
         let crowd = Crowd::new();
         let dice = Dice::new(seed);
         let (book, figures) = (Book::default(), Vec::new());
@@ -139,15 +168,17 @@ impl Arena {
             book,
             sentinel: 0,
             figures,
+            networks,
         }
     }
 
     /// Lets the clients in.
     pub fn populate(&mut self) {
-        let port = self.plan.door.unwrap_or_else(|| self.relay.port());
+        let port = self.networks.as_ref().map_or(self.relay.port(), |(front, _)| front.port());
         let seats = self.plan.load.seats;
         let seat = |number: usize| 1 + i32::try_from(number).unwrap() % seats;
         for number in 0..self.plan.since {
+            self.crowd.enters_sleepy = number < self.plan.sleepy;
             self.crowd.enter(port, seat(number), Memory::Since, self.plan.pause, &self.dice);
         }
         for number in 0..self.plan.resume {
@@ -179,6 +210,68 @@ impl Arena {
         connect(&self.database.url).await
     }
 
+    /// Runs a statement, again until Postgres takes it.
+    pub async fn execute(&self, sql: &str) {
+        while self.sql().await.batch_execute(sql).await.is_err() {}
+    }
+
+    /// The process that sends to the relay, if there is one.
+    pub async fn sender(&self) -> Option<i32> {
+        let sql = format!(
+            "select active_pid from pg_replication_slots where slot_name = '{}'",
+            self.database.slot()
+        );
+        let rows = self.sql().await.query(&sql, &[]).await.ok()?;
+        rows.first()?.get(0)
+    }
+
+    /// Takes down rows of `marks` for everybody that the scenario itself has committed, by key and version.
+    pub fn committed(&self, rows: impl Iterator<Item = (i32, i64)>) {
+        let kind = (b'm', b'I');
+        let rows =
+            rows.map(|(key, ver)| Committed { change: Change { kind, key, ver }, owner: ALL });
+        self.book.lock().unwrap().extend(rows);
+    }
+
+    /// How many changes have been committed.
+    pub fn written(&self) -> usize {
+        self.book.lock().unwrap().len()
+    }
+
+    /// The most memory the relay has had since its start, in MiB.
+    pub fn relay_memory(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.relay.pid());
+        let status = std::fs::read_to_string(status).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+    }
+
+    /// Every client has been told of a gap by now.
+    pub fn everybody_was_told(&self) {
+        for life in &self.crowd.lives {
+            let life = life.lock().unwrap();
+            let Story { name, gaps, told, .. } = &life.story;
+            assert!(
+                !gaps.is_empty(),
+                "{}: {name} was not told of the gap, but {told:?}",
+                self.name
+            );
+        }
+    }
+
+    /// Lets everybody work for a while.
+    pub async fn work(&mut self, short_ms: u64, long_ms: u64) {
+        let middle = size(short_ms, long_ms);
+        tokio::time::sleep(self.dice.millis(middle / 2, middle * 3 / 2)).await;
+    }
+
+    /// Notes how long it takes from now until a new row is at every client.
+    pub async fn note_recovery(&mut self, start: Instant) {
+        let took = self.reach_since(start).await;
+        let took = took.map_or("never".to_owned(), |took| format!("{} ms", took.as_millis()));
+        self.figures.push(format!("a new row at every client after {took}"));
+    }
+
     /// Writes a row for everybody; how long it took from now until it reached every client.
     pub async fn reach(&mut self) -> Option<Duration> {
         self.reach_since(Instant::now()).await
@@ -186,26 +279,16 @@ impl Arena {
 
     /// The same, counted from `start`.
     pub async fn reach_since(&mut self, start: Instant) -> Option<Duration> {
-        self.sentinel += 1;
-        let sql = format!(
-            "insert into marks (key, ver, owner) values ({SENTINEL}, {}, 0)",
-            self.sentinel
-        );
-        while self.sql().await.batch_execute(&sql).await.is_err() {}
-        // Who joins for the first time may miss it and sees the next one.
+        // Who joins for the first time, or after a gap, may miss a row and sees the next one.
+        let first = self.sentinel + 1;
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
-            let patience = if self.writer.is_some() { PATIENCE } else { Duration::from_secs(1) };
-            if self.crowd.reached(self.sentinel, patience).await {
+            self.sentinel += 1;
+            let (key, ver) = (SENTINEL, self.sentinel);
+            self.execute(&format!("insert into marks (key, ver, owner) values ({key}, {ver}, 0)"))
+                .await;
+            if self.crowd.reached(first, Duration::from_secs(1)).await {
                 return Some(start.elapsed());
-            }
-            if self.writer.is_none() {
-                self.sentinel += 1;
-                let sql = format!(
-                    "insert into marks (key, ver, owner) values ({SENTINEL}, {}, 0)",
-                    self.sentinel
-                );
-                while self.sql().await.batch_execute(&sql).await.is_err() {}
             }
         }
         None
@@ -224,22 +307,24 @@ impl Arena {
         let stories = crowd.leave();
         let verdict = Verdict::of(&book, &stories);
         let figures = self.figures.join("; ");
-        println!("chaos: {}: {verdict}. {figures}", self.name);
+        eprintln!("chaos: {}: {verdict}. {figures}", self.name);
         let (name, seed) = (self.name, self.seed);
-        println!(
+        eprintln!(
             "chaos: {name}: to repeat: CHAOS={} SEED={seed} cargo test --test main chaos:: -- --nocapture",
             size("short", "long")
         );
         let is_resync_fine = match resync {
             Resync::None => verdict.resync == 0,
-            Resync::Once => verdict.resync > 0,
+            Resync::Once | Resync::Rewritten => verdict.resync > 0,
+            Resync::Told => true,
         };
         let is_whole = match resync {
             Resync::None => verdict.is_clean() && reached.is_some(),
-            Resync::Once => {
-                let Verdict { duplicate, unstable, reordered, leaked, .. } = verdict;
-                duplicate + unstable + reordered + leaked == 0 && reached.is_some()
+            Resync::Once | Resync::Told => {
+                let Verdict { duplicate, unstable, reordered, leaked, silent, .. } = verdict;
+                duplicate + unstable + reordered + leaked + silent == 0 && reached.is_some()
             }
+            Resync::Rewritten => verdict.lost + verdict.leaked == 0 && reached.is_some(),
         };
         if !is_resync_fine || !is_whole || verdict.committed == 0 {
             let place = self.keep_evidence(&verdict, &book, &stories);
@@ -253,12 +338,7 @@ impl Arena {
     }
 
     /// Writes down all that is known, where the next run does not remove it.
-    fn keep_evidence(
-        &self,
-        verdict: &Verdict,
-        book: &[super::verdict::Committed],
-        stories: &[Story],
-    ) -> PathBuf {
+    fn keep_evidence(&self, verdict: &Verdict, book: &[Committed], stories: &[Story]) -> PathBuf {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/chaos");
         let place = root.join(format!("{}-{}", self.name.replace(' ', "-"), self.seed));
         std::fs::create_dir_all(&place).unwrap();
@@ -301,12 +381,8 @@ pub enum Resync {
     None,
     /// History is gone, and that must be told.
     Once,
+    /// History may be gone, and if it is, that must be told.
+    Told,
+    /// History was rewritten: what it still has comes again, as another history.
+    Rewritten,
 }
-
-/// A port for something that stands before the relay.
-pub fn door() -> u16 {
-    free_port()
-}
-
-/// What clients of a kind share.
-pub type Shared<T> = Arc<Mutex<T>>;

@@ -64,11 +64,15 @@ pub struct Crowd {
     tasks: Vec<JoinHandle<()>>,
     /// Puts clients to sleep, or wakes them: they keep their connections and do not read.
     pub asleep: watch::Sender<bool>,
+    /// Who enters now can be put to sleep.
+    pub enters_sleepy: bool,
+    awake: watch::Sender<bool>,
 }
 
 impl Crowd {
     pub fn new() -> Self {
-        Self { lives: Vec::new(), tasks: Vec::new(), asleep: watch::channel(false).0 }
+        let (asleep, awake) = (watch::channel(false).0, watch::channel(false).0);
+        Self { lives: Vec::new(), tasks: Vec::new(), asleep, enters_sleepy: false, awake }
     }
 
     /// Lets a client begin. `pause` is how long it waits before it comes back, in milliseconds.
@@ -89,7 +93,7 @@ impl Crowd {
             pause,
             dice: dice.of(1000 + number as u64),
             last: None,
-            asleep: self.asleep.subscribe(),
+            asleep: if self.enters_sleepy { &self.asleep } else { &self.awake }.subscribe(),
         };
         self.add(life, tokio::spawn(client.live()));
     }

@@ -6,9 +6,18 @@
 //! knows under `target/chaos`.
 
 mod arena;
+mod clients;
 mod crowd;
 mod dice;
+mod disk;
+mod gaptest;
+mod latency;
+mod load;
+mod postgres_dies;
+mod proxy;
 mod relay_dies;
+mod rights;
 mod sdk;
+mod slot_goes;
 mod verdict;
 mod writer;

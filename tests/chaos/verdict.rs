@@ -67,6 +67,8 @@ pub struct Verdict {
     pub reordered: usize,
     pub leaked: usize,
     pub resync: usize,
+    /// Clients that lost something and were told nothing.
+    pub silent: usize,
     pub examples: Vec<String>,
 }
 
@@ -139,6 +141,7 @@ impl Verdict {
                 self.note(&format!("{change:?} is {why}"), story);
             }
         }
+        let before = self.lost;
         for (change, owner) in owners {
             if may_read(story.seat, *owner) {
                 self.due += 1;
@@ -148,6 +151,7 @@ impl Verdict {
                 }
             }
         }
+        self.silent += usize::from(before < self.lost && story.gaps.is_empty());
     }
 
     fn note(&mut self, what: &str, story: &Story) {

@@ -37,7 +37,8 @@ pub const SCHEMA: &str = "
     create policy seats on states for select to authenticated
       using (owner = 0 or owner = (auth.jwt() ->> 'seat')::int);
     grant select on marks, states to authenticated;
-    alter publication supabase_realtime add table marks, states;";
+    create table bulk (id bigint primary key, pad text);
+    alter publication supabase_realtime add table marks, states, bulk;";
 
 /// How much is written.
 #[derive(Clone, Copy, Debug)]

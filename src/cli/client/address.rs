@@ -89,11 +89,12 @@ impl Address {
         Ok(Box::new(tls.connect(name, stream).await.map_err(failed)?))
     }
 
-    /// The address of the WebSocket, with the token.
-    pub(crate) fn websocket(&self, token: &str) -> String {
+    /// The address of the WebSocket, with the token, and with the id that a client continues under if it has one.
+    pub(crate) fn websocket(&self, token: &str, resume: Option<&str>) -> String {
         let scheme = if self.is_tls { "wss" } else { "ws" };
         let Self { host, port, path, .. } = self;
-        format!("{scheme}://{host}:{port}{path}?apikey={token}&vsn=2.0.0")
+        let resume = resume.map_or_else(String::new, |id| format!("&resume={id}"));
+        format!("{scheme}://{host}:{port}{path}?apikey={token}&vsn=2.0.0{resume}")
     }
 
     /// The error for a handshake that failed, with the relay's words when there are any.
@@ -126,7 +127,7 @@ mod tests {
     use super::*;
 
     fn check_address(text: &str, expected: &str) {
-        assert_eq!(Address::parse(text).unwrap().websocket("T"), expected, "{text}");
+        assert_eq!(Address::parse(text).unwrap().websocket("T", None), expected, "{text}");
     }
 
     #[test]
