@@ -65,7 +65,7 @@ export function AgentConversation({ service, session: listed, me, nameOf, onBack
         )}
         {status === 'active' && (
           <button type="button" className="button-quiet py-2" onClick={() => void attempt(service.close(id))}>
-            Close<span className="hidden sm:inline">&nbsp;chat</span>
+            Close chat
           </button>
         )}
       </header>

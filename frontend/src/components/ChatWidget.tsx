@@ -67,7 +67,7 @@ export function ChatWidget({ service, title, startsOpen = false }: Props) {
       onKeyDown={(event) => {
         if (event.key === 'Escape') close()
       }}
-      className="arrive fixed inset-0 z-40 flex flex-col overflow-hidden bg-paper sm:inset-auto sm:right-5 sm:bottom-5 sm:h-[min(40rem,calc(100dvh-2.5rem))] sm:w-[24rem] sm:rounded-3xl sm:border sm:border-line sm:shadow-lift"
+      className="arrive fixed inset-0 z-40 flex flex-col overflow-clip bg-paper sm:inset-auto sm:right-5 sm:bottom-5 sm:h-[min(40rem,calc(100dvh-2.5rem))] sm:w-[24rem] sm:rounded-3xl sm:border sm:border-line sm:shadow-lift"
     >
       <Panel service={service} view={view} sessionId={sessionId} onSession={setSessionId} onClose={close} />
     </section>
@@ -105,7 +105,7 @@ function Panel({ service, view, sessionId, onSession, onClose }: PanelProps) {
         <div className="min-w-0 flex-1">
           <h2 className="truncate font-semibold">{nameOf(view) ?? 'Support'}</h2>
           <p className="truncate text-[0.8125rem] text-white/85" data-testid="state">
-            {stateWords(view, agents.length)}
+            {stateWords(view, agents.length, status.isOnline)}
           </p>
         </div>
         <button type="button" aria-label="Minimise chat" onClick={onClose} className="grid size-9 place-items-center rounded-xl outline-white hover:bg-white/15">
@@ -216,11 +216,13 @@ function nameOf(view: ConversationView | null): string | null {
   return view.otherName ?? said ?? null
 }
 
-function stateWords(view: ConversationView | null, agents: number): string {
+function stateWords(view: ConversationView | null, agents: number, isOnline: boolean): string {
+  if (view?.session?.status === 'closed') return 'This chat is closed'
+  // Who is there cannot be known from here.
+  if (!isOnline) return 'Not connected'
   const desk = agents > 0 ? 'We are online' : 'We are away; leave a message'
   if (view === null || view.session === null) return desk
   const { status } = view.session
-  if (status === 'closed') return 'This chat is closed'
   if (view.typing !== null) return 'typing …'
   if (view.otherIsHere) return 'Online, in this chat'
   if (status === 'waiting') return agents > 0 ? 'Waiting for an agent' : desk

@@ -22,7 +22,8 @@ export function Dashboard({ service, user, name, onLeave }: Props) {
   const status = useStatus(service)
   const { items, isLoaded } = useDesk(service)
   const present = usePresentAgents(service)
-  const known = useAgents(service, status.isOnline)
+  const assigned = items.map(({ session }) => session.assigned_agent_id)
+  const known = useAgents(service, status.isOnline, assigned)
   const [openId, setOpenId] = useState<string | null>(null)
   const unread = items.reduce((sum, item) => sum + (item.session.status === 'closed' ? 0 : item.unread), 0)
   const waiting = items.filter(({ session }) => session.status === 'waiting').length
@@ -88,9 +89,11 @@ export function Dashboard({ service, user, name, onLeave }: Props) {
   )
 }
 
-/** Everybody who answers, asked once per connection. */
-function useAgents(service: RealtimeChatService, isOnline: boolean): readonly Agent[] {
+/** Everybody who answers, asked for on connecting and when somebody unknown has a chat. */
+function useAgents(service: RealtimeChatService, isOnline: boolean, assigned: readonly (string | null)[]): readonly Agent[] {
   const [agents, setAgents] = useState<readonly Agent[]>([])
+  const unknown = assigned.filter((id) => id !== null && !agents.some((agent) => agent.id === id))
+  const strangers = [...new Set(unknown)].sort().join()
   useEffect(() => {
     if (!isOnline) return undefined
     let ended = false
@@ -104,6 +107,6 @@ function useAgents(service: RealtimeChatService, isOnline: boolean): readonly Ag
     return () => {
       ended = true
     }
-  }, [service, isOnline])
+  }, [service, isOnline, strangers])
   return agents
 }

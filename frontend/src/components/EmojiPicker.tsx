@@ -46,7 +46,7 @@ export function EmojiPicker({ onPick, onClose }: { onPick: (emoji: string) => vo
           type="button"
           aria-label={name}
           onClick={() => onPick(emoji)}
-          className="grid size-10 place-items-center rounded-lg text-xl hover:bg-paper"
+          className="grid size-10 place-items-center rounded-lg font-emoji text-xl hover:bg-paper"
         >
           {emoji}
         </button>

@@ -87,7 +87,7 @@ export function MessageList({ view, own, onEarlier, onRetry, onDiscard, children
         aria-live="polite"
         className="h-full overflow-y-auto overscroll-contain px-4 py-4"
       >
-        <div className="flex min-h-full flex-col justify-end">
+        <div className="mx-auto flex min-h-full max-w-3xl flex-col justify-end">
           {view.hasEarlier && (
             <button type="button" onClick={() => void earlier()} className="button-quiet mx-auto mb-3 py-1.5">
               Show earlier messages
@@ -105,6 +105,7 @@ export function MessageList({ view, own, onEarlier, onRetry, onDiscard, children
                 message={message}
                 isOwn={message.sender_type === own}
                 isFirst={startsGroup(messages, index)}
+                isLast={startsGroup(messages, index + 1)}
                 onRetry={onRetry}
                 onDiscard={onDiscard}
               />
@@ -145,6 +146,7 @@ interface BubbleProps {
   message: ShownMessage
   isOwn: boolean
   isFirst: boolean
+  isLast: boolean
   onRetry: (id: string) => void
   onDiscard: (id: string) => void
 }
@@ -157,14 +159,17 @@ const ICONS: Record<ShownMessage['delivery'], IconName> = {
   read: 'checks',
 }
 
-function Bubble({ message, isOwn, isFirst, onRetry, onDiscard }: BubbleProps) {
+function Bubble({ message, isOwn, isFirst, isLast, onRetry, onDiscard }: BubbleProps) {
   const { id, body, delivery, sender_name, created_at } = message
   const emojiOnly = /^(\p{Extended_Pictographic}|\p{Emoji_Component}|\s){1,12}$/u.test(body) && /\p{Extended_Pictographic}/u.test(body)
   const shape = isOwn ? 'bg-accent text-white rounded-br-md' : 'bg-card border border-line rounded-bl-md'
+  // The time once for a few words in a row; what is not stored yet always says so.
+  const isPlain = delivery === 'sent' || delivery === 'read'
+  const says = isLast || !isPlain
   const pale = delivery === 'queued' || delivery === 'sending' ? 'opacity-75' : ''
   return (
     <div
-      className={`arrive flex max-w-[85%] flex-col ${isOwn ? 'items-end self-end' : 'items-start self-start'} ${isFirst ? 'mt-3' : 'mt-1'}`}
+      className={`arrive relative flex max-w-[85%] flex-col ${isOwn ? 'items-end self-end' : 'items-start self-start'} ${isFirst ? 'mt-3' : 'mt-1'}`}
       data-message={id}
       data-delivery={isOwn ? delivery : undefined}
     >
@@ -172,18 +177,18 @@ function Bubble({ message, isOwn, isFirst, onRetry, onDiscard }: BubbleProps) {
       <p
         className={
           emojiOnly
-            ? `px-1 text-4xl leading-tight ${pale}`
+            ? `px-1 font-emoji text-4xl leading-tight ${pale}`
             : `rounded-2xl px-3.5 py-2 text-[0.9375rem] leading-snug break-words whitespace-pre-wrap [overflow-wrap:anywhere] ${shape} ${pale}`
         }
       >
         {body}
       </p>
-      <span className="mt-0.5 flex items-center gap-1 px-1 text-[0.6875rem] text-faint">
+      <span className={`mt-0.5 flex items-center gap-1 px-1 text-[0.6875rem] text-faint ${says ? '' : 'sr-only'}`}>
         <time dateTime={created_at}>{timeOf(created_at)}</time>
         {isOwn && (
           <>
             <Icon name={ICONS[delivery]} className={`size-3.5 ${delivery === 'read' ? 'text-accent' : ''}`} />
-            <span className={delivery === 'sent' || delivery === 'read' || delivery === 'sending' ? 'sr-only' : ''}>
+            <span className={isPlain || delivery === 'sending' ? 'sr-only' : ''}>
               {deliveryWords[delivery]}
             </span>
           </>

@@ -47,7 +47,7 @@ export function RatingCard({ rating, onRate, onNew }: Props) {
             <legend className="mx-auto text-sm font-medium">How did we do?</legend>
             <div className="mt-2 flex justify-center gap-1">
               {WORDS.map((word, index) => (
-                <label key={word} title={word} className="cursor-pointer rounded-lg has-focus-visible:outline-2 has-focus-visible:outline-accent">
+                <label key={word} title={word} className="relative cursor-pointer rounded-lg has-focus-visible:outline-2 has-focus-visible:outline-accent">
                   <input
                     type="radio"
                     name="rating"

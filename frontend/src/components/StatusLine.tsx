@@ -23,7 +23,7 @@ export function StatusLine({ status, onDismiss }: { status: ChatStatus; onDismis
         <p className="flex items-start gap-2 border-b border-amber-ink/10 bg-amber-mist px-4 py-2 text-[0.8125rem] leading-snug text-amber-ink">
           <Icon name="alert" className="mt-px size-4 shrink-0" />
           <span className="flex-1" title={status.gap}>
-            Some live updates were lost on the way. The conversation was read again and is complete.
+            Some live updates were lost on the way. Everything was read again from the database.
           </span>
           <button type="button" aria-label="Dismiss" onClick={onDismiss}>
             <Icon name="close" className="size-4" />

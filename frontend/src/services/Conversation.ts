@@ -8,7 +8,7 @@
 
 import type { RealtimeChannel, RealtimePostgresChangesPayload } from '@supabase/supabase-js'
 
-import type { ChatBackend } from './ChatBackend.ts'
+import { type ChatBackend, ChatError } from './ChatBackend.ts'
 import type { Feed, Link } from './Link.ts'
 import { MessageLog, micros } from './MessageLog.ts'
 import type { ChatMessage, ChatSession, Draft, Role, ShownMessage } from './types.ts'
@@ -58,6 +58,8 @@ export class Conversation {
   private isLoaded = false
   private hasEarlier = false
   private reads = 0
+  /** What the server said when changes were lost, until everything was read again. */
+  private lost: string | null = null
   private others: { name: string | null }[] = []
   private typist: string | null = null
   private typistTimer: ReturnType<typeof setTimeout> | undefined
@@ -162,7 +164,15 @@ export class Conversation {
       if (session !== null) this.mergeSession(session)
       this.isLoaded = true
       this.changed()
-    } catch {
+      if (this.lost !== null) this.onGap(this.lost)
+      this.lost = null
+    } catch (error) {
+      if (turn === this.reads && error instanceof ChatError && error.kind === 'refused') {
+        // There is no such session, or not for us; asking again will not change that.
+        this.isLoaded = true
+        this.changed()
+        return
+      }
       // The network, or a restart. What is shown stays; it is read again until it works.
       if (turn === this.reads && this.feed !== null) {
         this.retryTimer = setTimeout(() => void this.read(), RETRY_MS)
@@ -206,12 +216,10 @@ export class Conversation {
       topic,
       {
         bind: (channel) => this.bind(channel),
-        ready: (channel) => {
-          void channel.track({ role, name })
-          void this.read()
-        },
+        joined: (channel) => void channel.track({ role, name }),
+        ready: () => void this.read(),
         gap: (words) => {
-          this.onGap(words)
+          this.lost = words
           void this.read()
         },
         down: () => {

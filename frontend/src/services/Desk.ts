@@ -35,6 +35,8 @@ export class Desk {
   private feed: Feed | null = null
   private isLoaded = false
   private reads = 0
+  /** What the server said when changes were lost, until everything was read again. */
+  private lost: string | null = null
   private retryTimer: ReturnType<typeof setTimeout> | undefined
   private current: DeskView | null = null
 
@@ -98,7 +100,7 @@ export class Desk {
       },
       ready: () => void this.read(),
       gap: (words) => {
-        this.onGap(words)
+        this.lost = words
         void this.read()
       },
     })
@@ -119,6 +121,10 @@ export class Desk {
       const closed = gone.map(({ id }) => () => this.look(id))
       const looks = open.map(({ id }) => () => this.lookInto(id))
       await inTurns([...closed, ...looks], AT_ONCE)
+      if (turn === this.reads && this.lost !== null) {
+        this.onGap(this.lost)
+        this.lost = null
+      }
     } catch {
       if (turn === this.reads && this.feed !== null) this.retryTimer = setTimeout(() => void this.read(), RETRY_MS)
     }

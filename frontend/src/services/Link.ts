@@ -28,11 +28,14 @@ export interface LinkOptions {
 export interface FeedHandlers {
   /** Adds the bindings; called for every new channel. */
   bind: (channel: RealtimeChannel) => void
-  /** From now on nothing is missed: read the table now. Also after every reconnect. */
-  ready: (channel: RealtimeChannel) => void
+  /** Once for every join, before `ready`. */
+  joined?: (channel: RealtimeChannel) => void
+  /** From now on nothing is missed: read the table now. After every join, and when the server began to watch anew. */
+  ready: () => void
   /** Changes may have been lost: read the table again and say so. */
   gap?: (words: string) => void
-  down?: () => void
+  /** Nothing is received any more, and why, if the server said; it is tried again. */
+  down?: (words: string | null) => void
 }
 
 export interface FeedOptions {
@@ -194,10 +197,10 @@ export class Feed {
     this.channel = channel
     this.handlers.bind(channel)
     channel.on('system', {}, (message) => this.told(channel, message as Record<string, unknown>))
-    channel.subscribe((status) => {
+    channel.subscribe((status, error) => {
       if (this.channel !== channel || this.closed) return
       if (status === 'SUBSCRIBED') this.wait(channel)
-      else this.fell(channel, status === 'CLOSED')
+      else this.fell(channel, status === 'CLOSED', error?.message ?? null)
     })
   }
 
@@ -225,16 +228,19 @@ export class Feed {
   private isWatched(channel: RealtimeChannel): void {
     clearTimeout(this.timer)
     if (this.channel !== channel || this.closed) return
-    this.isReady = true
     this.attempts = 0
-    this.handlers.ready(channel)
+    if (!this.isReady) {
+      this.isReady = true
+      this.handlers.joined?.(channel)
+    }
+    this.handlers.ready()
     this.link.changed()
   }
 
-  private fell(channel: RealtimeChannel, forGood: boolean): void {
+  private fell(channel: RealtimeChannel, forGood: boolean, words: string | null): void {
     clearTimeout(this.timer)
     this.isReady = false
-    this.handlers.down?.()
+    this.handlers.down?.(words)
     if (forGood) {
       this.channel = null
       this.link.let(this.topic, channel)

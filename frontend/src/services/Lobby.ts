@@ -47,7 +47,8 @@ export class Lobby {
             this.tell([...agents.values()])
           })
         },
-        ready: (channel) => {
+        ready: () => {},
+        joined: (channel) => {
           if (role === 'agent') void channel.track({ user, name })
         },
         down: () => this.tell([]),

@@ -173,12 +173,14 @@ export class RealtimeChatService {
   sendMessage(sessionId: string, text: string): string {
     const body = text.trim()
     if (body === '') return ''
+    const conversation = this.conversation(sessionId)
     const { role, name } = this.self
-    const draft: Draft = { id: uuid(), sessionId, body, senderType: role, senderName: name }
+    const senderName = name ?? (role === 'visitor' ? (conversation.view().session?.visitor_name ?? null) : null)
+    const draft: Draft = { id: uuid(), sessionId, body, senderType: role, senderName }
     const at = new Date().toISOString()
-    this.conversation(sessionId).typingEnded()
+    conversation.typingEnded()
     void this.outbox.put({ kind: 'message', id: draft.id, sessionId, draft, at, order: this.outbox.next() })
-    this.conversation(sessionId).add(draft, at, this.link.isReachable)
+    conversation.add(draft, at, this.link.isReachable)
     void this.flush(sessionId)
     this.changed()
     return draft.id

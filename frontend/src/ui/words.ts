@@ -3,7 +3,7 @@
 import type { ChatStatus } from '../services/RealtimeChatService.ts'
 import type { Delivery } from '../services/types.ts'
 
-const clock = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' })
+const clock = new Intl.DateTimeFormat(undefined, { hour: 'numeric', minute: '2-digit' })
 const day = new Intl.DateTimeFormat(undefined, { weekday: 'long', day: 'numeric', month: 'long' })
 
 export const timeOf = (at: string): string => clock.format(new Date(at))
@@ -26,7 +26,7 @@ export function ago(at: string, now = Date.now()): string {
 
 export const deliveryWords: Record<Delivery, string> = {
   sending: 'Sending',
-  queued: 'Waiting for the network',
+  queued: 'Waiting to be sent',
   failed: 'Not sent',
   sent: 'Sent',
   read: 'Read',

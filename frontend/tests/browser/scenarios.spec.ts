@@ -48,7 +48,7 @@ test('what is written offline is kept, and delivered once', async ({ visitor, ag
   await expect(vera.message('Hello')).toHaveAttribute('data-delivery', /sent|read/)
   await vera.context.setOffline(true)
   await vera.say('Can you hear me?')
-  await expect(vera.message('Can you hear me?')).toContainText('Waiting for the network')
+  await expect(vera.message('Can you hear me?')).toContainText('Waiting to be sent')
   await expect(vera.page.getByText('You are offline. 1 message waits')).toBeVisible()
   await vera.context.setOffline(false)
   await ann.sees('Can you hear me?')
