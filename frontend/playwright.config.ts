@@ -11,8 +11,9 @@ export default defineConfig({
   // Each worker has a Postgres, a relay and browsers of its own.
   workers: 2,
   fullyParallel: true,
-  timeout: 60_000,
-  expect: { timeout: 15_000 },
+  timeout: 120_000,
+  // Machines that run the tests are busy; nothing waits longer than it must.
+  expect: { timeout: 30_000 },
   forbidOnly: process.env['CI'] !== undefined,
   reporter: [['list']],
   outputDir: 'test-results',

@@ -74,7 +74,7 @@ export function ConnectForm({ isConnected, onStart, onStop }: Props) {
           <input id="inspector-code" className="field" type="password" value={code} onChange={(event) => setCode(event.target.value)} />
         </>
       )}
-      <div className="mt-3 grid grid-cols-[1fr_7rem] gap-3">
+      <div className="mt-3 grid grid-cols-[1fr_6.5rem] gap-3">
         <div>
           <label className="label" htmlFor="table">
             Table

@@ -39,7 +39,7 @@ export function RowTable({ rows }: { rows: readonly Arrival[] }) {
                   <span className={`rounded-md px-1.5 py-0.5 text-[0.6875rem] font-semibold ${COLOURS[row.type] ?? 'bg-paper'}`}>{row.type}</span>
                 </td>
                 <td className="truncate font-mono text-xs" title={row.id}>
-                  {row.id}
+                  {place(row.id)}
                 </td>
                 <td className="font-mono text-xs tabular-nums" title={row.committedAt}>
                   {row.committedAt.slice(11, 23)}
@@ -66,4 +66,10 @@ export function RowTable({ rows }: { rows: readonly Arrival[] }) {
       </table>
     </div>
   )
+}
+
+/** The place in the log, without the epoch that all have in common. */
+function place(id: string): string {
+  const [, ...rest] = id.split(':')
+  return rest.length === 0 ? id : rest.join(':')
 }

@@ -32,6 +32,8 @@ export class Relay {
         RUST_LOG: 'relay=info',
         RELAY_HTTP__LISTEN: `127.0.0.1:${this.port}`,
         RELAY_HTTP__DRAIN: '1s',
+        // Small enough for a test to lose one.
+        RELAY_POSTGRES__MAX_TRANSACTION: '1 MiB',
         RELAY_POSTGRES__URL: this.databaseUrl,
         RELAY_AUTH__JWT_SECRET: SECRET,
       },

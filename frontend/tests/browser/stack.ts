@@ -1,6 +1,6 @@
 /** What every browser test runs on: a Postgres, a relay and the pages, one set for each worker. */
 
-import { type BrowserContext, type Locator, type Page, test as base, expect } from '@playwright/test'
+import { type BrowserContext, type BrowserContextOptions, type Locator, type Page, test as base, expect } from '@playwright/test'
 import { fileURLToPath } from 'node:url'
 
 import { type StandIn, serve } from '../standin/server.ts'
@@ -35,9 +35,9 @@ export async function startStack(port = 0): Promise<Stack & { stop: () => Promis
 
 interface People {
   /** A visitor in a browser of their own. */
-  visitor: () => Promise<Visitor>
+  visitor: (options?: BrowserContextOptions) => Promise<Visitor>
   /** An agent in a browser of their own, signed in. */
-  agent: (name?: string) => Promise<AgentDesk>
+  agent: (name?: string, options?: BrowserContextOptions) => Promise<AgentDesk>
 }
 
 export const test = base.extend<People, { stack: Stack }>({
@@ -51,8 +51,8 @@ export const test = base.extend<People, { stack: Stack }>({
   ],
   visitor: async ({ browser, stack }, use) => {
     const contexts: BrowserContext[] = []
-    await use(async () => {
-      const context = await browser.newContext()
+    await use(async (options = {}) => {
+      const context = await browser.newContext(options)
       contexts.push(context)
       return Visitor.open(context, stack.url)
     })
@@ -60,8 +60,8 @@ export const test = base.extend<People, { stack: Stack }>({
   },
   agent: async ({ browser, stack }, use) => {
     const contexts: BrowserContext[] = []
-    await use(async (name = 'Ann') => {
-      const context = await browser.newContext()
+    await use(async (name = 'Ann', options = {}) => {
+      const context = await browser.newContext(options)
       contexts.push(context)
       return AgentDesk.open(context, stack.url, name)
     })
@@ -96,6 +96,14 @@ abstract class Person {
   async sees(text: string): Promise<void> {
     await expect(this.message(text)).toHaveCount(1)
     await expect(this.message(text)).toBeVisible()
+  }
+
+  /** Says several things; each is on the page before the next is written. */
+  async sayAll(texts: readonly string[]): Promise<void> {
+    for (const text of texts) {
+      await this.say(text)
+      await expect(this.log.locator('[data-message] > p').last()).toHaveText(text)
+    }
   }
 
   /** What was said, from the first to the last. */
