@@ -87,11 +87,12 @@ function Panel({ service, view, sessionId, onSession, onClose }: PanelProps) {
   const agents = usePresentAgents(service)
   const field = useRef<HTMLTextAreaElement>(null)
   const isClosed = view?.session?.status === 'closed'
+  const isShown = view !== null
 
   useEffect(() => {
     // On a phone the keyboard would cover the conversation before it is read.
     if (matchMedia('(pointer: fine)').matches) field.current?.focus()
-  }, [sessionId])
+  }, [sessionId, isShown])
 
   return (
     <>

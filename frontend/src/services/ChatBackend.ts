@@ -5,6 +5,12 @@
 
 import type { Agent, ChatMessage, ChatSession, Draft, Introduction } from './types.ts'
 
+/** A page of history. A time alone would not do: all messages of one transaction share it. */
+export interface Page {
+  before?: Pick<ChatMessage, 'id' | 'created_at'>
+  limit: number
+}
+
 export interface ChatBackend {
   /** Opens a session under an id chosen here; doing it twice opens one. */
   createSession(id: string, introduction: Introduction): Promise<ChatSession>
@@ -12,8 +18,8 @@ export interface ChatBackend {
   session(id: string): Promise<ChatSession | null>
   /** Sessions that are not closed, the most recently active first. */
   openSessions(): Promise<ChatSession[]>
-  /** The newest messages before a time, oldest first. */
-  messages(sessionId: string, options: { before?: string; limit: number }): Promise<ChatMessage[]>
+  /** The newest messages, or the newest before one of them; oldest first. Ordered by `created_at`, then `id`. */
+  messages(sessionId: string, page: Page): Promise<ChatMessage[]>
   /** Stores a message; sending it again stores nothing and answers the same row. */
   send(draft: Draft): Promise<ChatMessage>
   /** Gives a session to the caller. */

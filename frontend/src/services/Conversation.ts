@@ -10,7 +10,7 @@ import type { RealtimeChannel, RealtimePostgresChangesPayload } from '@supabase/
 
 import { type ChatBackend, ChatError } from './ChatBackend.ts'
 import type { Feed, Link } from './Link.ts'
-import { MessageLog, micros } from './MessageLog.ts'
+import { MessageLog, inOrder, micros } from './MessageLog.ts'
 import type { ChatMessage, ChatSession, Draft, Role, ShownMessage } from './types.ts'
 
 /** Messages read when a conversation opens, and with every look further back. */
@@ -58,6 +58,10 @@ export class Conversation {
   private isLoaded = false
   private hasEarlier = false
   private reads = 0
+  /** Whether nothing is missing between the oldest message here and now. */
+  private isWhole = false
+  /** The newest message from when nothing was missing: history is read back to it. */
+  private anchor: ChatMessage | null = null
   /** What the server said when changes were lost, until everything was read again. */
   private lost: string | null = null
   private others: { name: string | null }[] = []
@@ -181,6 +185,7 @@ export class Conversation {
   }
 
   shut(): void {
+    this.lostTouch()
     this.feed?.close()
     this.feed = null
     this.others = []
@@ -191,21 +196,31 @@ export class Conversation {
     clearTimeout(this.retryTimer)
   }
 
-  /** Reads back from the newest until something known, so that no hole is left in the middle. */
+  /** What comes from now on may leave a hole behind it. */
+  private lostTouch(): void {
+    if (!this.isWhole) return
+    this.isWhole = false
+    this.anchor = this.log.newest() ?? this.anchor
+  }
+
+  /** Reads back from the newest to the anchor, so that no hole is left in the middle, whatever came live meanwhile. */
   private async catchUp(): Promise<void> {
-    const known = this.log.size > 0
-    let before: string | undefined
+    const { anchor } = this
+    let before: ChatMessage | undefined
     for (let page = 0; page < CATCH_UP_PAGES; page += 1) {
       const rows = await this.backend.messages(this.id, { limit: PAGE, ...(before === undefined ? {} : { before }) })
-      const meets = rows.some((row) => this.log.has(row.id))
+      const isStart = rows.length < PAGE
+      const oldest = rows[0]
       this.log.merge(rows)
+      if (isStart || anchor === null) this.hasEarlier = !isStart
+      this.isWhole = isStart || anchor === null || (oldest !== undefined && inOrder(oldest, anchor) <= 0)
       this.changed()
-      if (rows.length < PAGE || !known || meets) {
-        if (!known || rows.length < PAGE) this.hasEarlier = rows.length === PAGE
-        return
-      }
-      before = rows[0]?.created_at
+      if (this.isWhole) return
+      before = oldest
     }
+    // Too much to read at once: what is older than this comes when somebody scrolls up to it.
+    this.log.forgetBefore(before)
+    this.isWhole = true
     this.hasEarlier = true
   }
 
@@ -217,12 +232,17 @@ export class Conversation {
       {
         bind: (channel) => this.bind(channel),
         joined: (channel) => void channel.track({ role, name }),
-        ready: () => void this.read(),
+        ready: () => {
+          this.lostTouch()
+          void this.read()
+        },
         gap: (words) => {
           this.lost = words
+          this.lostTouch()
           void this.read()
         },
         down: () => {
+          this.lostTouch()
           this.others = []
           this.typist = null
           this.changed()

@@ -43,6 +43,13 @@ export class MessageLog {
     return removed
   }
 
+  /** Forgets what is older than a message, so that history has one end and no hole. */
+  forgetBefore(row: ChatMessage | undefined): void {
+    if (row === undefined) return
+    for (const known of [...this.rows.values()]) if (inOrder(known, row) < 0) this.rows.delete(known.id)
+    this.shown = null
+  }
+
   /** Shows a draft until its row comes. A draft whose row is here already is not shown again. */
   add(draft: Draft, at: string, delivery: Delivery): void {
     if (this.has(draft.id) || this.pending.has(draft.id)) return
@@ -94,14 +101,14 @@ export class MessageLog {
     return this.shown
   }
 
-  /** How many stored messages there are. */
-  get size(): number {
-    return this.rows.size
+  /** The oldest stored message. */
+  oldest(): ChatMessage | undefined {
+    return [...this.rows.values()].sort(inOrder)[0]
   }
 
-  /** The time of the oldest stored message. */
-  oldest(): string | undefined {
-    return [...this.rows.values()].sort(inOrder)[0]?.created_at
+  /** The newest stored message. */
+  newest(): ChatMessage | undefined {
+    return [...this.rows.values()].sort(inOrder).at(-1)
   }
 
   /** What the other side wrote and nobody here has read. */
@@ -120,6 +127,7 @@ export function micros(timestamp: string): number {
   return Date.parse(timestamp) * 1000 + Number(digits.padEnd(6, '0').slice(3, 6))
 }
 
-function inOrder(a: ChatMessage, b: ChatMessage): number {
+/** By time, then by id, as the database orders them. */
+export function inOrder(a: ChatMessage, b: ChatMessage): number {
   return micros(a.created_at) - micros(b.created_at) || (a.id < b.id ? -1 : a.id > b.id ? 1 : 0)
 }

@@ -38,6 +38,7 @@ const STORE = 'entries'
 export class Outbox {
   private readonly entries = new Map<string, Entry>()
   private database: IDBDatabase | null = null
+  private opening: Promise<void> | null = null
   private readonly bus: BroadcastChannel | null
   private last = 0
 
@@ -56,14 +57,9 @@ export class Outbox {
   }
 
   /** Reads what an earlier visit left. Without IndexedDB (some private windows) the box lasts as long as the page. */
-  async open(): Promise<void> {
-    try {
-      this.database = await openDatabase(`relay-outbox-${this.owner}`)
-      const kept = await done<Entry[]>(this.database.transaction(STORE).objectStore(STORE).getAll())
-      for (const entry of kept) if (!this.entries.has(entry.id)) this.entries.set(entry.id, entry)
-    } catch (error) {
-      console.warn('what is written while offline will not outlive this page:', error)
-    }
+  open(): Promise<void> {
+    this.opening ??= this.read()
+    return this.opening
   }
 
   /** A number that grows with every entry, also between tabs. */
@@ -104,7 +100,19 @@ export class Outbox {
     this.database = null
   }
 
+  private async read(): Promise<void> {
+    try {
+      this.database = await openDatabase(`relay-outbox-${this.owner}`)
+      const kept = await done<Entry[]>(this.database.transaction(STORE).objectStore(STORE).getAll())
+      for (const entry of kept) if (!this.entries.has(entry.id)) this.entries.set(entry.id, entry)
+    } catch (error) {
+      console.warn('what is written while offline will not outlive this page:', error)
+    }
+  }
+
   private async write(change: (store: IDBObjectStore) => IDBRequest): Promise<void> {
+    // What is written while the database opens is on disk a moment later.
+    await this.opening
     if (this.database === null) return
     try {
       await done(change(this.database.transaction(STORE, 'readwrite').objectStore(STORE)))

@@ -1,6 +1,6 @@
 /** The relay's chat API, `/chat/v1`. */
 
-import { type ChatBackend, ChatError, kindOf } from './ChatBackend.ts'
+import { type ChatBackend, ChatError, type Page, kindOf } from './ChatBackend.ts'
 import type { Agent, ChatMessage, ChatSession, Draft, Introduction } from './types.ts'
 
 /** Longer than a restart of the database takes, shorter than anybody's patience. */
@@ -29,8 +29,8 @@ export class RelayBackend implements ChatBackend {
     return this.ask('GET', '/sessions?status=open')
   }
 
-  messages(sessionId: string, { before, limit }: { before?: string; limit: number }): Promise<ChatMessage[]> {
-    const query = new URLSearchParams({ limit: String(limit), ...(before === undefined ? {} : { before }) })
+  messages(sessionId: string, { before, limit }: Page): Promise<ChatMessage[]> {
+    const query = new URLSearchParams({ limit: String(limit), ...(before === undefined ? {} : { before: before.id }) })
     return this.ask('GET', `/sessions/${sessionId}/messages?${query}`)
   }
 

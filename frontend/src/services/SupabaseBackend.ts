@@ -2,7 +2,7 @@
 
 import type { SupabaseClient } from '@supabase/supabase-js'
 
-import { type ChatBackend, ChatError, kindOf } from './ChatBackend.ts'
+import { type ChatBackend, ChatError, type Page, kindOf } from './ChatBackend.ts'
 import type { Agent, ChatMessage, ChatSession, Draft, Introduction, Role } from './types.ts'
 
 const UNIQUE_VIOLATION = '23505'
@@ -29,10 +29,13 @@ export class SupabaseBackend implements ChatBackend {
     return taken(await query.order('last_message_at', { ascending: false }).limit(200).returns<ChatSession[]>()) ?? []
   }
 
-  async messages(sessionId: string, { before, limit }: { before?: string; limit: number }): Promise<ChatMessage[]> {
+  async messages(sessionId: string, { before, limit }: Page): Promise<ChatMessage[]> {
     let query = this.client.from('chat_messages').select().eq('session_id', sessionId)
-    if (before !== undefined) query = query.lt('created_at', before)
-    const newest = query.order('created_at', { ascending: false }).limit(limit)
+    if (before !== undefined) {
+      const { id, created_at } = before
+      query = query.or(`created_at.lt."${created_at}",and(created_at.eq."${created_at}",id.lt.${id})`)
+    }
+    const newest = query.order('created_at', { ascending: false }).order('id', { ascending: false }).limit(limit)
     return (taken(await newest.returns<ChatMessage[]>()) ?? []).reverse()
   }
 

@@ -89,7 +89,8 @@ export class ChatApi {
           status: 200,
           body: await rows(
             `select * from (select ${MESSAGE} from chat_messages m
-               where m.session_id = $1 and ($2::timestamptz is null or m.created_at < $2) order by m.created_at desc, m.id desc limit $3) page
+               where m.session_id = $1 and ($2::uuid is null
+                 or (m.created_at, m.id) < (select b.created_at, b.id from chat_messages b where b.id = $2)) order by m.created_at desc, m.id desc limit $3) page
              order by page.created_at::timestamptz, page.id`,
             [id, query.get('before'), Number(query.get('limit') ?? 50)],
           ),
