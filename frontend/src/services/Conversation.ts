@@ -213,6 +213,8 @@ export class Conversation {
       const oldest = rows[0]
       this.log.merge(rows)
       if (isStart || anchor === null) this.hasEarlier = !isStart
+      // A late change of long ago may have come before its neighbours.
+      if (!isStart && anchor === null) this.log.forgetBefore(oldest)
       this.isWhole = isStart || anchor === null || (oldest !== undefined && inOrder(oldest, anchor) <= 0)
       this.changed()
       if (this.isWhole) return
@@ -268,6 +270,9 @@ export class Conversation {
       return
     }
     if (change.new.sender_type !== this.self.role && change.eventType === 'INSERT') this.typist = null
+    // What is older than the page that was read comes with its neighbours, when somebody scrolls up to it.
+    const oldest = this.hasEarlier ? this.log.oldest() : undefined
+    if (oldest !== undefined && inOrder(change.new, oldest) < 0) return
     this.log.merge([change.new])
     this.changed()
   }

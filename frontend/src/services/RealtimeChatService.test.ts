@@ -68,6 +68,17 @@ describe('history', () => {
     expect(chat.view().hasEarlier).toBe(false)
   })
 
+  test('has one end: a late change of long ago does not stand alone above it', async () => {
+    backend.rows.push(...Array.from({ length: 70 }, () => message()))
+    const chat = watch(service())
+    const channel = link.at('chat:s')
+    channel.change('chat_messages', 'INSERT', backend.rows[3]!)
+    channel.join()
+    await until(() => chat.view().isLoaded)
+    channel.change('chat_messages', 'INSERT', backend.rows[5]!)
+    expect(chat.bodies()).toEqual(backend.rows.slice(20).map(({ body }) => body))
+  })
+
   test('after a reconnect leaves no hole, however much was missed and whatever came live first', async () => {
     backend.rows.push(message({ body: 'before' }))
     const chat = watch(service())
