@@ -7,7 +7,10 @@ const program = places.find((place) => place !== undefined && existsSync(place))
 if (program === undefined) throw new Error('no Chromium; run `make setup`, or set CHROMIUM to its program')
 
 export default defineConfig({
-  testDir: 'tests/browser',
+  projects: [
+    { name: 'chat', testDir: 'tests/browser' },
+    { name: 'pictures', testDir: 'tests/pictures' },
+  ],
   // Each worker has a Postgres, a relay and browsers of its own.
   workers: 2,
   fullyParallel: true,

@@ -181,6 +181,8 @@ export class Inspection {
       errors: change.errors ?? null,
     }
     this.recent.push(arrival)
+    // A hidden page draws nothing, and so forgets nothing there.
+    if (this.recent.length > 2 * RECENT) this.recent = this.recent.slice(-RECENT)
     if (!this.paused) this.rows = [arrival, ...this.rows.slice(0, ROWS - 1)]
     this.redraw()
   }
