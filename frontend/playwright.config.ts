@@ -8,7 +8,9 @@ if (program === undefined) throw new Error('no Chromium; run `make setup`, or se
 
 export default defineConfig({
   projects: [
-    { name: 'chat', testDir: 'tests/browser' },
+    { name: 'chat', testDir: 'tests/browser', testIgnore: '**/latency.spec.ts' },
+    // Alone, after the others: what is measured would be the others.
+    { name: 'latency', testDir: 'tests/browser', testMatch: '**/latency.spec.ts', dependencies: ['chat'] },
     { name: 'pictures', testDir: 'tests/pictures' },
   ],
   // Each worker has a Postgres, a relay and browsers of its own.

@@ -9,4 +9,4 @@ export RELAY_BIN CI=true NO_COLOR=1
 cd frontend
 npx --no-install tsc
 npx --no-install vitest run
-npx --no-install playwright test --project chat
+npx --no-install playwright test --project latency

@@ -1,7 +1,7 @@
-/** The built relay, as a process of its own. */
+/** The built relay, as a process of its own. It is killed when the test process is gone. */
 
 import { type ChildProcess, spawn } from 'node:child_process'
-import { existsSync, openSync, readFileSync } from 'node:fs'
+import { existsSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -24,9 +24,10 @@ export class Relay {
   async start(): Promise<void> {
     if (!existsSync(PROGRAM)) throw new Error(`${PROGRAM} is missing; run cargo build`)
     const log = openSync(this.log, 'a')
-    this.child = spawn(PROGRAM, ['run'], {
+    const script = `exec 3<&0; (cat <&3 >/dev/null; kill -KILL $$) & exec "$0" run 3<&- </dev/null`
+    this.child = spawn('sh', ['-c', script, PROGRAM], {
       cwd: tmpdir(),
-      stdio: ['ignore', log, log],
+      stdio: ['pipe', log, log],
       env: {
         PATH: process.env['PATH'],
         RUST_LOG: 'relay=info',
@@ -47,8 +48,14 @@ export class Relay {
     if (child === null) return
     this.child = null
     const ended = new Promise((resolve) => child.once('exit', resolve))
-    child.kill('SIGKILL')
+    child.stdin?.end()
     await ended
+  }
+
+  /** Ends it for good. */
+  async stop(): Promise<void> {
+    await this.kill()
+    rmSync(this.log, { force: true })
   }
 
   /** Until it streams. */

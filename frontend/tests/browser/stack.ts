@@ -27,7 +27,7 @@ export async function startStack(port = 0): Promise<Stack & { stop: () => Promis
   const standIn = await serve({ port: at, relayPort: relay.port, pages: PAGES, databaseUrl: cluster.url, secret: SECRET, code: CODE, lifetime: 3600 })
   const stop = async (): Promise<void> => {
     await standIn.close()
-    await relay.kill()
+    await relay.stop()
     await cluster.stop()
   }
   return { cluster, relay, url: `http://127.0.0.1:${at}`, standIn, stop }
