@@ -3,7 +3,7 @@
 # `postgres` (or `nobody`) when they are run as root, and as yourself otherwise.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check test-sql test-clients test-frontend test-pg golden bench psql deny
+.PHONY: help setup demo test check test-sql test-clients test-frontend test-pg golden readme bench psql deny
 
 # How many tests run at once. Most wait for Postgres, so a little more than there are processors.
 THREADS ?= $(shell echo $$(( $$(nproc) + 1 )))
@@ -51,6 +51,10 @@ golden: ## write the expected outputs anew, then show what changed
 	UPDATE_GOLDEN=1 cargo test --lib golden
 	UPDATE_GOLDEN=1 cargo test --test main sql::
 	git diff --stat -- tests/golden sql/tests/expected
+
+readme: ## write the README's section on compatibility anew, from the checklist
+	UPDATE_README=1 cargo test --test main compatibility::
+	git diff --stat -- README.md
 
 bench: ## the benches, and the figures from commit to client
 	@tests/setup/setup.sh postgres

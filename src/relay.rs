@@ -12,21 +12,26 @@ use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
+use crate::auth::api::ApiKeys;
+use crate::auth::policy::Policies;
 use crate::auth::token::Tokens;
 use crate::auth::visibility::Visibility;
 use crate::catalog::Catalog;
 use crate::changelog::MemoryLog;
 use crate::config::Config;
-use crate::egress::phoenix::Desk;
+use crate::egress::phoenix::{Desk, Services};
 use crate::error::{Error, ErrorKind};
 use crate::fanout::Fanout;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::model::time::PgTime;
 use crate::postgres::Target;
-use crate::server;
+use crate::server::{self, Tenant};
 use crate::shutdown::Stage;
 use crate::source::{self, SourceState};
+
+/// How often the partitions of messages are looked after. Three days are made ahead.
+const PARTITIONS_EVERY: Duration = Duration::from_secs(3600);
 
 /// How long each stage after the clients may take to stop.
 const STAGE_PATIENCE: Duration = Duration::from_secs(5);
@@ -55,6 +60,7 @@ impl Relay {
         let metrics = Metrics::new();
         let target = Target::parse(config.postgres.url.reveal())?;
         let tokens = Tokens::new(&config.auth, &connections)?;
+        let api_keys = ApiKeys::new(&config.auth, Arc::clone(&tokens));
         let catalog = Catalog::new(
             target.clone(),
             &config.postgres.publication,
@@ -63,6 +69,7 @@ impl Relay {
         );
         let visibility =
             Visibility::new(target.clone(), &config.postgres, metrics.clone(), connections.clone());
+        let policies = Policies::new(target.clone(), &config.postgres, connections.clone());
         let hub = Arc::new(Hub::new(
             config.realtime.presence_grace,
             RandomState::new().hash_one(()),
@@ -73,22 +80,30 @@ impl Relay {
 
         let listener = listen(config.http.listen).await?;
         let address = listener.local_addr().unwrap_or(config.http.listen);
-        let desk = Arc::new(Desk::new(
+        let services = Services {
             tokens,
-            Arc::clone(&catalog),
-            Arc::clone(&hub),
-            config.limits.clone(),
+            catalog: Arc::clone(&catalog),
+            policies: Arc::clone(&policies),
+            source: state.clone(),
+            hub: Arc::clone(&hub),
+        };
+        let desk = Arc::new(Desk::new(
+            services,
+            (config.limits.clone(), config.realtime.private_only),
             metrics.clone(),
             || now().unix_micros().div_euclid(1_000_000),
             clients.clone(),
         ));
-        clients.spawn(server::run(listener, server::routes(&desk, state.clone()), clients.clone()));
+        let tenant = Tenant::new(Arc::clone(&desk), api_keys, target.database(), address);
+        clients.spawn(server::run(listener, server::routes(&desk, tenant), clients.clone()));
 
         connections.spawn(name_missing_roles(
             Arc::clone(&catalog),
             state.clone(),
             connections.clone(),
         ));
+        let streamed = policies.streamed();
+        connections.spawn(keep_partitions(policies, state.clone(), connections.clone()));
         let (failed, failures) = mpsc::channel(3);
         let (told, stopping) = (Arc::clone(&hub), middle.clone());
         guard(&middle, failed.clone(), "presence", async move {
@@ -99,9 +114,11 @@ impl Relay {
             hub,
             catalog,
             visibility,
+            streamed,
             source: state.clone(),
             deletes: config.realtime.deletes,
             record_limit: config.limits.record,
+            broadcast_limit: config.limits.broadcast_payload,
             now,
             metrics: metrics.clone(),
         };
@@ -157,6 +174,29 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
         let text = format!("could not listen on {address}; choose another http.listen");
         Error::new(ErrorKind::Misconfigured, text).because(cause)
     })
+}
+
+/// Keeps the partitions of messages, now and every hour, once the source streams.
+async fn keep_partitions(
+    policies: Arc<Policies>,
+    mut state: watch::Receiver<SourceState>,
+    stage: Stage,
+) {
+    loop {
+        let keeping = async {
+            let streaming = state.wait_for(|state| matches!(state, SourceState::Streaming { .. }));
+            if streaming.await.is_ok()
+                && let Err(denial) = policies.keep_partitions().await
+            {
+                tracing::warn!(?denial, "the partitions of realtime.messages could not be kept");
+            }
+            tokio::time::sleep(PARTITIONS_EVERY).await;
+        };
+        tokio::select! {
+            () = stage.stopping() => return,
+            () = keeping => {}
+        }
+    }
 }
 
 /// Says, each time the source streams again, which roles of `auth.roles` Postgres does not have: nothing else would,

@@ -86,6 +86,23 @@ async fn whoever_asked_hears_itself_and_is_answered() {
 }
 
 #[tokio::test]
+async fn the_wish_to_persist_changes_nothing() {
+    let relay = relay().await;
+    for version in BOTH {
+        for persist in [json!(true), json!("false"), json!({ "days": 3 }), json!(null)] {
+            let config = json!({ "self": true, "ack": true, "persist": persist });
+            let mut speaker = member(&relay, version, "room", config).await;
+            let said = json!({ "type": "broadcast", "event": "e", "payload": { "a": 1 } });
+            let reference = say(&mut speaker, "room", said.clone()).await;
+            let reply = speaker.reply(&reference).await;
+            assert_eq!(reply.payload, json!({ "status": "ok", "response": {} }), "{persist}");
+            assert_eq!(heard(&mut speaker).await, said);
+            assert_eq!(speaker.flush().await.len(), 0);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_binary_push_arrives_bit_by_bit_or_as_an_object() {
     let relay = relay().await;
     let room = "räume/é:1";

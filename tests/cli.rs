@@ -21,7 +21,7 @@ fn relay(arguments: &[&str]) -> Command {
 }
 
 /// The program, configured for a database and a relay that listens nowhere.
-fn on(database: &Database, arguments: &[&str]) -> Command {
+pub(crate) fn on(database: &Database, arguments: &[&str]) -> Command {
     let mut command = relay(arguments);
     command
         .env("RELAY_POSTGRES__URL", database.url_as("relay"))
@@ -38,7 +38,7 @@ fn output(mut command: Command) -> (Option<i32>, String, String) {
 }
 
 /// Runs the program and expects an exit code and words in what it prints.
-fn check(command: Command, code: i32, words: &[&str]) {
+pub(crate) fn check(command: Command, code: i32, words: &[&str]) {
     let (status, stdout, stderr) = output(command);
     let all = format!("{stdout}{stderr}");
     assert_eq!(status, Some(code), "{all}");
@@ -48,7 +48,7 @@ fn check(command: Command, code: i32, words: &[&str]) {
 }
 
 /// The facts of `relay check` that are faults: what each is about, and its SQL.
-fn faults(command: Command) -> Vec<(String, Vec<String>)> {
+pub(crate) fn faults(command: Command) -> Vec<(String, Vec<String>)> {
     let (_, stdout, stderr) = output(command);
     let report: Value =
         serde_json::from_str(&stdout).unwrap_or_else(|_| panic!("{stdout}{stderr}"));
@@ -64,7 +64,7 @@ fn faults(command: Command) -> Vec<(String, Vec<String>)> {
 }
 
 /// A database where everything is as it should be, with one table clients may watch.
-async fn healthy() -> Database {
+pub(crate) async fn healthy() -> Database {
     let database = Cluster::shared().database().await.with_roles().await;
     database
         .execute(
@@ -79,7 +79,7 @@ async fn healthy() -> Database {
 
 #[test]
 fn every_verb_explains_itself() {
-    for verb in ["run", "demo", "check", "config", "token", "tail", "bench", "slot"] {
+    for verb in ["run", "demo", "check", "migrate", "config", "token", "tail", "bench", "slot"] {
         check(relay(&[verb, "--help"]), 0, &[&format!("Usage: relay {verb}")]);
     }
     for verb in ["latency", "throughput", "fanout", "filters", "memory", "all"] {

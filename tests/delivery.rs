@@ -365,20 +365,29 @@ async fn an_altered_table_is_told_as_it_was_at_each_change() {
     let database = database(TABLE).await;
     let relay = Relay::start(&database).await;
     let mut client = watch(&relay, all("notes")).await;
+    let columns = |data: &Value| {
+        let columns = data["columns"].as_array().unwrap().iter();
+        columns.map(|column| column["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
     database.execute("insert into notes (id) values (1)").await;
-    client.change().await;
+    assert_eq!(columns(&client.change().await), ["id", "body", "tags", "price", "secret"]);
     database.execute("alter table notes add column extra int default 7").await;
     database.execute("insert into notes (id) values (2)").await;
-    assert_eq!(client.change().await["record"]["extra"], 7);
+    let data = client.change().await;
+    assert_eq!(data["record"]["extra"], 7);
+    assert_eq!(columns(&data), ["id", "body", "tags", "price", "secret", "extra"]);
     database.execute("alter table notes rename column extra to more").await;
     database.execute("insert into notes (id) values (3)").await;
     let data = client.change().await;
     assert_eq!(data["record"]["more"], 7);
+    assert_eq!(columns(&data), ["id", "body", "tags", "price", "secret", "more"]);
     assert!(data["record"].get("extra").is_none());
     database.execute("alter table notes drop column more, alter column price type text").await;
     database.execute("insert into notes (id, price) values (4, 'dear')").await;
     let data = client.change().await;
     assert_eq!(data["record"]["price"], "dear");
+    assert_eq!(columns(&data), ["id", "body", "tags", "price", "secret"]);
+    assert_eq!(data["columns"][3]["type"], "text");
     assert!(data["record"].get("more").is_none());
 }
 

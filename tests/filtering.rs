@@ -249,7 +249,7 @@ async fn a_bad_wish_is_told_once_disables_its_channel_and_nothing_else() {
         ),
         (
             json!({ "event": "*", "schema": "public", "table": "items", "select": "id" }),
-            "Error parsing `select` params",
+            r#"Error parsing `select` params: expected a list of column name strings, e.g. select: ["col1", "col2"]"#,
         ),
         (
             json!({ "event": "*", "schema": "public", "select": ["id"] }),

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::support::relay::token;
+use crate::support::relay::{token, token_of};
 use crate::support::{Client, Cluster, Database, Relay, until};
 
 async fn database() -> Database {
@@ -164,4 +164,222 @@ async fn joins_over_the_rate_are_refused_and_close_the_socket() {
     }
     assert_eq!(refused, "ClientJoinRateLimitReached: Too many joins per second");
     assert_eq!(client.closed().await, Some(1001));
+}
+
+/// A relay with this much for each subject, and a database behind it.
+async fn relay_with(settings: &[(&str, &str)]) -> Relay {
+    Relay::start_with(&database().await, settings).await
+}
+
+/// A socket that was opened for nobody in particular and has joined for `sub`; with the reply.
+async fn joined_for(relay: &Relay, sub: &str, room: &str) -> (Client, Value) {
+    let mut client = Client::connect(relay, &anon()).await;
+    let config = json!({ "broadcast": { "ack": true }, "presence": { "enabled": true } });
+    let payload = json!({ "config": config, "access_token": token_of(sub) });
+    let reply = client.join(room, payload).await;
+    (client, reply)
+}
+
+fn is_at_least(relay: &Relay, code: &str, least: f64) -> bool {
+    relay.metric(&format!("relay_refused_total{{reason=\"{code}\"}}")) >= least
+}
+
+#[tokio::test]
+async fn a_subject_has_so_many_sockets_whether_they_connect_or_join_for_it() {
+    let relay = relay_with(&[("RELAY_LIMITS__SUBJECT_CONNECTIONS", "2")]).await;
+    let connected = Client::connect(&relay, &token_of("ann")).await;
+    let (joined, reply) = joined_for(&relay, "ann", "room").await;
+    assert_eq!(reply["status"], "ok");
+    let query = format!("apikey={}", token_of("ann"));
+    let Err(Error::Http(refused)) = Client::try_connect(&relay, &query, "1.0.0").await else {
+        panic!("connected");
+    };
+    assert_eq!(refused.status(), 429);
+    let body = refused.into_body().unwrap();
+    assert_eq!(String::from_utf8(body).unwrap(), r#"{"error":"Too many connected users"}"#);
+    let (mut third, reply) = joined_for(&relay, "ann", "room").await;
+    let reason = "ConnectionRateLimitReached: Too many connected users";
+    assert_eq!(reply, json!({ "status": "error", "response": { "reason": reason } }));
+    assert!(is_at_least(&relay, "SubjectConnectionRateLimitReached", 2.0));
+    // Others have places of their own, on the same socket, too.
+    let payload = json!({ "config": {}, "access_token": token_of("bob") });
+    assert_eq!(third.join("room", payload).await["status"], "ok");
+    for _ in 0..5 {
+        assert_eq!(third.join("more", json!({ "config": {} })).await["status"], "ok");
+    }
+    drop((connected, joined));
+    until("a place to be free", || async {
+        let (_, reply) = joined_for(&relay, "ann", "room").await;
+        (reply["status"] == "ok").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn joins_of_a_subject_over_its_rate_are_refused_and_close_nothing() {
+    let relay = relay_with(&[("RELAY_LIMITS__SUBJECT_JOINS_PER_SECOND", "1")]).await;
+    let mut sockets =
+        [joined_for(&relay, "ann", "room").await.0, joined_for(&relay, "ann", "room").await.0];
+    let mut refused = Value::Null;
+    for number in 0..50 {
+        let payload = json!({ "config": {}, "access_token": token_of("ann") });
+        let reply = sockets[number % 2].join(&format!("room:{number}"), payload).await;
+        if reply["status"] == "error" {
+            refused = reply["response"]["reason"].clone();
+            break;
+        }
+    }
+    assert_eq!(refused, "ClientJoinRateLimitReached: Too many joins per second");
+    assert!(is_at_least(&relay, "SubjectJoinRateLimitReached", 1.0));
+    for socket in &mut sockets {
+        socket.flush().await;
+        assert_eq!(socket.join("anonymous", json!({ "config": {} })).await["status"], "ok");
+    }
+    assert_eq!(joined_for(&relay, "bob", "room").await.1["status"], "ok");
+}
+
+#[tokio::test]
+async fn a_subject_over_its_rate_is_refused_on_every_socket_and_by_http_and_others_are_not() {
+    let relay = relay_with(&[("RELAY_LIMITS__SUBJECT_MESSAGES_PER_SECOND", "1")]).await;
+    let mut listener = Client::connect(&relay, &anon()).await;
+    listener.join("room", json!({ "config": {} })).await;
+    let mut ann =
+        [joined_for(&relay, "ann", "room").await.0, joined_for(&relay, "ann", "room").await.0];
+    let (mut bob, _) = joined_for(&relay, "bob", "room").await;
+    let say = async |client: &mut Client| {
+        let payload = json!({ "event": "e", "payload": {} });
+        let reference = client.push(&json!("1"), "realtime:room", "broadcast", payload).await;
+        client.reply(&reference).await.payload
+    };
+    let mut accepted = 0;
+    let refused = loop {
+        let reply = say(&mut ann[accepted % 2]).await;
+        if reply["status"] == "error" {
+            break reply;
+        }
+        accepted += 1;
+        assert!(accepted < 1_000, "never refused");
+    };
+    assert_eq!(refused["response"], json!({ "reason": "Too many messages per second" }));
+    let post = |sub: &str| {
+        let bearer = format!("Bearer {}", token_of(sub));
+        let headers = [("authorization", &*bearer), ("content-type", "application/json")];
+        // As much as five seconds allow at once, so that what came back meanwhile does not matter.
+        let message = json!({ "topic": "room", "event": "e", "payload": {} });
+        let body = json!({ "messages": vec![message; 5] }).to_string();
+        relay.request("POST", "/api/broadcast", &headers, body.as_bytes())
+    };
+    let single = || {
+        let bearer = format!("Bearer {}", token_of("ann"));
+        let headers = [("authorization", &*bearer), ("content-type", "application/json")];
+        relay.request("POST", "/api/broadcast/room/events/e", &headers, b"{}")
+    };
+    let answer = loop {
+        let answer = single();
+        if answer.status != 202 {
+            break answer;
+        }
+        accepted += 1;
+        assert!(accepted < 1_000, "never refused");
+    };
+    let text = r#"{"message":"You have exceeded your rate limit"}"#;
+    assert_eq!((answer.status, &*answer.body), (429, text));
+    let answer = post("ann");
+    let text = r#"{"message":"Too many messages to broadcast, please reduce the batch size"}"#;
+    assert_eq!((answer.status, &*answer.body), (429, text));
+    assert!(is_at_least(&relay, "SubjectMessageRateLimitReached", 3.0));
+    assert_eq!(say(&mut bob).await["status"], "ok");
+    assert_eq!(post("carol").status, 202);
+    let heard = listener.flush().await;
+    assert_eq!(heard.len(), accepted + 1 + 5);
+    assert!(heard.iter().all(|heard| heard.event == "broadcast"));
+}
+
+#[tokio::test]
+async fn presence_messages_over_the_rate_are_answered_with_an_error_and_close_nothing() {
+    let relay = relay_with(&[
+        ("RELAY_LIMITS__CHANNELS", "2"),
+        ("RELAY_LIMITS__PRESENCE_CALLS", "1000"),
+        ("RELAY_LIMITS__PRESENCE_MESSAGES_PER_SECOND", "1"),
+        ("RELAY_LIMITS__SUBJECT_PRESENCE_MESSAGES_PER_SECOND", "1"),
+    ])
+    .await;
+    let (mut first, _) = joined_for(&relay, "ann", "room").await;
+    let (mut second, _) = joined_for(&relay, "ann", "room").await;
+    let (mut other, _) = joined_for(&relay, "bob", "room").await;
+    let track = async |client: &mut Client, number: usize| {
+        let payload = json!({ "event": "track", "payload": { "number": number } });
+        let reference = client.push(&json!("1"), "realtime:room", "presence", payload).await;
+        client.reply(&reference).await.payload
+    };
+    let text = "Too many presence messages per second";
+    let mut number = 0;
+    loop {
+        let reply = track(&mut first, number).await;
+        if reply["status"] == "error" {
+            assert_eq!(reply["response"], json!({ "reason": text }));
+            break;
+        }
+        number += 1;
+        assert!(number < 1_000, "never refused");
+    }
+    let told = first.expect("system").await.payload;
+    let expected =
+        json!({ "extension": "system", "status": "error", "message": text, "channel": "room" });
+    assert_eq!(told, expected);
+    assert!(is_at_least(&relay, "PresenceRateLimitReached", 1.0));
+    // Its other socket spends what is left of the subject.
+    while track(&mut second, number).await["status"] == "ok" {
+        number += 1;
+        assert!(number < 1_000, "never refused");
+    }
+    assert!(is_at_least(&relay, "SubjectPresenceRateLimitReached", 1.0));
+    assert_eq!(track(&mut other, 0).await["status"], "ok");
+    for client in [&mut first, &mut second, &mut other] {
+        assert!(client.flush().await.iter().all(|received| received.event != "phx_close"));
+    }
+}
+
+#[tokio::test]
+async fn tokens_without_a_subject_share_no_limit() {
+    let relay = relay_with(&[
+        ("RELAY_LIMITS__SUBJECT_CONNECTIONS", "1"),
+        ("RELAY_LIMITS__SUBJECT_JOINS_PER_SECOND", "1"),
+        ("RELAY_LIMITS__SUBJECT_MESSAGES_PER_SECOND", "1"),
+    ])
+    .await;
+    let mut clients = Vec::new();
+    for number in 0..20 {
+        let mut client = Client::connect(&relay, &anon()).await;
+        let config = json!({ "config": { "broadcast": { "ack": true } } });
+        assert_eq!(client.join("room", config).await["status"], "ok", "{number}");
+        let reference = client.push(&json!("1"), "realtime:room", "broadcast", json!({})).await;
+        assert_eq!(client.reply(&reference).await.payload["status"], "ok", "{number}");
+        clients.push(client);
+    }
+}
+
+#[tokio::test]
+async fn a_relay_without_joins_left_takes_no_socket() {
+    let relay = relay_with(&[("RELAY_LIMITS__JOINS_PER_SECOND", "1")]).await;
+    let query = format!("apikey={}", anon());
+    let mut clients = Vec::new();
+    // Each takes a join, until there is none for the next to begin with.
+    let refused = loop {
+        match Client::try_connect(&relay, &query, "1.0.0").await {
+            Ok(mut client) => {
+                client
+                    .push(&json!("1"), "realtime:room", "phx_join", json!({ "config": {} }))
+                    .await;
+                client.reply("1").await;
+                clients.push(client);
+            }
+            Err(Error::Http(refused)) => break refused,
+            Err(error) => panic!("{error}"),
+        }
+        assert!(clients.len() < 1_000, "never refused");
+    };
+    assert_eq!(refused.status(), 429);
+    let body = refused.into_body().unwrap();
+    assert_eq!(String::from_utf8(body).unwrap(), r#"{"error":"Too many joins per second"}"#);
 }

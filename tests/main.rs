@@ -34,6 +34,10 @@ mod layers;
 
 // What the protocol demands, item by item, and which test shows it.
 mod checklist;
+// What clients are refused with, in which words, and which test shows each.
+mod refusals;
+// The README's account of all that is what the data says.
+mod compatibility;
 // supabase-js and realtime-py, unmodified.
 mod clients;
 // Supabase Realtime's protocol as a client sees it: connecting, joining, leaving, tokens, farewell.
@@ -42,15 +46,22 @@ mod protocol;
 mod presence;
 // What one client may use, and that nobody else notices when it uses more.
 mod limits;
+// Many at once, and far too much of everything: nobody but the sender notices.
+mod floods;
 // What clients say to each other: who hears it, what it looks like, and what its sender is told.
 mod broadcast;
 // Broadcast by HTTP: what is passed on, and what each mistake is answered with.
 mod broadcast_http;
 
+// How the one tenant fares, for tools of self-hosted installations.
+mod tenant;
+
 // What a change looks like to the client that asked for it.
 mod delivery;
 // Who sees which rows: policies, claims, deletes, revoked rights.
 mod rights;
+// Private channels: the policies on realtime.messages, and what they let through.
+mod private;
 // Checks that take their time: whom they hold up, and by which rules they end.
 mod lanes;
 // Order, and exactly once, whatever happens to connections.

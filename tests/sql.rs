@@ -16,6 +16,8 @@ const FILES: &[&str] = &[
     "plain_postgres",
     "policies",
     "publications",
+    "realtime",
+    "realtime_of_supabase",
     "relay_role",
     "some_tables",
     "supabase",
@@ -44,6 +46,16 @@ fn visitors_and_agents_read_and_write_what_is_theirs() {
 #[test]
 fn every_kind_of_publication_and_identity_stays_writable() {
     check("publications");
+}
+
+#[test]
+fn the_database_broadcasts_under_its_own_policies() {
+    check("realtime");
+}
+
+#[test]
+fn the_realtime_schema_of_a_supabase_database_stays_its_own() {
+    check("realtime_of_supabase");
 }
 
 #[test]

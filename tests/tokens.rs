@@ -57,6 +57,7 @@ fn set() -> Value {
 fn auth(jwks: Option<JwksSource>) -> Auth {
     Auth {
         jwt_secret: Some(Secret::new(SECRET.to_owned())),
+        api_secret: None,
         jwks,
         roles: ["anon", "authenticated", "service_role"].map(str::to_owned).to_vec(),
         issuer: None,

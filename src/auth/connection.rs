@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use futures_util::future::join4;
-use serde_json::Value;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Statement};
 
@@ -106,7 +105,7 @@ impl Connection {
         xids: &[i64],
     ) -> Result<Answer, Error> {
         let (statement, begin) = self.prepare(check).await?;
-        let sub = subject(principal.claims());
+        let sub = principal.subject();
         let (claims, role) = (principal.claims(), principal.role());
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&xids];
         parameters.extend(check.parameters.iter().map(Parameter::as_sql));
@@ -245,17 +244,4 @@ fn unreachable(error: Error) -> Unopened {
         .because(error)
         .to_string(),
     )
-}
-
-/// The claim `sub`, empty when there is none.
-fn subject(claims: &str) -> String {
-    match serde_json::from_str::<Value>(claims)
-        .ok()
-        .as_mut()
-        .and_then(|claims| claims.get_mut("sub"))
-    {
-        Some(Value::String(sub)) => std::mem::take(sub),
-        None | Some(Value::Null) => String::new(),
-        Some(other) => other.to_string(),
-    }
 }

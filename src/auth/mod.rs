@@ -1,13 +1,18 @@
 //! Who may: tokens to principals, and principals to rows.
 
+pub mod api;
 mod check;
 mod connection;
+pub mod denial;
 mod gate;
 mod judge;
 mod jwks;
 mod keys;
+pub mod policy;
+mod policy_link;
 mod pool;
 mod quote;
+pub mod streamed;
 pub mod token;
 mod token_cache;
 mod token_claims;

@@ -6,6 +6,7 @@
 mod fact;
 mod keys;
 mod publication;
+mod realtime;
 mod relay;
 mod roles;
 mod server;
@@ -96,11 +97,14 @@ async fn look_at_postgres(sql: &Sql, config: &Config, facts: &mut Facts) -> Resu
     let found = Slot::read(sql, name).await?;
     let is_held = found.as_ref().is_some_and(|slot| slot.pid.is_some());
     server::Server::read(sql).await?.judge(found.is_some(), is_held, facts);
-    roles::Roles::read(sql, &config.auth.roles).await?.judge(facts);
+    let roles = roles::Roles::read(sql, &config.auth.roles).await?;
+    roles.judge(facts);
     publication::Publication::read(sql, &config.postgres.publication).await?.judge(facts);
     for table in tables::Table::read(sql, &config.postgres.publication, &config.auth.roles).await? {
         table.judge(facts);
     }
+    let login = roles.login();
+    realtime::Realtime::read(sql, login, &config.auth.roles).await?.judge(facts);
     judge_agents(sql, facts).await;
     slot::judge(name, found.as_ref(), facts);
     Ok(())

@@ -11,6 +11,7 @@ mod config;
 mod demo;
 mod get;
 mod log;
+mod migrate;
 mod print;
 mod process;
 mod random;
@@ -70,6 +71,8 @@ enum Verb {
     Demo(demo::Args),
     /// Check the configuration and Postgres, and print the SQL that mends what is wrong
     Check(check::Args),
+    /// Create what private channels and broadcasts from the database need, with an owner's rights
+    Migrate(migrate::Args),
     /// Show the configuration in force, or the shipped relay.toml
     Config(config::Args),
     /// Make a token for testing, or read one as the relay would
@@ -103,6 +106,7 @@ impl Cli {
             Verb::Run(args) => Box::pin(run::run(args, globals)).await,
             Verb::Demo(args) => Box::pin(demo::run(args, globals)).await,
             Verb::Check(args) => Box::pin(check::run(args, globals)).await,
+            Verb::Migrate(args) => Box::pin(migrate::run(args, globals)).await,
             Verb::Config(args) => config::run(&args, globals),
             Verb::Token(args) => Box::pin(token::run(args, globals)).await,
             Verb::Tail(args) => Box::pin(tail::run(args, globals)).await,

@@ -101,16 +101,12 @@ impl Check<'_> {
             ("auth.jwt_secret", written.jwt_secret.as_ref()),
             ("auth.jwt_secret_file", written.jwt_secret_file.as_deref()),
         );
-        if let Some(secret) = &jwt_secret {
-            let bytes = secret.reveal().len();
-            if bytes < SHORTEST_SECRET {
-                let reason = format!(
-                    "{bytes} bytes can be guessed; use at least {SHORTEST_SECRET}, \
-                     e.g. from `openssl rand -base64 48`"
-                );
-                self.say("auth.jwt_secret", reason);
-            }
-        }
+        let api_secret = self.secret(
+            ("auth.api_secret", written.api_secret.as_ref()),
+            ("auth.api_secret_file", written.api_secret_file.as_deref()),
+        );
+        self.long_enough("auth.jwt_secret", jwt_secret.as_ref());
+        self.long_enough("auth.api_secret", api_secret.as_ref());
         let jwks = written.jwks.as_ref().and_then(|text| self.jwks(text.reveal()));
         let is_keyless = written.jwt_secret.is_none()
             && written.jwt_secret_file.is_none()
@@ -124,9 +120,21 @@ impl Check<'_> {
         Auth {
             jwt_secret,
             jwks,
+            api_secret,
             roles: written.roles.clone(),
             issuer: self.not_empty("auth.issuer", written.issuer.as_ref()),
             audience: self.not_empty("auth.audience", written.audience.as_ref()),
+        }
+    }
+
+    fn long_enough(&mut self, key: &'static str, secret: Option<&Secret<String>>) {
+        let Some(bytes) = secret.map(|secret| secret.reveal().len()) else { return };
+        if bytes < SHORTEST_SECRET {
+            let reason = format!(
+                "{bytes} bytes can be guessed; use at least {SHORTEST_SECRET}, \
+                 e.g. from `openssl rand -base64 48`"
+            );
+            self.say(key, reason);
         }
     }
 
@@ -194,33 +202,70 @@ impl Check<'_> {
         let deletes = self.deletes(&written.deletes);
         let presence_grace =
             self.time("realtime.presence_grace", written.presence_grace, 0, 3_600_000);
-        Realtime { deletes, presence_grace }
+        Realtime { deletes, presence_grace, private_only: written.private_only }
     }
 
     fn limits(&mut self, written: &written::Limits) -> Limits {
-        if written.joins_per_second == 0 {
-            self.say("limits.joins_per_second", "nobody could join; use at least 1");
-        }
-        if written.messages_per_second == 0 {
-            self.say("limits.messages_per_second", "nobody could speak; use at least 1");
-        }
-        if written.http_messages_per_second == 0 {
-            self.say("limits.http_messages_per_second", "nobody could speak; use at least 1");
-        }
-        if written.presence_calls == 0 {
-            self.say("limits.presence_calls", "nobody could be present; use at least 1");
+        for (key, rate, who) in [
+            ("limits.joins_per_second", written.joins_per_second, "nobody could join"),
+            (
+                "limits.connection_joins_per_second",
+                written.connection_joins_per_second,
+                "nobody could join",
+            ),
+            (
+                "limits.subject_joins_per_second",
+                written.subject_joins_per_second,
+                "no user could join",
+            ),
+            ("limits.messages_per_second", written.messages_per_second, "nobody could speak"),
+            (
+                "limits.subject_messages_per_second",
+                written.subject_messages_per_second,
+                "no user could speak",
+            ),
+            (
+                "limits.http_messages_per_second",
+                written.http_messages_per_second,
+                "nobody could speak",
+            ),
+            ("limits.presence_calls", written.presence_calls, "nobody could be present"),
+            (
+                "limits.presence_messages_per_second",
+                written.presence_messages_per_second,
+                "nobody could be present",
+            ),
+            (
+                "limits.subject_presence_messages_per_second",
+                written.subject_presence_messages_per_second,
+                "no user could be present",
+            ),
+        ] {
+            if rate == 0 {
+                self.say(key, format!("{who}; use at least 1"));
+            }
         }
         Limits {
             connections: self.count("limits.connections", written.connections, 1, 10_000_000),
+            subject_connections: self.count(
+                "limits.subject_connections",
+                written.subject_connections,
+                1,
+                10_000_000,
+            ),
             channels: self.count("limits.channels", written.channels, 1, 1_000_000),
             joins_per_second: written.joins_per_second,
+            connection_joins_per_second: written.connection_joins_per_second,
+            subject_joins_per_second: written.subject_joins_per_second,
             messages_per_second: written.messages_per_second,
+            subject_messages_per_second: written.subject_messages_per_second,
             http_messages_per_second: written.http_messages_per_second,
             broadcast_payload: self.size(
                 "limits.broadcast_payload",
                 written.broadcast_payload,
                 1 << 10,
             ),
+            replay: self.count("limits.replay", written.replay, 1, 10_000),
             frame: self.size("limits.frame", written.frame, 16 << 10),
             outbox: self.size("limits.outbox", written.outbox, 16 << 10),
             outboxes: self.size("limits.outboxes", written.outboxes, 1 << 20),
@@ -234,6 +279,8 @@ impl Check<'_> {
                 1_000,
                 86_400_000,
             ),
+            presence_messages_per_second: written.presence_messages_per_second,
+            subject_presence_messages_per_second: written.subject_presence_messages_per_second,
             presence_payload: self.size(
                 "limits.presence_payload",
                 written.presence_payload,

@@ -53,17 +53,25 @@ pub(crate) const KEYS: &[Key] = keys![
     auth.jwt_secret true,
     auth.jwt_secret_file,
     auth.jwks true,
+    auth.api_secret true,
+    auth.api_secret_file,
     auth.roles,
     auth.issuer,
     auth.audience,
     realtime.deletes,
     realtime.presence_grace,
+    realtime.private_only,
     limits.connections,
+    limits.subject_connections,
     limits.channels,
     limits.joins_per_second,
+    limits.connection_joins_per_second,
+    limits.subject_joins_per_second,
     limits.messages_per_second,
+    limits.subject_messages_per_second,
     limits.http_messages_per_second,
     limits.broadcast_payload,
+    limits.replay,
     limits.frame,
     limits.outbox,
     limits.outboxes,
@@ -72,6 +80,8 @@ pub(crate) const KEYS: &[Key] = keys![
     limits.record,
     limits.presence_calls,
     limits.presence_window,
+    limits.presence_messages_per_second,
+    limits.subject_presence_messages_per_second,
     limits.presence_payload,
 ];
 
@@ -191,6 +201,7 @@ macro_rules! read_by_parsing {
 read_by_parsing! {
     usize: |text| text.trim().parse().ok(), "a whole number";
     u32: |text| text.trim().parse().ok(), "a whole number";
+    bool: |text| text.trim().parse().ok(), "true or false";
     Time: Time::parse, Time::EXPECTED;
     Size: Size::parse, Size::EXPECTED;
 }

@@ -75,6 +75,8 @@ pub struct Auth {
     pub jwt_secret: Option<Secret<String>>,
     /// Public keys.
     pub jwks: Option<JwksSource>,
+    /// Secret of tokens that may ask and act at `/api/tenants`; without it, clients' tokens.
+    pub api_secret: Option<Secret<String>>,
     /// Postgres roles a token may name.
     pub roles: Vec<String>,
     /// `iss` every token must carry, when set.
@@ -101,6 +103,8 @@ pub struct Realtime {
     pub deletes: Deletes,
     /// How long a member whose socket broke stays present.
     pub presence_grace: Duration,
+    /// Whether joins of public channels are refused.
+    pub private_only: bool,
 }
 
 /// What subscribers learn of a DELETE on a table with row security.
@@ -119,16 +123,26 @@ pub enum Deletes {
 pub struct Limits {
     /// Sockets at once.
     pub connections: usize,
+    /// Sockets of one subject at once.
+    pub subject_connections: usize,
     /// Channels per socket.
     pub channels: usize,
     /// Joins per second over all sockets.
     pub joins_per_second: u32,
+    /// Joins and new tokens per second of one socket.
+    pub connection_joins_per_second: u32,
+    /// Joins and new tokens per second of one subject.
+    pub subject_joins_per_second: u32,
     /// Broadcasts per second of one socket.
     pub messages_per_second: u32,
+    /// Broadcasts per second of one subject.
+    pub subject_messages_per_second: u32,
     /// Broadcasts per second by HTTP, over all requests.
     pub http_messages_per_second: u32,
     /// Bytes of the payload of one broadcast.
     pub broadcast_payload: usize,
+    /// Messages of the past a private channel gets when it asks for them.
+    pub replay: usize,
     /// Bytes of one incoming frame.
     pub frame: usize,
     /// Bytes queued for one socket before it is closed as slow.
@@ -145,6 +159,10 @@ pub struct Limits {
     pub presence_calls: u32,
     /// How long such a window is.
     pub presence_window: Duration,
+    /// Presence messages per second of one socket.
+    pub presence_messages_per_second: u32,
+    /// Presence messages per second of one subject.
+    pub subject_presence_messages_per_second: u32,
     /// Bytes of one presence message.
     pub presence_payload: usize,
 }

@@ -53,6 +53,9 @@ pub(crate) struct Auth {
     pub(crate) jwt_secret_file: Option<PathBuf>,
     #[serde(deserialize_with = "hidden")]
     pub(crate) jwks: Option<Secret<String>>,
+    #[serde(deserialize_with = "hidden")]
+    pub(crate) api_secret: Option<Secret<String>>,
+    pub(crate) api_secret_file: Option<PathBuf>,
     pub(crate) roles: Vec<String>,
     pub(crate) issuer: Option<String>,
     pub(crate) audience: Option<String>,
@@ -63,17 +66,23 @@ pub(crate) struct Auth {
 pub(crate) struct Realtime {
     pub(crate) deletes: String,
     pub(crate) presence_grace: Time,
+    pub(crate) private_only: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Limits {
     pub(crate) connections: usize,
+    pub(crate) subject_connections: usize,
     pub(crate) channels: usize,
     pub(crate) joins_per_second: u32,
+    pub(crate) connection_joins_per_second: u32,
+    pub(crate) subject_joins_per_second: u32,
     pub(crate) messages_per_second: u32,
+    pub(crate) subject_messages_per_second: u32,
     pub(crate) http_messages_per_second: u32,
     pub(crate) broadcast_payload: Size,
+    pub(crate) replay: usize,
     pub(crate) frame: Size,
     pub(crate) outbox: Size,
     pub(crate) outboxes: Size,
@@ -82,6 +91,8 @@ pub(crate) struct Limits {
     pub(crate) record: Size,
     pub(crate) presence_calls: u32,
     pub(crate) presence_window: Time,
+    pub(crate) presence_messages_per_second: u32,
+    pub(crate) subject_presence_messages_per_second: u32,
     pub(crate) presence_payload: Size,
 }
 
@@ -114,6 +125,8 @@ impl Default for Auth {
             jwt_secret: None,
             jwt_secret_file: None,
             jwks: None,
+            api_secret: None,
+            api_secret_file: None,
             roles: ["anon", "authenticated", "service_role"].map(str::to_owned).to_vec(),
             issuer: None,
             audience: None,
@@ -123,7 +136,7 @@ impl Default for Auth {
 
 impl Default for Realtime {
     fn default() -> Self {
-        Self { deletes: "authorised".to_owned(), presence_grace: seconds(3) }
+        Self { deletes: "authorised".to_owned(), presence_grace: seconds(3), private_only: false }
     }
 }
 
@@ -131,11 +144,16 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 20_000,
+            subject_connections: 10_000,
             channels: 100,
             joins_per_second: 1_000,
+            connection_joins_per_second: 50,
+            subject_joins_per_second: 500,
             messages_per_second: 200,
+            subject_messages_per_second: 1_000,
             http_messages_per_second: 1_000,
             broadcast_payload: Size(3_000_000),
+            replay: 25,
             frame: Size(5_000_000),
             outbox: Size(1 << 20),
             outboxes: Size(512 << 20),
@@ -144,6 +162,8 @@ impl Default for Limits {
             record: Size(1 << 20),
             presence_calls: 5,
             presence_window: seconds(30),
+            presence_messages_per_second: 50,
+            subject_presence_messages_per_second: 200,
             presence_payload: Size(64 << 10),
         }
     }
@@ -195,7 +215,7 @@ mod tests {
     fn what_is_commented_out_can_be_uncommented() {
         let is_example = |line: &&str| line.starts_with("# ") && line.contains(" = \"");
         let examples: Vec<&str> = MANUAL.lines().filter(is_example).collect();
-        assert_eq!(examples.len(), 7);
+        assert_eq!(examples.len(), 9);
         let uncomment = |line: &str| {
             if examples.contains(&line) { line.replacen("# ", "", 1) } else { line.to_owned() }
         };

@@ -10,6 +10,7 @@
 
 mod held;
 mod lane;
+mod message;
 mod render;
 mod round;
 mod sighting;
@@ -18,16 +19,17 @@ mod work;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 use tokio::sync::watch;
 
+use crate::auth::streamed::Streamed;
 use crate::auth::visibility::Visibility;
 use crate::catalog::{Catalog, Seen};
 use crate::changelog::ChangeLog;
 use crate::config::Deletes;
-use crate::hub::{Hub, Notice};
+use crate::hub::{Hub, Member, Notice, Receives};
 use crate::metrics::{Metrics, reason};
 use crate::model::time::PgTime;
 use crate::model::{Cell, Change, OldRow, Position, Relation, Row, Table, Target, Transaction};
@@ -35,6 +37,7 @@ use crate::router::Candidate;
 use crate::source::SourceState;
 
 use lane::Lanes;
+use message::Message;
 use sighting::{Layout, Sighting};
 use work::Ask;
 
@@ -47,12 +50,16 @@ pub struct Fanout {
     pub catalog: Arc<Catalog>,
     /// Who may see rows.
     pub visibility: Arc<Visibility>,
+    /// Whose messages were told.
+    pub streamed: Arc<Streamed>,
     /// The life of the history being read.
     pub source: watch::Receiver<SourceState>,
     /// What is told of deleted rows.
     pub deletes: Deletes,
     /// Bytes of a row's JSON above which it is cut to its small columns.
     pub record_limit: usize,
+    /// Bytes of a message of the database above which it is not passed on.
+    pub broadcast_limit: usize,
     /// The wall clock.
     pub now: fn() -> PgTime,
     /// Counters.
@@ -91,7 +98,7 @@ impl Fanout {
                 }
                 () = lanes.turn() => {}
                 Ok(()) = source.changed() => {
-                    if let SourceState::Streaming { epoch: now } = *source.borrow_and_update()
+                    if let SourceState::Streaming { epoch: now, .. } = *source.borrow_and_update()
                         && epoch.replace(now).is_some_and(|before| before != now)
                     {
                         let words = "the replication slot does not continue what was read before";
@@ -113,6 +120,11 @@ impl Fanout {
             self.announce_gap(lanes, "transaction_too_large", words);
         }
         for (index, change) in transaction.changes.iter().enumerate() {
+            if message::is_messages(&change.relation) {
+                self.streamed.note(transaction.xid, Instant::now());
+                self.say(change);
+                continue;
+            }
             let sightings = lanes.meanwhile(self.look(transaction, index, change, layouts)).await;
             for (sighting, is_own) in sightings {
                 let asks = self.who_asked(&sighting, is_own);
@@ -269,9 +281,28 @@ impl Fanout {
         asks
     }
 
+    /// Gives a message of the database to everyone in its room who has not had it.
+    fn say(&self, change: &Change) {
+        match message::read(change, self.broadcast_limit) {
+            Ok(Some(Message { room, broadcast, id })) => {
+                self.metrics.broadcasts.inc();
+                let is_for =
+                    |member: &Member, receives: Receives| receives.broadcast && member.is_news(&id);
+                self.hub
+                    .rooms()
+                    .give(&room, is_for, |dialect, topic| dialect.broadcast(topic, &broadcast));
+            }
+            Ok(None) => {}
+            Err(why) => {
+                tracing::warn!(reason = why, "a message of the database was not passed on");
+                self.metrics.withheld.get_or_create(&reason(why)).inc();
+            }
+        }
+    }
+
     fn position(&self, transaction: &Transaction, index: usize) -> Position {
         let epoch = match &*self.source.borrow() {
-            SourceState::Streaming { epoch } => *epoch,
+            SourceState::Streaming { epoch, .. } => *epoch,
             SourceState::Connecting { .. } | SourceState::Blocked { .. } => lane::NO_EPOCH,
         };
         Position {

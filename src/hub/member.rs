@@ -1,5 +1,6 @@
 //! One session's place in one channel, and how its frames are written.
 
+use std::collections::HashSet;
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -22,6 +23,16 @@ pub trait Dialect: Debug + Send + Sync + 'static {
     fn presence_diff(&self, topic: &str, diff: &str) -> Frame;
     /// One frame for everyone of this dialect in `topic`; `None` when the dialect has no way to write it.
     fn broadcast(&self, topic: &str, broadcast: &Broadcast) -> Option<Frame>;
+}
+
+/// Messages remembered of one member while its past is read; later ones may then be given twice.
+const MOST_HAD: usize = 20_000;
+
+/// What a member was given of the past, and meanwhile.
+#[derive(Debug)]
+struct Had {
+    ids: HashSet<Box<str>, foldhash::fast::RandomState>,
+    is_catching_up: bool,
 }
 
 /// Something a channel should know: a `system` message.
@@ -51,6 +62,8 @@ pub struct Member {
     principal: Mutex<Arc<Principal>>,
     room: OnceLock<RoomName>,
     gone: AtomicBool,
+    /// Ids of messages it was given, when it hears of the past as well.
+    had: OnceLock<Mutex<Had>>,
     troubled: AtomicBool,
 }
 
@@ -74,6 +87,7 @@ impl Member {
             principal,
             room: OnceLock::new(),
             gone: AtomicBool::new(false),
+            had: OnceLock::new(),
             troubled: AtomicBool::new(false),
         }
     }
@@ -96,6 +110,31 @@ impl Member {
     /// Remembers the room it enters; the first one is for life.
     pub(super) fn enter(&self, room: &RoomName) -> &RoomName {
         self.room.get_or_init(|| room.clone())
+    }
+
+    /// Hears of the past as well as of the present: from now on it is remembered what it was given, so that nothing is
+    /// given twice. Once in its life, before it enters a room.
+    pub fn remember(&self, ids: impl Iterator<Item = Box<str>>) {
+        // Only a join replays, and a member joins once.
+        let _ = self.had.set(Mutex::new(Had { ids: ids.collect(), is_catching_up: true }));
+    }
+
+    /// Whether it was not given this message yet; it is now.
+    pub fn is_news(&self, id: &str) -> bool {
+        let Some(had) = self.had.get() else { return true };
+        let mut had = had.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = !had.ids.contains(id);
+        if is_news && had.is_catching_up && had.ids.len() < MOST_HAD {
+            had.ids.insert(id.into());
+        }
+        is_news
+    }
+
+    /// The past has met the present: what comes now is new, but for what is remembered.
+    pub fn caught_up(&self) {
+        if let Some(had) = self.had.get() {
+            had.lock().unwrap_or_else(PoisonError::into_inner).is_catching_up = false;
+        }
     }
 
     /// Nothing more is sent to it.

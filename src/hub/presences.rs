@@ -96,12 +96,14 @@ impl Presences {
         });
     }
 
-    /// The attendee tracks this payload from now on.
-    pub fn track(&self, now: Instant, attendee: &Attendee, payload: Payload) {
+    /// The attendee tracks this payload from now on. One who is not told of presence is not told of its own either.
+    pub fn track(&self, now: Instant, attendee: &Attendee, payload: Payload, is_told: bool) {
         let (member, reference) = (&attendee.member, self.reference());
         self.with(now, &attendee.room, |presence| {
             let tracked = presence.track(member.id, &attendee.key, payload, reference);
-            if let Tracked::Resumed(own) = tracked {
+            if let Tracked::Resumed(own) = tracked
+                && is_told
+            {
                 self.give(member, member.dialect.presence_diff(&member.topic, &own.to_json()));
             }
         });

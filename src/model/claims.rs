@@ -28,6 +28,16 @@ impl Principal {
     pub fn claims(&self) -> &str {
         &self.claims
     }
+
+    /// The claim `sub` as a text; empty when there is none.
+    pub fn subject(&self) -> String {
+        let claims = serde_json::from_str::<serde_json::Value>(&self.claims);
+        match claims.ok().as_mut().and_then(|claims| claims.get_mut("sub")) {
+            Some(serde_json::Value::String(sub)) => std::mem::take(sub),
+            None | Some(serde_json::Value::Null) => String::new(),
+            Some(other) => other.to_string(),
+        }
+    }
 }
 
 impl Hash for Principal {

@@ -89,6 +89,35 @@ impl fmt::Display for Refused {
     }
 }
 
+/// A refusal as the cause of an [`Error`], with what mends it.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    code: Box<str>,
+    text: String,
+}
+
+impl Answered {
+    /// `message (code); advice`.
+    pub(crate) fn new(code: &str, message: &str) -> Self {
+        let advice = advice(code, message).map_or(String::new(), |advice| format!("; {advice}"));
+        Self { code: code.into(), text: format!("{message} ({code}){advice}") }
+    }
+}
+
+impl fmt::Display for Answered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Answered {}
+
+/// The SQLSTATE that Postgres answered with, when an ordinary connection or statement was refused.
+pub(crate) fn sqlstate(error: &Error) -> Option<&str> {
+    let cause = std::error::Error::source(error)?;
+    cause.downcast_ref::<Answered>().map(|answered| &*answered.code)
+}
+
 /// Where to look for the cause of a SQLSTATE: what heals by itself, and what a person must mend.
 pub(crate) fn kind(code: &str) -> ErrorKind {
     match code {

@@ -16,6 +16,6 @@ mod words;
 pub use sql::{Sql, connect, refusal};
 pub use target::Target;
 
-pub(crate) use failure::{Failure, Refused};
+pub(crate) use failure::{Failure, Refused, sqlstate};
 pub(crate) use startup::{replication, simple_query};
 pub(crate) use wire::{Frame, Wire};

@@ -12,7 +12,7 @@ use tokio_postgres::tls::{ChannelBinding as Binding, TlsConnect, TlsStream};
 use tokio_postgres::{Config, NoTls};
 use tracing::debug;
 
-use super::failure;
+use super::failure::{self, Answered};
 use super::session;
 use super::startup::{Failures, question, unwanted};
 use super::stream::{self, Stream};
@@ -123,10 +123,8 @@ pub fn refusal(error: &tokio_postgres::Error, what: &str) -> Error {
         };
         return Error::new(kind, what).because(format!("{error}{cause}"));
     };
-    let (code, message) = (said.code().code(), said.message());
-    let advice =
-        failure::advice(code, message).map_or(String::new(), |advice| format!("; {advice}"));
-    Error::new(failure::kind(code), what).because(format!("{message} ({code}){advice}"))
+    let code = said.code().code();
+    Error::new(failure::kind(code), what).because(Answered::new(code, said.message()))
 }
 
 fn is_io(error: &tokio_postgres::Error) -> bool {

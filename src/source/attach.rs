@@ -4,9 +4,10 @@
 use tokio_postgres::Client;
 use tracing::{debug, error, info};
 
-use super::connection::Connection;
+use super::connection::{Connection, Wanted};
 use super::epoch::{Found, History, break_between};
 use super::health::Health;
+use super::messages::Messages;
 use super::progress::Progress;
 use super::publication::Facts;
 use super::slot::{self, Slot};
@@ -33,6 +34,8 @@ pub(super) struct Attached {
     pub(super) server: Target,
     pub(super) epoch: Epoch,
     pub(super) past: Past,
+    /// The stream carries the database's broadcasts.
+    pub(super) has_messages: bool,
     /// What comes next does not continue what was read before.
     pub(super) is_new_history: bool,
 }
@@ -43,6 +46,7 @@ pub(super) async fn attach(
     target: &Target,
     settings: &Postgres,
     past: Option<&Past>,
+    messages: &mut Messages,
     health: &mut Health,
     stage: &Stage,
     waiting: impl FnOnce(),
@@ -53,9 +57,10 @@ pub(super) async fn attach(
             .await?;
     let identity = connection.identify().await?;
     let sql = postgres::connect(connection.target(), "relay-source", &[], stage).await?;
-    let (found, database) =
+    let (found, facts) =
         look(&sql.client, target, settings, health, &mut connection, waiting).await?;
 
+    let database = facts.database;
     let generation = past.map_or(0, |past| past.history.generation);
     let mut history = History { identity, database, generation };
     let broken = past.and_then(|past| {
@@ -80,7 +85,10 @@ pub(super) async fn attach(
         history.generation = found.confirmed.bytes();
         error!(slot = slot_name, from = %found.confirmed, why, "history lost; a new epoch begins");
     }
-    connection.start(!settings.heartbeat.is_zero()).await?;
+    let has_messages =
+        messages.decide(facts.has_messages, history.identity.position, found.confirmed);
+    let wanted = Wanted { broadcasts: has_messages, heartbeats: !settings.heartbeat.is_zero() };
+    connection.start(wanted).await?;
     let epoch = history.epoch(slot_name);
     info!(slot = slot_name, %epoch, from = %found.confirmed, server = %connection.target(), "streaming");
     Ok(Attached {
@@ -89,6 +97,7 @@ pub(super) async fn attach(
         sql,
         epoch,
         past: Past { history, progress },
+        has_messages,
         is_new_history: broken.is_some(),
     })
 }
@@ -101,7 +110,7 @@ async fn look(
     health: &mut Health,
     connection: &mut Connection,
     waiting: impl FnOnce(),
-) -> Result<(Found, u32), Error> {
+) -> Result<(Found, Facts), Error> {
     let name = &*settings.slot;
     let facts = Facts::read(client, &settings.publication).await?;
     let slot = Slot::read(client, name).await?;
@@ -123,5 +132,5 @@ async fn look(
             Found { confirmed, is_new: true }
         }
     };
-    Ok((found, facts.database))
+    Ok((found, facts))
 }

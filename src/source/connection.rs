@@ -3,12 +3,15 @@
 //! Reading may be cancelled and loses nothing; status updates are queued and go out with the next read or flush, so
 //! they never wait behind the processing of what was read.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes};
 use postgres_protocol::message::backend::Message;
 use postgres_protocol::message::frontend;
 
+use super::messages;
 use super::progress::Progress;
 use crate::error::{Error, ErrorKind};
 use crate::model::Lsn;
@@ -24,6 +27,15 @@ pub(super) struct Identity {
     pub(super) position: Lsn,
 }
 
+/// What a stream carries besides row changes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    /// What the database broadcasts: the second publication.
+    pub(super) broadcasts: bool,
+    /// What `pg_logical_emit_message` writes.
+    pub(super) heartbeats: bool,
+}
+
 /// A replication connection to one server.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -31,6 +43,7 @@ pub(super) struct Connection {
     slot: Box<str>,
     publication: Box<str>,
     target: Target,
+    refuses_messages: Arc<AtomicBool>,
 }
 
 impl Connection {
@@ -50,7 +63,13 @@ impl Connection {
             slot: slot.into(),
             publication: publication.into(),
             target: opened.target,
+            refuses_messages: Arc::default(),
         })
+    }
+
+    /// Becomes true when the stream broke because of the publication of messages. Outlives the connection.
+    pub(super) fn refuses_messages(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.refuses_messages)
     }
 
     /// The server this is connected to, for a second connection to the same one.
@@ -87,11 +106,16 @@ impl Connection {
     ///
     /// No position is asked for: Postgres starts where the slot stands. Asking for a later one would make it skip,
     /// silently; what it repeats is recognised and dropped by the log.
-    /// `with_messages` asks for what `pg_logical_emit_message` writes.
-    pub(super) async fn start(&mut self, with_messages: bool) -> Result<(), Error> {
-        let names = quoted(&quoted(&self.publication, '"'), '\'');
+    pub(super) async fn start(&mut self, wanted: Wanted) -> Result<(), Error> {
+        let mut names = quoted(&self.publication, '"');
+        if wanted.broadcasts {
+            names.push(',');
+            names.push_str(&quoted(messages::PUBLICATION, '"'));
+        }
+        let names = quoted(&names, '\'');
+        let beats = wanted.heartbeats;
         let command = format!(
-            "START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {names}, messages '{with_messages}')",
+            "START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {names}, messages '{beats}')",
             quoted(&self.slot, '"')
         );
         let what = format!("could not attach to slot {:?}", self.slot);
@@ -172,6 +196,13 @@ impl Connection {
             "55000" if about("replication slot") => (ErrorKind::SlotInvalidated, ""),
             // It was there a moment ago: look again.
             "42704" if about("replication slot") => (ErrorKind::SourceUnreachable, ""),
+            "42704" if about(messages::PUBLICATION) => {
+                self.refuses_messages.store(true, Ordering::Relaxed);
+                (
+                    ErrorKind::SourceUnreachable,
+                    "; going on without the database's broadcasts for now",
+                )
+            }
             "42704" if about("publication") => (
                 ErrorKind::SlotInvalidated,
                 "; it was dropped, or the slot is older than the publication, which was made again",

@@ -14,6 +14,7 @@ mod connection;
 mod epoch;
 mod health;
 mod heartbeat;
+mod messages;
 mod progress;
 mod publication;
 mod slot;
@@ -22,6 +23,7 @@ mod watch;
 
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch::Sender;
@@ -30,6 +32,7 @@ use tracing::{debug, warn};
 use self::attach::{Attached, Past, attach};
 use self::health::Health;
 use self::heartbeat::Heartbeat;
+use self::messages::Messages;
 use self::stream::{Clock, Stream};
 use self::watch::Watch;
 use crate::backoff::Backoff;
@@ -60,6 +63,8 @@ pub enum SourceState {
     Streaming {
         /// The life of this history: system identifier, timeline and slot.
         epoch: Epoch,
+        /// Whether messages that the database broadcasts come along.
+        has_messages: bool,
     },
     /// A person must act; attempts continue slowly.
     Blocked {
@@ -94,18 +99,29 @@ pub async fn run<L: ChangeLog>(
         stage: stage.clone(),
         backoff: Backoff::new(WAITS.0, WAITS.1),
         past: None,
+        messages: Messages::default(),
         generation: 0,
     };
     loop {
         let result = source.session().await;
         source.metrics.source_streaming.set(0);
-        let Err(error) = result else { return Ok(()) };
-        let wait = source.judge(error)?;
+        let wait = match result {
+            Ok(Ended::Stopping) => return Ok(()),
+            Ok(Ended::ForMessages) => continue,
+            Err(error) => source.judge(error)?,
+        };
         tokio::select! {
             () = stage.stopping() => return Ok(()),
             () = tokio::time::sleep(wait) => {}
         }
     }
+}
+
+/// Why a session ended well.
+enum Ended {
+    Stopping,
+    /// The next one can have the database's broadcasts as well.
+    ForMessages,
 }
 
 struct Source<L> {
@@ -118,13 +134,14 @@ struct Source<L> {
     stage: Stage,
     backoff: Backoff,
     past: Option<Past>,
+    messages: Messages,
     /// Continues the count of relation descriptions over sessions.
     generation: u64,
 }
 
 impl<L: ChangeLog> Source<L> {
-    /// One connection, from its start to its end. `Ok` when the stage stops.
-    async fn session(&mut self) -> Result<(), Error> {
+    /// One connection, from its start to its end.
+    async fn session(&mut self) -> Result<Ended, Error> {
         let waiting = || {
             let reason = format!(
                 "creating slot {:?}; Postgres waits for the transactions that are open now",
@@ -134,19 +151,22 @@ impl<L: ChangeLog> Source<L> {
         };
         let past = self.past.as_ref();
         let attached = tokio::select! {
-            () = self.stage.stopping() => return Ok(()),
+            () = self.stage.stopping() => return Ok(Ended::Stopping),
             attached = attach(
-                &self.target, &self.settings, past, &mut self.health, &self.stage, waiting,
+                &self.target, &self.settings, past, &mut self.messages, &mut self.health,
+                &self.stage, waiting,
             ) => attached?,
         };
-        let Attached { connection, sql, server, epoch, past, is_new_history } = attached;
+        let Attached { connection, sql, server, epoch, past, has_messages, is_new_history } =
+            attached;
         if is_new_history {
             self.log.forget();
         }
         let past = self.past.insert(past);
         self.metrics.source_connects.inc();
         self.metrics.source_streaming.set(1);
-        self.state.send_replace(SourceState::Streaming { epoch });
+        self.state.send_replace(SourceState::Streaming { epoch, has_messages });
+        let refuses_messages = connection.refuses_messages();
         // Relations are described anew to every session.
         let mut assembler = Assembler::new(self.settings.max_transaction, self.generation);
         let (told, received) = (past.progress.confirmed(), past.progress.received());
@@ -157,6 +177,7 @@ impl<L: ChangeLog> Source<L> {
             sql,
             heartbeat: &heartbeat,
             health: &mut self.health,
+            without: (!has_messages).then_some(self.messages),
             metrics: &self.metrics,
             stage: &self.stage,
         };
@@ -171,9 +192,12 @@ impl<L: ChangeLog> Source<L> {
             clock: Clock::new(self.settings.wal_sender_timeout, told),
         };
         let result = tokio::select! {
-            result = stream.run() => result,
-            error = watch.run() => Err(error),
+            result = stream.run() => result.map(|()| Ended::Stopping),
+            ended = watch.run() => ended,
         };
+        if refuses_messages.load(Ordering::Relaxed) {
+            self.messages = Messages::Refused;
+        }
         // Attaching is no success yet: a slot that cannot be decoded attaches well, every time.
         if past.progress.received() > received {
             self.backoff.reset();

@@ -3,6 +3,7 @@
 use tokio_postgres::Client;
 
 use super::connection::quoted;
+use super::messages;
 use crate::error::{Error, ErrorKind};
 use crate::postgres::refusal;
 
@@ -26,6 +27,8 @@ pub struct Facts {
     pub senders_allowed: i32,
     /// Whether the publication exists.
     pub has_publication: bool,
+    /// Whether the publication of messages exists.
+    pub has_messages: bool,
     /// `pg_database.oid` of the database.
     pub database: u32,
     /// Whether the role is a superuser or has REPLICATION. Managed services have other ways to grant it.
@@ -40,7 +43,10 @@ impl Facts {
     pub async fn read(client: &Client, publication: &str) -> Result<Self, Error> {
         let failed = |error| refusal(&error, "could not ask Postgres for its settings");
         let query = include_str!("../../sql/queries/source_facts.sql");
-        let row = client.query_one(query, &[&publication]).await.map_err(failed)?;
+        let row = client
+            .query_one(query, &[&publication, &messages::PUBLICATION])
+            .await
+            .map_err(failed)?;
         Ok(Self {
             version: row.try_get("version").map_err(failed)?,
             wal_level: row.try_get("wal_level").map_err(failed)?,
@@ -49,6 +55,7 @@ impl Facts {
             slots_used: row.try_get("slots_used").map_err(failed)?,
             senders_allowed: row.try_get("senders_allowed").map_err(failed)?,
             has_publication: row.try_get("has_publication").map_err(failed)?,
+            has_messages: row.try_get("has_messages").map_err(failed)?,
             database: row.try_get("database").map_err(failed)?,
             may_replicate: row.try_get::<_, Option<bool>>("may_replicate").map_err(failed)?
                 == Some(true),
@@ -109,6 +116,7 @@ mod tests {
             slots_used: 1,
             senders_allowed: 10,
             has_publication: true,
+            has_messages: false,
             database: 5,
             may_replicate: true,
         }

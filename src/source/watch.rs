@@ -11,9 +11,10 @@ use tracing::{debug, info, warn};
 
 use super::health::{Health, Obstacle};
 use super::heartbeat::{Heartbeat, PATIENCE, Verdict};
+use super::messages::Messages;
 use super::publication::Facts;
 use super::slot::Slot;
-use super::{WAITS, random};
+use super::{Ended, WAITS, random};
 use crate::backoff::Backoff;
 use crate::config::Postgres;
 use crate::error::{Error, ErrorKind};
@@ -35,6 +36,8 @@ pub(super) struct Watch<'a> {
     pub(super) sql: Sql,
     pub(super) heartbeat: &'a Heartbeat,
     pub(super) health: &'a mut Health,
+    /// The stream goes without the database's broadcasts, for this reason.
+    pub(super) without: Option<Messages>,
     pub(super) metrics: &'a Metrics,
     pub(super) stage: &'a Stage,
 }
@@ -43,13 +46,15 @@ pub(super) struct Watch<'a> {
 enum Stopped {
     /// The session must end.
     For(Error),
+    /// The next session can have the database's broadcasts as well.
+    ForMessages,
     /// Nothing can be seen through this connection.
     Blind(Error),
 }
 
 impl Watch<'_> {
     /// Watches until the session must end, and says why.
-    pub(super) async fn run(mut self) -> Error {
+    pub(super) async fn run(mut self) -> Result<Ended, Error> {
         let mut looks = every(LOOK_AGAIN);
         let mut beats = every(self.settings.heartbeat);
         loop {
@@ -59,7 +64,8 @@ impl Watch<'_> {
             };
             match result {
                 Ok(()) => {}
-                Err(Stopped::For(error)) => return error,
+                Err(Stopped::For(error)) => return Err(error),
+                Err(Stopped::ForMessages) => return Ok(Ended::ForMessages),
                 Err(Stopped::Blind(error)) => {
                     debug!(%error, "the watching connection broke");
                     self.open_again().await;
@@ -72,7 +78,9 @@ impl Watch<'_> {
     async fn look(&mut self) -> Result<(), Stopped> {
         let (slot, publication) = (&self.settings.slot, &self.settings.publication);
         let seen = self.answer(Slot::read(&self.sql.client, slot)).await?;
+        let mut confirmed = None;
         if let Some(Some(slot)) = seen {
+            confirmed = slot.confirmed_lsn;
             self.health.see(&slot);
             // A walsender that must end says so first, and would wait for us to read it; the checkpoint that wants it
             // gone waits with it.
@@ -87,6 +95,9 @@ impl Watch<'_> {
         // learn why changes stay away.
         if let Some(facts) = self.answer(Facts::read(&self.sql.client, publication)).await? {
             facts.check(publication, false).map_err(Stopped::For)?;
+            if self.without.is_some_and(|without| without.are_due(facts.has_messages, confirmed)) {
+                return Err(Stopped::ForMessages);
+            }
         }
         Ok(())
     }

@@ -49,7 +49,7 @@ node() {
   node_itself
   local folder=tests/clients/node
   if ! fresh "$folder/package-lock.json" "$folder/node_modules/.installed"; then
-    say "fetching supabase-js into $folder/node_modules"
+    say "fetching the versions of supabase-js into $folder/node_modules"
     (cd "$folder" && npm ci --silent --ignore-scripts </dev/null)
     mark "$folder/package-lock.json" "$folder/node_modules/.installed"
   fi
@@ -59,13 +59,17 @@ python() {
   command -v python3 >/dev/null && python3 -c 'import ensurepip, venv' 2>/dev/null || packages python3 python3-venv
   python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     { say "realtime-py needs Python 3.11 or newer, and python3 is $(python3 --version)"; exit 1; }
-  local folder=tests/clients/python
-  if ! fresh "$folder/requirements.txt" "$folder/.venv/.installed"; then
-    say "fetching realtime-py into $folder/.venv"
-    python3 -m venv --clear "$folder/.venv"
-    "$folder/.venv/bin/pip" install --quiet --disable-pip-version-check -r "$folder/requirements.txt" </dev/null
-    mark "$folder/requirements.txt" "$folder/.venv/.installed"
-  fi
+  local pins name
+  for pins in tests/clients/python/*.txt; do
+    name=$(basename "$pins" .txt)
+    local venv=tests/clients/python/.venv/$name
+    if ! fresh "$pins" "$venv/.installed"; then
+      say "fetching $name into $venv"
+      python3 -m venv --clear "$venv"
+      "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$pins" </dev/null
+      mark "$pins" "$venv/.installed"
+    fi
+  done
 }
 
 # The chat pages, built from exactly the sources that are there.

@@ -78,7 +78,7 @@ impl Reader {
     /// Waits until it streams.
     async fn streaming(&mut self) -> Epoch {
         let fits = |state: &SourceState| matches!(state, SourceState::Streaming { .. });
-        let SourceState::Streaming { epoch } = self.state("streaming", fits).await else {
+        let SourceState::Streaming { epoch, .. } = self.state("streaming", fits).await else {
             unreachable!()
         };
         epoch
@@ -101,7 +101,7 @@ impl Reader {
 
     /// Waits until it streams another history than `old`.
     async fn streaming_anew(&mut self, old: Epoch) {
-        let fits = |state: &SourceState| matches!(state, SourceState::Streaming { epoch } if *epoch != old);
+        let fits = |state: &SourceState| matches!(state, SourceState::Streaming { epoch, .. } if *epoch != old);
         self.state("streaming another history", fits).await;
     }
 
@@ -132,7 +132,7 @@ impl Reader {
             SourceState::Streaming { .. } | SourceState::Blocked { .. } => true,
         };
         match self.state("trying", fits).await {
-            SourceState::Streaming { epoch } => Ok(epoch),
+            SourceState::Streaming { epoch, .. } => Ok(epoch),
             SourceState::Blocked { reason } => Err(reason),
             SourceState::Connecting { reason } => Err(reason.unwrap_or_default()),
         }

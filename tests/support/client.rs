@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
@@ -52,8 +53,22 @@ impl Client {
         query: &str,
         version: &'static str,
     ) -> Result<Self, tungstenite::Error> {
+        Self::try_connect_with(relay, query, version, &[]).await
+    }
+
+    /// The same with headers of one's own.
+    pub async fn try_connect_with(
+        relay: &Relay,
+        query: &str,
+        version: &'static str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Self, tungstenite::Error> {
         let url = format!("ws://127.0.0.1:{}/realtime/v1/websocket?{query}", relay.port());
-        let (socket, _) = tokio_tungstenite::connect_async(url).await?;
+        let mut request = url.into_client_request()?;
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse().unwrap());
+        }
+        let (socket, _) = tokio_tungstenite::connect_async(request).await?;
         Ok(Self { socket, version, next_ref: 1, joins: HashMap::new(), waiting: VecDeque::new() })
     }
 

@@ -79,6 +79,23 @@ impl Database {
         self.execute(include_str!("roles.sql")).await;
         self
     }
+
+    /// Runs `relay migrate`.
+    pub fn with_realtime(self) -> Self {
+        self.with_realtime_again();
+        self
+    }
+
+    /// Runs `relay migrate` on a database in use.
+    pub fn with_realtime_again(&self) -> &Self {
+        let done = std::process::Command::new(env!("CARGO_BIN_EXE_relay"))
+            .args(["migrate", "--role", "relay", "--url", &self.url])
+            .current_dir(std::env::temp_dir())
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        self
+    }
 }
 
 /// A plain connection, driven in the background until dropped.

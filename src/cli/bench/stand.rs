@@ -93,6 +93,9 @@ impl Stand {
             ("RELAY_POSTGRES__WAL_SENDER_TIMEOUT", "10m".to_owned()),
             ("RELAY_AUTH__JWT_SECRET", self.secret.reveal().clone()),
             ("RELAY_LIMITS__JOINS_PER_SECOND", "100000".to_owned()),
+            // All clients are one user.
+            ("RELAY_LIMITS__SUBJECT_JOINS_PER_SECOND", "100000".to_owned()),
+            ("RELAY_LIMITS__SUBJECT_CONNECTIONS", "100000".to_owned()),
         ];
         Process::start(address, &variables, &self.log()).await
     }

@@ -53,6 +53,11 @@ impl Roles {
         })
     }
 
+    /// The role the relay logs in as.
+    pub(super) fn login(&self) -> &str {
+        &self.login.name
+    }
+
     /// The facts.
     pub(super) fn judge(&self, facts: &mut Facts) {
         let login = &self.login;

@@ -17,7 +17,7 @@ struct Symptom {
 /// Without these nothing else could be looked at, so they explain everything.
 const ROOTS: [&str; 2] = ["config", "postgres.reachable"];
 
-const SYMPTOMS: [Symptom; 4] = [
+const SYMPTOMS: [Symptom; 5] = [
     Symptom {
         name: "messages do not appear",
         causes: &[
@@ -40,6 +40,12 @@ const SYMPTOMS: [Symptom; 4] = [
         causes: &["agents", "role", "table", "auth", "publication"],
         otherwise: "see what the agent is shown: `relay tail live_chat_sessions --role authenticated --sub <agent's \
                     user>`; and that the dashboard joins with the agent's token (`relay token verify`), not the anon key",
+    },
+    Symptom {
+        name: "private channel is refused",
+        causes: &["realtime", "role", "auth"],
+        otherwise: "policies on realtime.messages decide: a channel can be joined by whom a SELECT policy lets read, \
+                    where realtime.topic() is the channel's name; and `realtime.send` warns of what it could not send",
     },
     Symptom {
         name: "delayed 2-3 s",
@@ -105,6 +111,7 @@ mod tests {
         for name in [
             "messages do not appear",
             "agent sees no chats",
+            "private channel is refused",
             "delayed 2-3 s",
             "connection lost stays",
         ] {

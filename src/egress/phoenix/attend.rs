@@ -1,7 +1,8 @@
 //! Who is present: what a channel says of itself, and when it is told of others.
 //!
 //! A channel is told who is present when its join asked for it, or from the first time it tracks: the state once,
-//! then every diff. Whoever says more than it may loses the channel, and nobody else notices.
+//! then every diff. On a private channel that takes the right to hear of presence, and tracking the right to say so;
+//! see `private`. Whoever says more than it may loses the channel, and nobody else notices.
 
 use std::borrow::Cow;
 use std::hash::BuildHasher as _;
@@ -15,10 +16,18 @@ use super::channel::Phase;
 use super::effect::{Effect, Now};
 use super::frame::ClientMessage;
 use super::payload::present;
+use super::private::Said;
 use super::session::Session;
+use super::subject::Use;
 use crate::config::Limits;
+use crate::hub::Attendee;
 use crate::hub::presence::Payload;
-use crate::hub::{Attendee, Dialect as _, Notice};
+
+/// What a client is told that says too much of itself on all its channels together; none of them closes for that.
+const TOO_MANY: &str = "Too many presence messages per second";
+
+/// The response to each message more, as JSON.
+const TOO_MANY_RESPONSE: &str = r#"{"reason":"Too many presence messages per second"}"#;
 
 /// What a channel may say of itself.
 #[derive(Clone, Copy, Debug)]
@@ -35,15 +44,17 @@ pub(super) struct Attendance {
     pub(super) is_wanted: bool,
     /// As whom it tracks, when the client said.
     pub(super) key: Option<Arc<str>>,
-    /// As whom it is told, from then on.
+    /// As whom it is present, once it was told or tracked.
     pub(super) attendee: Option<Arc<Attendee>>,
+    /// It is told who comes and goes.
+    pub(super) is_told: bool,
     /// Messages in the window that began then.
     calls: Option<(Instant, u32)>,
 }
 
 /// What a presence message asks for.
 #[derive(Debug, PartialEq, Eq)]
-enum Asks {
+pub(super) enum Asks {
     Nothing,
     Track(Payload),
     TrackNoMap,
@@ -67,6 +78,13 @@ impl PresenceLimits {
     }
 }
 
+impl Asks {
+    /// Whether it changes what others are told.
+    const fn needs_permission(&self) -> bool {
+        matches!(self, Self::Track(_) | Self::Untrack)
+    }
+}
+
 impl Attendance {
     /// A channel that is not told yet.
     pub(super) fn new(is_wanted: bool, key: Option<String>) -> Self {
@@ -83,9 +101,11 @@ impl Attendance {
 }
 
 impl Session {
-    /// A channel that was just joined is told who is present, if it wants to be.
+    /// A channel is told who is present, if it wants and may be.
     pub(super) fn attend_if_wanted(&mut self, place: usize, effects: &mut Vec<Effect>) {
-        if self.channels.get(place).is_some_and(|channel| channel.attendance.is_wanted) {
+        let Some(channel) = self.channels.get(place) else { return };
+        let Attendance { is_wanted, attendee, .. } = &channel.attendance;
+        if (*is_wanted || attendee.is_some()) && channel.rights.may_hear_presence() {
             self.attend(place, effects);
         }
     }
@@ -98,7 +118,7 @@ impl Session {
         place: usize,
         effects: &mut Vec<Effect>,
     ) {
-        let (limits, dialect) = (self.presence, self.dialect);
+        let limits = self.presence;
         let Some(channel) = self.channels.get_mut(place) else { return };
         if matches!(channel.phase, Phase::Joining(_)) {
             return;
@@ -111,23 +131,49 @@ impl Session {
             None
         };
         if let Some((code, text)) = excess {
-            let notice = Notice { extension: "system", is_ok: false, message: text.to_owned() };
-            let frame = dialect.notice(&channel.topic, &channel.join_ref, &notice);
-            effects.push(Effect::Refused(code));
-            return self.shut(place, frame, effects);
+            return self.shut_for(place, code, text, effects);
+        }
+        if let Err(code) = self.allowance.take(channel.subject(), Use::Presence, 1, now.at) {
+            let (refs, response) = (channel.refs(&message.reference), TOO_MANY_RESPONSE);
+            let frame = self.dialect.vsn.reply(refs, &channel.topic, false, response);
+            effects.extend([Effect::Refused(code), Effect::Send(frame)]);
+            return self.scold(now, place, TOO_MANY, effects);
         }
         let asks = read(message.payload);
+        let (reference, bytes) = (&*message.reference, message.payload.len());
+        if asks.needs_permission() && !channel.rights.knows_presence() {
+            if !self.hold(place, Said::Presence(asks), bytes, reference, effects) {
+                self.present(place, Asks::Unknown, reference, effects);
+            }
+        } else {
+            self.present(place, asks, reference, effects);
+        }
+    }
+
+    /// Does what a presence message asks for, and answers it.
+    pub(super) fn present(
+        &mut self,
+        place: usize,
+        mut asks: Asks,
+        reference: &str,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(channel) = self.channels.get(place) else { return };
+        if asks.needs_permission() && !channel.rights.may_say_presence() {
+            effects.push(Effect::Refused("Unauthorized"));
+            asks = Asks::Unknown;
+        }
         let (is_ok, response) = match &asks {
             Asks::TrackNoMap => (false, r#"{"reason":"Presence track payload must be a map"}"#),
             Asks::Unknown => (false, "{}"),
             Asks::Nothing | Asks::Track(_) | Asks::Untrack => (true, "{}"),
         };
-        let refs = channel.refs(&message.reference);
-        effects.push(Effect::Send(dialect.vsn.reply(refs, &channel.topic, is_ok, response)));
+        let refs = channel.refs(reference);
+        effects.push(Effect::Send(self.dialect.vsn.reply(refs, &channel.topic, is_ok, response)));
         match asks {
             Asks::Track(payload) => {
-                if let Some(attendee) = self.attend(place, effects) {
-                    effects.push(Effect::Track { attendee, payload });
+                if let Some((attendee, is_told)) = self.attend(place, effects) {
+                    effects.push(Effect::Track { attendee, payload, is_told });
                 }
             }
             Asks::Untrack => {
@@ -138,24 +184,28 @@ impl Session {
         }
     }
 
-    /// From now on a joined channel is told who is present, if it was not before.
-    fn attend(&mut self, place: usize, effects: &mut Vec<Effect>) -> Option<Arc<Attendee>> {
+    /// From now on a joined channel is somebody who may be present, and told who is, if it was not before and may be.
+    fn attend(&mut self, place: usize, effects: &mut Vec<Effect>) -> Option<(Arc<Attendee>, bool)> {
         let hasher = &self.hasher;
         let channel = self.channels.get_mut(place)?;
         let Phase::Joined(joined) = &channel.phase else { return None };
-        if let Some(attendee) = &channel.attendance.attendee {
-            return Some(Arc::clone(attendee));
+        let room = channel.room();
+        let Attendance { key, attendee, is_told, .. } = &mut channel.attendance;
+        let attendee = attendee.get_or_insert_with(|| {
+            let member = Arc::clone(&joined.member);
+            let (key, is_named) = match key.take() {
+                Some(key) => (key, true),
+                None => (unique_key(hasher.hash_one(member.id), member.id), false),
+            };
+            Arc::new(Attendee { member, room, key, is_named })
+        });
+        let attendee = Arc::clone(attendee);
+        if !*is_told && channel.rights.may_hear_presence() {
+            *is_told = true;
+            let receives = channel.receives();
+            effects.push(Effect::Attend { attendee: Arc::clone(&attendee), receives });
         }
-        let key = channel.attendance.key.take();
-        let is_named = key.is_some();
-        let key =
-            key.unwrap_or_else(|| unique_key(hasher.hash_one(joined.member.id), joined.member.id));
-        let (member, room) = (Arc::clone(&joined.member), channel.room());
-        let attendee = Arc::new(Attendee { member, room, key, is_named });
-        let receives = channel.receives();
-        channel.attendance.attendee = Some(Arc::clone(&attendee));
-        effects.push(Effect::Attend { attendee: Arc::clone(&attendee), receives });
-        Some(attendee)
+        Some((attendee, channel.attendance.is_told))
     }
 }
 

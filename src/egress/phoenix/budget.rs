@@ -12,14 +12,27 @@ const SAVING: Duration = Duration::from_secs(5);
 pub(super) struct Budget {
     start: Instant,
     interval_ns: u64,
+    saving_ns: u64,
     even_ns: AtomicU64,
 }
 
 impl Budget {
     /// Allows `per_second`, counted from `now`.
     pub(super) fn new(per_second: u32, now: Instant) -> Self {
+        Self::with_burst(per_second, 0, now)
+    }
+
+    /// The same, and after a rest never fewer than `burst` at once.
+    pub(super) fn with_burst(per_second: u32, burst: u64, now: Instant) -> Self {
         let interval_ns = 1_000_000_000 / u64::from(per_second.max(1));
-        Self { start: now, interval_ns, even_ns: AtomicU64::new(0) }
+        let saving_ns = nanoseconds(SAVING).max(interval_ns.saturating_mul(burst));
+        // Half of what fits, so that no sum overflows.
+        Self {
+            start: now,
+            interval_ns,
+            saving_ns: saving_ns.min(u64::MAX / 4),
+            even_ns: AtomicU64::new(0),
+        }
     }
 
     /// Takes so many at once; false, and nothing taken, when fewer are left.
@@ -28,21 +41,21 @@ impl Budget {
         let taken_ns = self.interval_ns.saturating_mul(u64::from(count));
         let take = |even_ns: u64| {
             let next = even_ns.max(now_ns).saturating_add(taken_ns);
-            (next <= now_ns + saving_ns()).then_some(next)
+            (next <= now_ns + self.saving_ns).then_some(next)
         };
         self.even_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 
     /// How many could be taken at once after a rest.
     pub(super) fn most(&self) -> u64 {
-        saving_ns() / self.interval_ns
+        self.saving_ns / self.interval_ns
     }
 
     /// How many could be taken at the moment.
     pub(super) fn left(&self, now: Instant) -> u64 {
         let now_ns = self.since_start(now);
         let even_ns = self.even_ns.load(Ordering::Relaxed).max(now_ns);
-        (now_ns + saving_ns()).saturating_sub(even_ns) / self.interval_ns
+        (now_ns + self.saving_ns).saturating_sub(even_ns) / self.interval_ns
     }
 
     /// Whether none is left at the moment.
@@ -50,14 +63,19 @@ impl Budget {
         self.left(now) == 0
     }
 
+    /// Whether nothing of it is used at the moment, so that forgetting it changes nothing.
+    pub(super) fn is_rested(&self, now: Instant) -> bool {
+        self.even_ns.load(Ordering::Relaxed) <= self.since_start(now)
+    }
+
     fn since_start(&self, now: Instant) -> u64 {
-        // 584 years fit.
-        u64::try_from(now.saturating_duration_since(self.start).as_nanos()).unwrap_or(u64::MAX / 2)
+        nanoseconds(now.saturating_duration_since(self.start))
     }
 }
 
-fn saving_ns() -> u64 {
-    u64::try_from(SAVING.as_nanos()).unwrap_or(u64::MAX / 2)
+/// 584 years fit; half of them are enough.
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).min(u64::MAX / 2)
 }
 
 #[cfg(test)]
@@ -78,5 +96,18 @@ mod tests {
         assert!(!budget.take(11, rested) && budget.take(7, rested));
         assert_eq!(budget.left(rested), 3);
         assert!(!budget.take(u32::MAX, rested));
+    }
+
+    #[test]
+    fn a_burst_may_be_larger_than_the_saving_and_comes_back_at_the_rate() {
+        let start = Instant::now();
+        let budget = Budget::with_burst(2, 30, start);
+        assert!(budget.is_rested(start) && budget.most() == 30);
+        assert!(budget.take(30, start) && !budget.take(1, start));
+        let later = start + Duration::from_secs(14);
+        assert_eq!(budget.left(later), 28);
+        assert!(!budget.is_rested(later) && budget.is_rested(later + Duration::from_secs(1)));
+        let large = Budget::with_burst(1, u64::MAX, start);
+        assert!(large.take(u32::MAX, start));
     }
 }

@@ -7,7 +7,10 @@ use super::attend::Attendance;
 use super::dialect::TOPIC_PREFIX;
 use super::effect::Now;
 use super::frame::Vsn;
-use super::payload::Join;
+use super::payload::{Join, Replay};
+use super::private::Rights;
+use super::subject::{Seat, Subject};
+use crate::auth::policy::Kept;
 use crate::auth::token::Verified;
 use crate::catalog::bind::Wish;
 use crate::hub::{Frame, Member, Namespace, Receives, RoomName};
@@ -35,12 +38,24 @@ pub(super) struct Channel {
     pub(super) wants_ack: bool,
     /// It joined without a `config`.
     pub(super) is_legacy: bool,
+    /// It wants to know when the database's messages are streamed.
+    pub(super) wants_messages: bool,
+    /// What it wants to hear of the past.
+    pub(super) replay: Option<Replay>,
+    /// What it may hear and say.
+    pub(super) rights: Rights,
+    /// The work that reads what was said while it joined.
+    pub(super) catching_up: Option<u64>,
+    /// The work that waits for the database's messages.
+    pub(super) awaiting: Option<u64>,
     /// The row changes it asked for.
     pub(super) wishes: Arc<[Wish]>,
     /// The ids of the wishes in the client's eyes.
     pub(super) ids: Box<[u64]>,
     /// A hash of the token it uses, to know the same one again.
     pub(super) token: u64,
+    /// The place on its socket of the subject it acts for.
+    pub(super) seat: Option<Arc<Seat>>,
     /// The work it waits for.
     pub(super) work: Option<u64>,
     /// How far it got.
@@ -69,6 +84,8 @@ pub(super) struct Joining {
     pub(super) verified: Option<Verified>,
     /// A token that came while it joined, to be looked at afterwards.
     pub(super) newer_token: Option<Arc<str>>,
+    /// What it hears of the past, after the reply.
+    pub(super) past: Vec<Kept>,
     /// The joins it took the place of; they are closed after the reply.
     pub(super) replaced: Vec<Box<str>>,
 }
@@ -102,12 +119,19 @@ impl Channel {
             reply_by: now.at + JOIN_PATIENCE,
             verified: None,
             newer_token: None,
+            past: Vec::new(),
             replaced,
         };
+        let namespace = if join.is_private { Namespace::Private } else { Namespace::Public };
         Self {
             topic: topic.into(),
             join_ref: join_ref.into(),
-            namespace: if join.is_private { Namespace::Private } else { Namespace::Public },
+            namespace,
+            wants_messages: join.wants_messages,
+            replay: join.replay,
+            rights: Rights::of(namespace),
+            catching_up: None,
+            awaiting: None,
             attendance: Attendance::new(join.wants_presence, join.presence_key),
             wants_own: join.wants_own,
             wants_ack: join.wants_ack,
@@ -115,6 +139,7 @@ impl Channel {
             wishes: join.wishes.into(),
             ids: join.ids.into(),
             token,
+            seat: None,
             work: None,
             phase: Phase::Joining(Box::new(joining)),
         }
@@ -138,8 +163,16 @@ impl Channel {
 
     /// What it receives there.
     pub(super) const fn receives(&self) -> Receives {
-        let presence = self.attendance.attendee.is_some();
-        Receives { broadcast: true, own: self.wants_own, presence }
+        Receives {
+            broadcast: self.rights.readable.broadcast,
+            own: self.wants_own,
+            presence: self.attendance.is_told,
+        }
+    }
+
+    /// The subject it acts for.
+    pub(super) fn subject(&self) -> Option<&Subject> {
+        self.seat.as_ref().map(|seat| &**seat.subject())
     }
 
     /// The references of a reply to one of its messages.

@@ -3,17 +3,21 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use super::budget::Budget;
 use super::effect::Now;
 use super::rest;
+use super::subject::{self, Subject, Subjects};
+use crate::auth::policy::Policies;
 use crate::auth::token::Tokens;
 use crate::catalog::Catalog;
 use crate::config::Limits;
 use crate::hub::{Backlog, Broadcast, Hub, Outbox, RoomName};
 use crate::metrics::{Metrics, reason};
+use crate::model::Principal;
 use crate::shutdown::Stage;
+use crate::source::SourceState;
 
 /// The services behind the sockets.
 #[derive(Debug)]
@@ -22,10 +26,16 @@ pub struct Desk {
     pub tokens: Arc<Tokens>,
     /// Knows the tables.
     pub catalog: Arc<Catalog>,
+    /// Knows who may hear and say what on private topics.
+    pub policies: Arc<Policies>,
+    /// What the source is doing.
+    pub source: watch::Receiver<SourceState>,
     /// Knows who is subscribed to what.
     pub hub: Arc<Hub>,
     /// What one client may use.
     pub limits: Limits,
+    /// Whether joins of public channels are refused.
+    pub private_only: bool,
     /// What is counted.
     pub metrics: Metrics,
     /// Unix seconds.
@@ -33,44 +43,71 @@ pub struct Desk {
     /// Where sockets run; they say goodbye when it is asked to stop.
     pub stage: Stage,
     joins: Budget,
+    subjects: Subjects,
     /// Broadcasts by HTTP.
     pub(super) http_messages: Budget,
     /// Memory for the bodies of requests.
     pub(super) bodies: Semaphore,
     backlog: Arc<Backlog>,
+    /// How often everybody was sent away.
+    recalls: watch::Sender<u64>,
+}
+
+/// Whom a desk asks.
+#[derive(Debug)]
+pub struct Services {
+    /// See [`Desk::tokens`].
+    pub tokens: Arc<Tokens>,
+    /// See [`Desk::catalog`].
+    pub catalog: Arc<Catalog>,
+    /// See [`Desk::policies`].
+    pub policies: Arc<Policies>,
+    /// See [`Desk::source`].
+    pub source: watch::Receiver<SourceState>,
+    /// See [`Desk::hub`].
+    pub hub: Arc<Hub>,
 }
 
 /// One of the sockets that may be open at once; given back when dropped.
 #[derive(Debug)]
-pub struct Seat(Metrics);
+pub struct Seat {
+    metrics: Metrics,
+    /// The place its token's subject has on it.
+    pub(super) of_subject: Option<Arc<subject::Seat>>,
+}
 
 impl Desk {
     /// Opens the desk.
     pub fn new(
-        tokens: Arc<Tokens>,
-        catalog: Arc<Catalog>,
-        hub: Arc<Hub>,
-        limits: Limits,
+        services: Services,
+        (limits, private_only): (Limits, bool),
         metrics: Metrics,
         clock: fn() -> i64,
         stage: Stage,
     ) -> Self {
         let joins = Budget::new(limits.joins_per_second, Instant::now());
         let http_messages = Budget::new(limits.http_messages_per_second, Instant::now());
+        let subjects = Subjects::new(&limits);
         let bodies = Semaphore::new(rest::MAX_BODIES);
         let backlog = Arc::new(Backlog::new(limits.outboxes));
+        let Services { tokens, catalog, policies, source, hub } = services;
         Self {
             tokens,
             catalog,
+            policies,
+            source,
             hub,
             limits,
+            private_only,
             metrics,
             clock,
             stage,
             joins,
+            subjects,
             http_messages,
             bodies,
             backlog,
+            recalls: watch::Sender::new(0),
         }
     }
 
@@ -100,12 +137,36 @@ impl Desk {
         self.hub.rooms().broadcast(room, sender, broadcast);
     }
 
-    /// A seat for one more socket, unless all are taken.
-    pub fn seat(&self) -> Option<Seat> {
+    /// The subject of a principal, if it has one.
+    pub fn subject(&self, principal: &Principal) -> Option<Arc<Subject>> {
+        self.subjects.of(principal, Instant::now())
+    }
+
+    /// A seat for one more socket.
+    ///
+    /// # Errors
+    /// The word for the metrics when all are taken, or all of its subject.
+    pub fn seat(&self, principal: &Principal) -> Result<Seat, &'static str> {
         let before = self.metrics.connections.inc();
-        let seat = Seat(self.metrics.clone());
-        let most = i64::try_from(self.limits.connections).unwrap_or(i64::MAX);
-        (before < most).then_some(seat)
+        let mut seat = Seat { metrics: self.metrics.clone(), of_subject: None };
+        if i64::try_from(self.limits.connections).unwrap_or(i64::MAX) <= before {
+            return Err("ConnectionRateLimitReached");
+        }
+        if let Some(subject) = self.subject(principal) {
+            let of_subject = subject.seat().ok_or(subject::TOO_MANY_SOCKETS)?;
+            seat.of_subject = Some(of_subject);
+        }
+        Ok(seat)
+    }
+
+    /// Closes every socket so that its client connects again.
+    pub fn recall(&self) {
+        self.recalls.send_modify(|recalls| *recalls += 1);
+    }
+
+    /// Changes when everybody is sent away.
+    pub(super) fn recalls(&self) -> watch::Receiver<u64> {
+        self.recalls.subscribe()
     }
 
     /// Counts a refusal.
@@ -121,6 +182,6 @@ impl Desk {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.connections.dec();
+        self.metrics.connections.dec();
     }
 }

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::subject::Subject;
+use crate::auth::denial::Denial;
+use crate::auth::policy::Kept;
 use crate::auth::token::{TokenRefusal, Verified};
 use crate::catalog::bind::{Unbound, Wish};
 use crate::hub::presence::Payload;
@@ -76,6 +79,8 @@ pub enum Effect {
         attendee: Arc<Attendee>,
         /// What it says.
         payload: Payload,
+        /// Whether it is told of presence, its own too.
+        is_told: bool,
     },
     /// The attendee takes it back, or left.
     Untrack(Arc<Attendee>),
@@ -109,6 +114,37 @@ pub enum Work {
         /// The token.
         token: Arc<str>,
     },
+    /// Ask the policies what a private channel may hear.
+    Authorise {
+        /// On whose behalf.
+        principal: Arc<Principal>,
+        /// The topic without its prefix.
+        topic: Arc<str>,
+        /// Whether presence is asked for, too.
+        wants_presence: bool,
+        /// What is wanted of the past, if it may be heard: since when in Unix milliseconds, and how many at most.
+        replay: Option<(i64, usize)>,
+    },
+    /// Ask the policies what a private channel may say.
+    MaySay {
+        /// On whose behalf.
+        principal: Arc<Principal>,
+        /// The topic without its prefix.
+        topic: Arc<str>,
+        /// Whether it may hear of presence is asked, too.
+        wants_presence: bool,
+    },
+    /// Ask again for the past of a channel that is in its room now: what was said since the first time it was asked.
+    CatchUp {
+        /// The topic without its prefix.
+        topic: Arc<str>,
+        /// Since when in Unix milliseconds.
+        since: i64,
+        /// How many at most.
+        limit: usize,
+    },
+    /// Wait until the database's messages are streamed.
+    AwaitMessages,
     /// Look up what a channel asks for.
     Bind {
         /// On whose behalf.
@@ -116,6 +152,37 @@ pub enum Work {
         /// What is asked for.
         wishes: Arc<[Wish]>,
     },
+}
+
+/// What may be said on a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Writable {
+    /// Broadcasts.
+    pub broadcast: bool,
+    /// Presence.
+    pub presence: bool,
+}
+
+/// What of a topic may be heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Readable {
+    /// What others say.
+    pub broadcast: bool,
+    /// Who comes and goes; `None` when it was not asked.
+    pub presence: Option<bool>,
+}
+
+impl Readable {
+    /// Whether nothing may be heard.
+    pub fn is_nothing(self) -> bool {
+        !self.broadcast && self.presence != Some(true)
+    }
+
+    /// Whether something of `before` may not be heard any more.
+    pub fn lacks_any_of(self, before: Self) -> bool {
+        let lacks_presence = before.presence == Some(true) && self.presence != Some(true);
+        before.broadcast && !self.broadcast || lacks_presence
+    }
 }
 
 /// The end of some work.
@@ -134,8 +201,26 @@ pub struct Done {
 pub enum Finding {
     /// The relay takes no more joins this second.
     TooManyJoins,
-    /// A token was verified, or not believed.
-    Verified(Result<Verified, TokenRefusal>),
+    /// A token was verified, or not believed; with the subject it names.
+    Verified(Result<(Verified, Option<Arc<Subject>>), TokenRefusal>),
+    /// What a private channel may hear, and the past if it was asked for.
+    Authorised {
+        /// What it may hear.
+        readable: Result<Readable, Denial>,
+        /// What it missed.
+        past: Option<Result<Vec<Kept>, Denial>>,
+    },
+    /// What a private channel may say.
+    MaySay {
+        /// What it may say.
+        writable: Result<Writable, Denial>,
+        /// Whether it may hear of presence, if that was asked.
+        hears_presence: Option<bool>,
+    },
+    /// What was said meanwhile.
+    CaughtUp(Result<Vec<Kept>, Denial>),
+    /// Whether the database's messages are streamed, in time.
+    Streams(bool),
     /// The wishes were looked up, or not granted.
     Bound(Result<Vec<Subscription>, Unbound>),
 }

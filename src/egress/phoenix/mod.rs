@@ -2,7 +2,7 @@
 //!
 //! `session` is the protocol as a pure function from inputs to effects; `socket` is the connection that obeys it;
 //! `rest` is what can be said without one.
-//! Presence and private channels are not here yet.
+//! What a client may use of everything is in `subject` and `budget`; what it did too much of is refused to it alone.
 
 mod attend;
 mod binary;
@@ -14,17 +14,20 @@ pub mod effect;
 pub mod frame;
 mod json;
 pub mod payload;
+mod private;
 mod progress;
+mod refusal;
 mod rest;
 pub mod session;
 #[cfg(test)]
 mod session_tests;
 mod socket;
+mod subject;
 mod talk;
 mod upgrade;
 mod wire;
 mod work;
 
-pub use desk::Desk;
+pub use desk::{Desk, Services};
 pub use dialect::{PHOENIX_V1, PHOENIX_V2};
 pub use upgrade::{PATHS, routes};

@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use super::channel::{Joined, Phase, check_at, close};
 use super::effect::{Done, Effect, Finding, Now, Work};
+use super::private::replay;
+use super::refusal::Refusal;
 use super::session::Session;
+use super::subject::{Subject, TOO_MANY_SOCKETS, Use};
 use crate::auth::token::{TokenRefusal, Verified};
 use crate::catalog::bind::Unbound;
-use crate::hub::{Dialect, Member, Notice};
+use crate::hub::{Member, Namespace, Notice};
 use crate::model::{Principal, Subscription};
 
 /// The answer to a join that Postgres keeps waiting.
@@ -55,6 +58,9 @@ impl Session {
 
     /// Takes the end of some work to the channel that waits for it, if one still does.
     pub(super) fn on_done(&mut self, now: Now, done: Done, effects: &mut Vec<Effect>) {
+        if self.on_aside(done.work, &done.finding, effects) {
+            return;
+        }
         let waits = |work: Option<u64>| work == Some(done.work);
         let Some(place) = self.channels.iter().position(|channel| waits(channel.work)) else {
             return;
@@ -64,23 +70,60 @@ impl Session {
         let is_joining = matches!(channel.phase, Phase::Joining(_));
         match done.finding {
             Finding::TooManyJoins => {
-                let reason = "ClientJoinRateLimitReached: Too many joins per second";
-                self.refuse_joining(place, reason, effects);
+                let code = "ClientJoinRateLimitReached";
+                self.refuse_joining(place, Refusal::too_many_joins(code), effects);
                 effects.push(Effect::Close(GOING_AWAY, "too many joins per second"));
             }
-            Finding::Verified(Ok(verified)) if is_joining => {
-                self.admitted(now, place, verified, done.member_id, effects);
+            Finding::Verified(Ok((verified, subject))) if is_joining => {
+                match self.sit(now, place, subject.as_ref()) {
+                    Ok(()) => self.admitted(now, place, verified, done.member_id, effects),
+                    Err(refusal) => self.refuse_joining(place, refusal, effects),
+                }
             }
-            Finding::Verified(Ok(verified)) => self.renewed(now, place, verified, effects),
+            Finding::Verified(Ok((verified, subject))) => {
+                match self.sit(now, place, subject.as_ref()) {
+                    Ok(()) => self.renewed(now, place, verified, effects),
+                    Err(refusal) => {
+                        let text = refusal.reason.split(": ").last().unwrap_or_default();
+                        self.shut_for(place, refusal.code, text, effects);
+                    }
+                }
+            }
             Finding::Verified(Err(refusal)) if is_joining => {
-                self.refuse_joining(place, &refusal.on_join(), effects);
+                self.refuse_joining(place, refusal.on_join(), effects);
             }
             Finding::Verified(Err(refusal)) => self.disbelieve(place, &refusal, effects),
             Finding::Bound(bound) if is_joining => {
                 self.joined_with(now, place, Some(bound), done.member_id, effects);
             }
             Finding::Bound(bound) => self.bound(now, place, bound, effects),
+            Finding::Authorised { readable, past } => {
+                self.authorised(now, place, readable, past, done.member_id, effects);
+            }
+            // Asides; see above.
+            Finding::MaySay { .. } | Finding::CaughtUp(_) | Finding::Streams(_) => {}
         }
+    }
+
+    /// Gives the subject that a channel acts for from now on a place on this socket, and lets it pay.
+    fn sit(
+        &mut self,
+        now: Now,
+        place: usize,
+        subject: Option<&Arc<Subject>>,
+    ) -> Result<(), Refusal> {
+        let seat = subject.map(|subject| {
+            let seat = self.seat(subject);
+            let seat = seat.ok_or_else(|| Refusal::too_many_sockets(TOO_MANY_SOCKETS))?;
+            if !subject.take(Use::Join, 1, now.at) {
+                return Err(Refusal::too_many_joins("SubjectJoinRateLimitReached"));
+            }
+            Ok(seat)
+        });
+        if let Some(channel) = self.channels.get_mut(place) {
+            channel.seat = seat.transpose()?;
+        }
+        Ok(())
     }
 
     /// The token of a join was believed.
@@ -96,9 +139,28 @@ impl Session {
         let Phase::Joining(joining) = &mut channel.phase else { return };
         let principal = Arc::clone(&verified.principal);
         joining.verified = Some(verified);
+        if channel.namespace == Namespace::Private {
+            self.authorise(place, principal, effects);
+        } else {
+            self.permitted(now, place, member_id, effects);
+        }
+    }
+
+    /// Whoever joins may.
+    pub(super) fn permitted(
+        &mut self,
+        now: Now,
+        place: usize,
+        member_id: u64,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(channel) = self.channels.get(place) else { return };
+        let Phase::Joining(joining) = &channel.phase else { return };
+        let Some(verified) = &joining.verified else { return };
         if channel.wishes.is_empty() {
             self.joined_with(now, place, None, member_id, effects);
         } else {
+            let principal = Arc::clone(&verified.principal);
             self.bind(place, principal, effects);
         }
     }
@@ -123,6 +185,7 @@ impl Session {
             effects.push(Effect::Send(close(dialect.vsn, join_ref, &channel.topic)));
         }
         let newer_token = joining.newer_token.take();
+        let past = std::mem::take(&mut joining.past);
         let member = Arc::new(Member::new(
             member_id,
             Arc::clone(&channel.topic),
@@ -132,9 +195,13 @@ impl Session {
             verified.principal,
         ));
         // After the reply: nothing on this channel may come before it.
+        let wants_past = channel.replay.is_some();
+        if wants_past {
+            replay(dialect.vsn, &member, past, effects);
+        }
         let (room, receives) = (channel.room(), channel.receives());
         effects.push(Effect::Enter { member: Arc::clone(&member), room, receives });
-        let is_legacy = channel.is_legacy;
+        let (is_legacy, wants_messages) = (channel.is_legacy, channel.wants_messages);
         let expires_at = verified.expires_at;
         channel.phase = Phase::Joined(Joined {
             member: Arc::clone(&member),
@@ -150,8 +217,14 @@ impl Session {
             self.bound(now, place, bound, effects);
         }
         self.attend_if_wanted(place, effects);
+        if wants_past {
+            self.catch_up(place, effects);
+        }
+        if wants_messages {
+            self.await_messages(place, effects);
+        }
         if let Some(token) = newer_token {
-            self.on_token(place, token, effects);
+            self.on_token(now, place, token, effects);
         }
     }
 
@@ -192,18 +265,29 @@ impl Session {
         joined.use_token(now, verified.expires_at);
         joined.member.set_principal(Arc::clone(&verified.principal));
         joined.retry_at = None;
-        if !channel.wishes.is_empty() {
-            self.bind(place, verified.principal, effects);
+        if channel.namespace == Namespace::Private {
+            self.forget_rights(place, effects);
+            self.authorise(place, verified.principal, effects);
+        } else {
+            self.bind_again(place, verified.principal, effects);
+        }
+    }
+
+    /// Looks the wishes up once more, if there are any.
+    pub(super) fn bind_again(
+        &mut self,
+        place: usize,
+        principal: Arc<Principal>,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.channels.get(place).is_some_and(|channel| !channel.wishes.is_empty()) {
+            self.bind(place, principal, effects);
         }
     }
 
     /// Closes a channel whose token is not believed any more.
     fn disbelieve(&mut self, place: usize, refusal: &TokenRefusal, effects: &mut Vec<Effect>) {
-        let Some(channel) = self.channels.get(place) else { return };
-        let notice = Notice { extension: "system", is_ok: false, message: refusal.on_channel() };
-        let frame = self.dialect.notice(&channel.topic, &channel.join_ref, &notice);
-        effects.push(Effect::Refused(refusal.code()));
-        self.shut(place, frame, effects);
+        self.shut_for(place, refusal.code(), &refusal.on_channel(), effects);
     }
 
     fn bind(&mut self, place: usize, principal: Arc<Principal>, effects: &mut Vec<Effect>) {

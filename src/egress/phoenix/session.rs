@@ -19,27 +19,43 @@
 //!                                                            phx_close
 //! ```
 //!
-//! Private channels are not here yet: they are refused.
+//! On a private topic the policies are asked between Admit and Bind, and again after each Verify; see `private`.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::attend::PresenceLimits;
-use super::budget::Budget;
 use super::channel::{Channel, Joining, Phase, close};
 use super::dialect::{Phoenix, TOPIC_PREFIX};
 use super::effect::{Effect, Input, Now, Work};
 use super::frame::{ClientMessage, NULL};
-use super::payload::{parse_access_token, parse_join};
+use super::payload::{Join, parse_access_token, parse_join};
+use super::refusal::{Refusal, TOO_MANY_JOINS};
+use super::subject::{Allowance, Seat, Subject, Use};
 use crate::config::Limits;
-use crate::hub::{Frame, Outbox};
+use crate::hub::{Dialect as _, Frame, Notice, Outbox};
 
 /// Longer topics are refused: they are kept for the life of a channel.
 const MAX_TOPIC: usize = 1024;
 
 /// How messages that cannot be understood are counted.
 const MALFORMED: &str = "MalformedMessage";
+
+/// What a session begins with.
+#[derive(Debug)]
+pub struct Opening<'a> {
+    /// The token the socket was opened with.
+    pub credential: &'a str,
+    /// What it may use.
+    pub limits: &'a Limits,
+    /// Whether joins of public channels are refused.
+    pub private_only: bool,
+    /// The place of the token's subject on the socket.
+    pub seat: Option<Arc<Seat>>,
+    /// This moment.
+    pub at: Instant,
+}
 
 /// One client's protocol state.
 #[derive(Debug)]
@@ -52,25 +68,25 @@ pub struct Session {
     max_channels: usize,
     /// Bytes of a broadcast.
     pub(super) max_payload: usize,
+    /// Messages of the past one join may have.
+    pub(super) max_replay: usize,
     /// What a channel may say of itself.
     pub(super) presence: PresenceLimits,
-    /// Broadcasts it may send.
-    pub(super) messages: Budget,
-    /// When the last one over the budget was refused.
-    pub(super) refused_at: Option<Instant>,
+    /// What it may use, whoever its channels act for.
+    pub(super) allowance: Allowance,
+    /// The place on it of the subject it was opened for.
+    seat: Option<Arc<Seat>>,
+    private_only: bool,
+    /// What it was told last to have done too much, and when it last did.
+    pub(super) scolded: Option<(&'static str, Instant)>,
     next_work: u64,
     is_draining: bool,
 }
 
 impl Session {
-    /// A session with no channels. `credential` is the token the socket was opened with.
-    pub fn new(
-        dialect: &'static Phoenix,
-        outbox: Arc<Outbox>,
-        credential: &str,
-        limits: &Limits,
-        now: Instant,
-    ) -> Self {
+    /// A session with no channels.
+    pub fn new(dialect: &'static Phoenix, outbox: Arc<Outbox>, opening: Opening<'_>) -> Self {
+        let Opening { credential, limits, private_only, seat, at } = opening;
         Self {
             dialect,
             outbox,
@@ -79,9 +95,12 @@ impl Session {
             credential: credential.into(),
             max_channels: limits.channels,
             max_payload: limits.broadcast_payload,
-            messages: Budget::new(limits.messages_per_second, now),
+            max_replay: limits.replay,
             presence: PresenceLimits::of(limits),
-            refused_at: None,
+            allowance: Allowance::of_socket(limits, at),
+            seat,
+            private_only,
+            scolded: None,
             next_work: 0,
             is_draining: false,
         }
@@ -153,20 +172,16 @@ impl Session {
             leave(old, Parting::Lost, effects);
         }
         let join = match self.may_join(topic) {
-            Ok(()) => parse_join(message.payload),
+            Ok(()) => self.parse_join(now, message.payload),
             Err(reason) if reason == UNMATCHED => {
                 let frame = self.dialect.vsn.refusal((NULL, refs.1), topic, UNMATCHED);
                 return effects.push(Effect::Send(frame));
             }
-            Err(reason) => Err(reason.to_owned()),
+            Err(reason) => Err(reason.into()),
         };
-        let join = join.and_then(|join| match join.is_private {
-            true => Err("Unauthorized: Private channels are not supported yet".to_owned()),
-            false => Ok(join),
-        });
         let mut join = match join {
             Ok(join) => join,
-            Err(reason) => return self.refuse(refs, topic, &reason, replaced, effects),
+            Err(refusal) => return self.refuse(refs, topic, &refusal, replaced, effects),
         };
         let token = join.token.take().map_or_else(|| Arc::clone(&self.credential), Arc::from);
         let known = self.hasher.hash_one(&*token);
@@ -193,18 +208,39 @@ impl Session {
         }
     }
 
+    /// What a join asks for, if it may be asked for now.
+    fn parse_join(&self, now: Now, payload: &str) -> Result<Join, Refusal> {
+        let join = parse_join(payload)?;
+        if self.private_only && !join.is_private {
+            return Err("PrivateOnly: This project only allows private channels".into());
+        }
+        // Its subject is not known yet.
+        self.allowance.take(None, Use::Join, 1, now.at).map_err(Refusal::too_many_joins)?;
+        Ok(join)
+    }
+
+    /// The place of a subject on this socket: the one it has, or another if it may.
+    pub(super) fn seat(&self, subject: &Arc<Subject>) -> Option<Arc<Seat>> {
+        let seats = self.channels.iter().filter_map(|channel| channel.seat.as_ref());
+        let mut seats = seats.chain(&self.seat);
+        match seats.find(|seat| Arc::ptr_eq(seat.subject(), subject)) {
+            Some(seat) => Some(Arc::clone(seat)),
+            None => subject.seat(),
+        }
+    }
+
     /// Answers a join with an error and closes what it took the place of.
     pub(super) fn refuse(
         &self,
         refs: (&str, &str),
         topic: &str,
-        reason: &str,
+        refusal: &Refusal,
         replaced: Vec<Box<str>>,
         effects: &mut Vec<Effect>,
     ) {
         let vsn = self.dialect.vsn;
-        effects.push(Effect::Refused(code_of(reason)));
-        effects.push(Effect::Send(vsn.refusal(refs, topic, reason)));
+        effects.push(Effect::Refused(refusal.code));
+        effects.push(Effect::Send(vsn.refusal(refs, topic, &refusal.reason)));
         for join_ref in replaced {
             effects.push(Effect::Send(close(vsn, &join_ref, topic)));
         }
@@ -237,7 +273,7 @@ impl Session {
             }
             "access_token" => {
                 if let Some(token) = parse_access_token(message.payload) {
-                    self.on_token(place, token.into(), effects);
+                    self.on_token(now, place, token.into(), effects);
                 }
             }
             "broadcast" => self.on_broadcast(now, message, place, effects),
@@ -247,7 +283,13 @@ impl Session {
     }
 
     /// Takes the token of an `access_token` message, unless it is the one in use.
-    pub(super) fn on_token(&mut self, place: usize, token: Arc<str>, effects: &mut Vec<Effect>) {
+    pub(super) fn on_token(
+        &mut self,
+        now: Now,
+        place: usize,
+        token: Arc<str>,
+        effects: &mut Vec<Effect>,
+    ) {
         let known = self.hasher.hash_one(&*token);
         let Some(channel) = self.channels.get_mut(place) else { return };
         if channel.token == known {
@@ -258,6 +300,10 @@ impl Session {
             return;
         }
         channel.token = known;
+        // It may cost as much as a join.
+        if let Err(code) = self.allowance.take(None, Use::Join, 1, now.at) {
+            return self.shut_for(place, code, TOO_MANY_JOINS, effects);
+        }
         let stale = channel.work.take();
         let work = self.start(Work::Verify { token }, effects);
         effects.extend(stale.map(Effect::Cancel));
@@ -291,14 +337,34 @@ impl Session {
         effects.extend([Effect::Send(reason), Effect::Send(closing)]);
     }
 
+    /// Closes a channel from this side for a reason that is told in a `system` message and counted.
+    pub(super) fn shut_for(
+        &mut self,
+        place: usize,
+        code: &'static str,
+        text: &str,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(channel) = self.channels.get(place) else { return };
+        let notice = Notice { extension: "system", is_ok: false, message: text.to_owned() };
+        let frame = self.dialect.notice(&channel.topic, &channel.join_ref, &notice);
+        effects.push(Effect::Refused(code));
+        self.shut(place, frame, effects);
+    }
+
     /// Answers a join that is not answered yet with an error, and forgets it.
-    pub(super) fn refuse_joining(&mut self, place: usize, reason: &str, effects: &mut Vec<Effect>) {
+    pub(super) fn refuse_joining(
+        &mut self,
+        place: usize,
+        refusal: impl Into<Refusal>,
+        effects: &mut Vec<Effect>,
+    ) {
         let channel = self.channels.swap_remove(place);
         effects.extend(channel.work.map(Effect::Cancel));
         if let Phase::Joining(joining) = channel.phase {
             let Joining { reference, replaced, .. } = *joining;
             let refs = (&*channel.join_ref, &*reference);
-            self.refuse(refs, &channel.topic, reason, replaced, effects);
+            self.refuse(refs, &channel.topic, &refusal.into(), replaced, effects);
         }
     }
 }
@@ -320,7 +386,8 @@ enum Parting {
 
 /// Ends a channel without a word to the client.
 fn leave(channel: Channel, parting: Parting, effects: &mut Vec<Effect>) {
-    effects.extend(channel.work.map(Effect::Cancel));
+    let works = [channel.work, channel.rights.asking, channel.catching_up, channel.awaiting];
+    effects.extend(works.into_iter().flatten().map(Effect::Cancel));
     if let Phase::Joined(joined) = channel.phase {
         effects.push(Effect::Unsubscribe(joined.member));
     }
@@ -328,24 +395,4 @@ fn leave(channel: Channel, parting: Parting, effects: &mut Vec<Effect>) {
         Parting::Left => Effect::Untrack(attendee),
         Parting::Lost => Effect::Lose(attendee),
     }));
-}
-
-/// The fixed part of a refusal's text, for the metrics.
-fn code_of(reason: &str) -> &'static str {
-    const CODES: [&str; 12] = [
-        "TopicNameRequired",
-        "TopicNameTooLong",
-        "RealtimeRestarting",
-        "ChannelRateLimitReached",
-        "ClientJoinRateLimitReached",
-        "InvalidJoinPayload",
-        "UnableToReplayMessages",
-        "Unauthorized",
-        "InvalidJWTToken",
-        "MalformedJWT",
-        "JwtSignatureError",
-        "JwtSignerError",
-    ];
-    let code = reason.split(':').next().unwrap_or_default();
-    CODES.into_iter().find(|known| *known == code).unwrap_or("UnableToConnectToProject")
 }

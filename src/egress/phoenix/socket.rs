@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use super::desk::{Desk, Seat};
 use super::dialect::Phoenix;
 use super::effect::{Done, Effect, Input};
-use super::session::Session;
+use super::session::{Opening, Session};
 use super::wire::{Incoming, Unwritten, Wire};
 use super::work::Works;
 use crate::hub::{Closed, Frame, Outbox};
@@ -53,12 +53,19 @@ pub(super) async fn run(
     mut wire: Wire,
     dialect: &'static Phoenix,
     credential: String,
+    headers: Arc<str>,
 ) {
     let outbox = Arc::new(desk.outbox());
-    let session =
-        Session::new(dialect, Arc::clone(&outbox), &credential, &desk.limits, desk.now().at);
+    let opening = Opening {
+        credential: &credential,
+        limits: &desk.limits,
+        private_only: desk.private_only,
+        seat: seat.of_subject.as_ref().map(Arc::clone),
+        at: desk.now().at,
+    };
+    let session = Session::new(dialect, Arc::clone(&outbox), opening);
     drop(credential);
-    let works = Works::default();
+    let works = Works::new(headers);
     let mut socket = Socket { desk, session, outbox, works, joined: 0, _seat: seat };
     if let Some((code, reason, word)) = serve(&mut socket, &mut wire).await {
         socket.desk.closed(word);
@@ -77,6 +84,7 @@ async fn serve(socket: &mut Socket, wire: &mut Wire) -> Option<Goodbye> {
     let (mut heard, mut idle_at) = (0, Instant::now() + desk.limits.idle);
     let mut alarm = pin!(sleep_until(idle_at));
     let mut stopping = pin!(desk.stage.stopping());
+    let mut recalls = desk.recalls();
     let mut is_draining = false;
     loop {
         let turn = tokio::select! {
@@ -87,6 +95,7 @@ async fn serve(socket: &mut Socket, wire: &mut Wire) -> Option<Goodbye> {
             }
             () = &mut alarm => Turn::Alarm,
             () = &mut stopping, if !is_draining => Turn::Drain,
+            Ok(()) = recalls.changed(), if !is_draining => Turn::Drain,
         };
         let goodbye = match turn {
             Turn::Incoming(incoming) => {
@@ -168,7 +177,9 @@ impl Socket {
                     self.desk.hub.rooms().enter(&room, &member, receives);
                 }
                 Effect::Attend { attendee, receives } => presences.attend(at, &attendee, receives),
-                Effect::Track { attendee, payload } => presences.track(at, &attendee, payload),
+                Effect::Track { attendee, payload, is_told } => {
+                    presences.track(at, &attendee, payload, is_told);
+                }
                 Effect::Untrack(attendee) => presences.untrack(at, &attendee),
                 Effect::Lose(attendee) => presences.lose(at, &attendee),
                 Effect::Broadcast { member, broadcast } => {

@@ -6,14 +6,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::budget::Budget;
 use super::channel::{Channel, Phase};
 use super::dialect::TOPIC_PREFIX;
 use super::effect::{Effect, Now};
 use super::frame::ClientMessage;
 use super::json;
+use super::private::{FORBIDDEN, Said};
 use super::session::Session;
-use crate::hub::{Broadcast, Dialect as _, Notice};
+use super::subject::{Allowance, Use};
+use crate::hub::{Broadcast, Dialect as _, Member, Notice};
 
 /// The longest topic of a broadcast: binary frames have one byte for its length.
 const MAX_TOPIC: usize = 255;
@@ -33,15 +34,20 @@ const LULL: Duration = Duration::from_secs(5);
 /// Why what was said was not passed on.
 const TOO_MANY: &str = "Too many messages per second";
 
+/// The word for the metrics when more waits for permission than may.
+const TOO_MANY_UNSAID: &str = "MessageRateLimitReached";
+
 /// Why a broadcast is not passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refused {
     NotJoined,
-    TooMany,
+    /// With the word for the metrics, which tells whose limit it was.
+    TooMany(&'static str),
     TooLarge,
     TopicTooLong,
     NotAMessage,
     NotJson,
+    Forbidden,
 }
 
 impl Refused {
@@ -49,10 +55,11 @@ impl Refused {
     const fn code(self) -> &'static str {
         match self {
             Self::NotJoined => "NotJoined",
-            Self::TooMany => "MessageRateLimitReached",
+            Self::TooMany(code) => code,
             Self::TooLarge => "PayloadSizeExceeded",
             Self::TopicTooLong => "TopicNameTooLong",
             Self::NotAMessage | Self::NotJson => "MalformedBroadcast",
+            Self::Forbidden => "Unauthorized",
         }
     }
 
@@ -60,13 +67,14 @@ impl Refused {
     const fn response(self) -> &'static str {
         match self {
             Self::NotJoined => r#"{"reason":"The channel is not joined yet"}"#,
-            Self::TooMany => r#"{"reason":"Too many messages per second"}"#,
+            Self::TooMany(_) => r#"{"reason":"Too many messages per second"}"#,
             // Supabase Realtime answers with this word alone.
             Self::TooLarge => r#""payload_size_exceeded""#,
             Self::TopicTooLong => r#"{"reason":"The topic of a broadcast may have 255 bytes"}"#,
             Self::NotAMessage => {
                 r#"{"reason":"Broadcast payload must be a map, its event a string, and have no ids"}"#
             }
+            Self::Forbidden => FORBIDDEN,
             Self::NotJson => r#"{"reason":"Broadcast payload must be valid JSON"}"#,
         }
     }
@@ -82,7 +90,19 @@ impl Session {
         effects: &mut Vec<Effect>,
     ) {
         let Some(channel) = self.channels.get(place) else { return };
-        let accepted = accept(&self.messages, self.max_payload, now, message, channel);
+        let accepted = accept(&self.allowance, self.max_payload, now, message, channel);
+        let accepted = match (accepted, channel.rights.may_broadcast()) {
+            (Ok(_), Some(false)) => Err(Refused::Forbidden),
+            (Ok((_, broadcast)), None) => {
+                let (said, bytes) = (Said::Broadcast(broadcast), said_bytes(message).len());
+                if self.hold(place, said, bytes, &message.reference, effects) {
+                    return;
+                }
+                Err(Refused::TooMany(TOO_MANY_UNSAID))
+            }
+            (accepted, _) => accepted,
+        };
+        let Some(channel) = self.channels.get(place) else { return };
         let (is_ok, response) = match &accepted {
             Ok(_) => (true, "{}"),
             Err(refused) => (false, refused.response()),
@@ -91,8 +111,8 @@ impl Session {
         let reply = || self.dialect.vsn.reply(refs, &channel.topic, is_ok, response);
         let reply = channel.wants_ack.then(reply);
         let refused = match accepted {
-            Ok(broadcast) => {
-                effects.push(broadcast);
+            Ok((member, broadcast)) => {
+                effects.push(Effect::Broadcast { member, broadcast });
                 None
             }
             Err(refused) => {
@@ -101,31 +121,41 @@ impl Session {
             }
         };
         effects.extend(reply.map(Effect::Send));
-        if refused == Some(Refused::TooMany) {
-            let before = self.refused_at.replace(now.at);
-            if before.is_none_or(|at| at + LULL <= now.at) {
-                let message = TOO_MANY.to_owned();
-                let notice = Notice { extension: "system", is_ok: false, message };
-                let frame = self.dialect.notice(&channel.topic, &channel.join_ref, &notice);
-                effects.push(Effect::Send(frame));
-            }
+        if matches!(refused, Some(Refused::TooMany(_))) {
+            self.scold(now, place, TOO_MANY, effects);
+        }
+    }
+
+    /// Tells a channel that it did too much of something, unless it was told lately and goes on.
+    pub(super) fn scold(
+        &mut self,
+        now: Now,
+        place: usize,
+        text: &'static str,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(channel) = self.channels.get(place) else { return };
+        let before = self.scolded.replace((text, now.at));
+        if before.is_none_or(|(told, at)| told != text || at + LULL <= now.at) {
+            let notice = Notice { extension: "system", is_ok: false, message: text.to_owned() };
+            let frame = self.dialect.notice(&channel.topic, &channel.join_ref, &notice);
+            effects.push(Effect::Send(frame));
         }
     }
 }
 
 /// A broadcast that may be passed on, with its address.
 fn accept(
-    messages: &Budget,
+    allowance: &Allowance,
     max_payload: usize,
     now: Now,
     message: &ClientMessage<'_>,
     channel: &Channel,
-) -> Result<Effect, Refused> {
+) -> Result<(Arc<Member>, Broadcast), Refused> {
     let Phase::Joined(joined) = &channel.phase else { return Err(Refused::NotJoined) };
-    let payload = message.said.as_ref().map_or(message.payload.as_bytes(), |said| said.payload);
-    if !messages.take(pieces(payload.len()), now.at) {
-        return Err(Refused::TooMany);
-    }
+    let payload = said_bytes(message);
+    let count = pieces(payload.len());
+    allowance.take(channel.subject(), Use::Message, count, now.at).map_err(Refused::TooMany)?;
     if max_payload < payload.len() {
         return Err(Refused::TooLarge);
     }
@@ -141,7 +171,12 @@ fn accept(
         }
         Some(said) => Broadcast::binary(said.event, said.payload.to_vec()),
     };
-    Ok(Effect::Broadcast { member: Arc::clone(&joined.member), broadcast })
+    Ok((Arc::clone(&joined.member), broadcast))
+}
+
+/// What counts of a broadcast.
+fn said_bytes<'a>(message: &'a ClientMessage<'_>) -> &'a [u8] {
+    message.said.as_ref().map_or(message.payload.as_bytes(), |said| said.payload)
 }
 
 /// As how many messages a payload counts.

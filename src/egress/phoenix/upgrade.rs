@@ -42,29 +42,36 @@ async fn open(State(desk): State<Arc<Desk>>, mut request: Request) -> Response<B
         desk.refused("ApiKeyMissing");
         return refusal(401, "API key is missing");
     };
-    if let Err(refused) = desk.tokens.verify(&credential, (desk.clock)()).await {
-        desk.refused(refused.code());
-        let (status, text) = refused.on_connect();
-        return refusal(status, &text);
-    }
+    let verified = match desk.tokens.verify(&credential, (desk.clock)()).await {
+        Ok(verified) => verified,
+        Err(refused) => {
+            desk.refused(refused.code());
+            let (status, text) = refused.on_connect();
+            return refusal(status, &text);
+        }
+    };
     let key = match websocket_key(request.headers()) {
         Ok(key) => key,
         Err(refused) => return refused,
     };
-    let Some(seat) = desk.seat() else {
-        desk.refused("ConnectionRateLimitReached");
-        return refusal(429, "Too many connected users");
+    let seat = match desk.seat(&verified.principal) {
+        Ok(seat) => seat,
+        Err(code) => {
+            desk.refused(code);
+            return refusal(429, "Too many connected users");
+        }
     };
     if desk.has_no_joins() {
         desk.refused("ClientJoinRateLimitReached");
         return refusal(429, "Too many joins per second");
     }
+    let headers = as_json(request.headers(), |name| name.starts_with("x-"));
     let upgrade = hyper::upgrade::on(&mut request);
     drop(request);
     let runner = Arc::clone(&desk);
     desk.stage.spawn(async move {
         if let Some(wire) = take_over(upgrade, runner.limits.frame).await {
-            socket::run(runner, seat, wire, Phoenix::of(vsn), credential).await;
+            socket::run(runner, seat, wire, Phoenix::of(vsn), credential, headers).await;
         }
     });
     let mut response = answer(StatusCode::SWITCHING_PROTOCOLS, Body::empty());
@@ -108,6 +115,15 @@ fn credential(headers: &HeaderMap, query: Option<&str>) -> Option<String> {
     });
     let from_query = || parameter(query, "apikey").map(|value| value.replace('+', " "));
     from_header.or_else(from_query).filter(|token| !token.trim().is_empty())
+}
+
+/// Headers as a JSON object, for policies. The last of equal names counts.
+pub(super) fn as_json(headers: &HeaderMap, is_shown: impl Fn(&str) -> bool) -> Arc<str> {
+    let shown = headers.iter().filter(|(name, _)| is_shown(name.as_str()));
+    let shown = shown.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+    let object: serde_json::Map<String, serde_json::Value> =
+        shown.map(|(name, value)| (name.to_owned(), value.into())).collect();
+    serde_json::Value::Object(object).to_string().into()
 }
 
 /// The last value of a query parameter, still percent-encoded.

@@ -5,17 +5,24 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use super::desk::Desk;
-use super::effect::{Finding, Work};
+use super::effect::{Finding, Readable, Work, Writable};
+use crate::auth::policy::{Asking, Extension};
 use crate::catalog::bind;
+use crate::source::SourceState;
+
+/// How long a channel waits for the database's messages to be streamed.
+const STREAM_PATIENCE: Duration = Duration::from_secs(60);
 
 type Running = Pin<Box<dyn Future<Output = Finding> + Send>>;
 
-/// The work of one socket. A channel waits for one piece at a time, so the channel limit bounds it.
-#[derive(Default)]
+/// The work of one socket. A channel waits for four pieces at a time at most, so the channel limit bounds it.
 pub(super) struct Works {
     running: Vec<(u64, Running)>,
+    /// Headers of the request that became the socket, as policies see them: a JSON object.
+    headers: Arc<str>,
 }
 
 impl fmt::Debug for Works {
@@ -25,9 +32,15 @@ impl fmt::Debug for Works {
 }
 
 impl Works {
+    /// No work yet.
+    pub(super) const fn new(headers: Arc<str>) -> Self {
+        Self { running: Vec::new(), headers }
+    }
+
     /// Starts a piece of work.
     pub(super) fn start(&mut self, desk: &Arc<Desk>, number: u64, work: Work) {
-        self.running.push((number, Box::pin(run(Arc::clone(desk), work))));
+        self.running
+            .push((number, Box::pin(run(Arc::clone(desk), Arc::clone(&self.headers), work))));
     }
 
     /// Stops a piece of work.
@@ -52,11 +65,60 @@ impl Works {
     }
 }
 
-async fn run(desk: Arc<Desk>, work: Work) -> Finding {
+async fn run(desk: Arc<Desk>, headers: Arc<str>, work: Work) -> Finding {
     match work {
         Work::Admit { .. } if !desk.take_join() => Finding::TooManyJoins,
         Work::Admit { token } | Work::Verify { token } => {
-            Finding::Verified(desk.tokens.verify(&token, (desk.clock)()).await)
+            let verified = desk.tokens.verify(&token, (desk.clock)()).await;
+            Finding::Verified(verified.map(|verified| {
+                let subject = desk.subject(&verified.principal);
+                (verified, subject)
+            }))
+        }
+        Work::Authorise { principal, topic, wants_presence, replay } => {
+            let asking = Asking { principal: &principal, topic: &topic, headers: &headers };
+            let mut extensions = vec![Extension::Broadcast];
+            extensions.extend(wants_presence.then_some(Extension::Presence));
+            let readable = desk.policies.may_read(asking, &extensions).await;
+            let readable = readable.map(|may| Readable {
+                broadcast: may.first() == Some(&true),
+                presence: may.get(1).copied(),
+            });
+            let past = match replay {
+                Some((since, limit)) if readable.is_ok_and(|readable| readable.broadcast) => {
+                    Some(desk.policies.replay(&topic, since, limit).await)
+                }
+                _ => None,
+            };
+            Finding::Authorised { readable, past }
+        }
+        Work::MaySay { principal, topic, wants_presence } => {
+            let asking = Asking { principal: &principal, topic: &topic, headers: &headers };
+            let extensions = [Extension::Broadcast, Extension::Presence];
+            let writable = desk.policies.may_write(asking, &extensions).await;
+            let writable = writable.map(|may| Writable {
+                broadcast: may.first() == Some(&true),
+                presence: may.get(1) == Some(&true),
+            });
+            let hears_presence = match wants_presence && writable.is_ok() {
+                true => {
+                    let may = desk.policies.may_read(asking, &[Extension::Presence]).await;
+                    Some(may.is_ok_and(|may| may == [true]))
+                }
+                false => None,
+            };
+            Finding::MaySay { writable, hears_presence }
+        }
+        Work::CatchUp { topic, since, limit } => {
+            Finding::CaughtUp(desk.policies.replay(&topic, since, limit).await)
+        }
+        Work::AwaitMessages => {
+            let mut source = desk.source.clone();
+            let streams = source.wait_for(|state| {
+                matches!(state, SourceState::Streaming { has_messages: true, .. })
+            });
+            let streams = tokio::time::timeout(STREAM_PATIENCE, streams).await;
+            Finding::Streams(matches!(streams, Ok(Ok(_))))
         }
         Work::Bind { principal, wishes } => {
             Finding::Bound(bind::bind(&desk.catalog, &principal, &wishes).await)

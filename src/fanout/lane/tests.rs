@@ -64,9 +64,11 @@ fn lanes() -> Lanes {
         hub: Arc::new(Hub::new(Duration::ZERO, 0, metrics.clone())),
         catalog: Catalog::new(address.clone(), "none", &[], stage.clone()),
         visibility: Visibility::new(address, &settings, metrics.clone(), stage),
+        streamed: Arc::default(),
         source,
         deletes: Deletes::Strict,
         record_limit: 1 << 20,
+        broadcast_limit: 1 << 20,
         now: Default::default,
         metrics,
     })

@@ -89,7 +89,7 @@ fn those_who_attend_while_others_come_and_go_see_the_same_in_the_end() {
                         let one = attendee(thread * 1000 + round, &format!("k{}", round % 7));
                         presences.attend(Instant::now(), &one, LISTENS);
                         let payload = Payload::parse(&json!({ "n": round % 3 }).to_string());
-                        presences.track(Instant::now(), &one, payload.unwrap());
+                        presences.track(Instant::now(), &one, payload.unwrap(), true);
                         match round % 10 {
                             0 => watchers.push(one),
                             1..5 => presences.lose(Instant::now(), &one),
@@ -147,7 +147,7 @@ async fn what_gathered_and_who_is_lost_is_told_without_anybody_asking() {
     let (one, two) = (attendee(1, "one"), attendee(2, "two"));
     presences.attend(Instant::now(), &one, LISTENS);
     for attendee in [&one, &two] {
-        presences.track(Instant::now(), attendee, Payload::default());
+        presences.track(Instant::now(), attendee, Payload::default(), true);
     }
     presences.lose(Instant::now(), &two);
     let mut frames = Vec::new();

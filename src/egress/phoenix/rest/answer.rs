@@ -1,7 +1,7 @@
 //! What is answered, in the shapes of Supabase Realtime.
 
 use axum::body::Body;
-use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::super::desk::Desk;
 use crate::rowjson::push_string;
@@ -39,38 +39,46 @@ impl Answer {
         Self { status: 422, body }
     }
 
-    /// The response, with what is left of the rate.
+    /// The response, with what was used of the rate and what is left.
     pub(super) fn respond(self, desk: &Desk) -> Response<Body> {
-        let (limit, left) =
-            (desk.limits.http_messages_per_second, desk.http_messages.left(desk.now().at));
+        let limit = u64::from(desk.limits.http_messages_per_second);
+        let (most, left) = (desk.http_messages.most(), desk.http_messages.left(desk.now().at));
         let mut response = response(self.status, self.body);
         let headers = response.headers_mut();
-        let rolling = desk.http_messages.most().saturating_sub(left);
-        for (name, value) in [
-            ("x-rate-rolling", rolling),
-            ("x-rate-limit", u64::from(limit)),
-            ("x-rate-limit-remaining", left),
-        ] {
+        for (name, value) in RATE.into_iter().zip(rate(limit, most, left)) {
             headers.insert(HeaderName::from_static(name), HeaderValue::from(value));
         }
+        let exposed = HeaderValue::from_static(EXPOSED);
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
         response
     }
 }
 
-/// The answer to a browser that asks whether it may post.
-pub(super) fn preflight() -> Response<Body> {
+const RATE: [&str; 3] = ["x-rate-rolling", "x-rate-limit", "x-rate-limit-remaining"];
+
+/// Pages may read them.
+const EXPOSED: &str = "x-rate-rolling, x-rate-limit, x-rate-limit-remaining";
+
+/// Messages a second: the average of late, the limit, what remains; none remains exactly when the next is refused.
+fn rate(limit: u64, most: u64, left: u64) -> [u64; 3] {
+    let rolling = most.saturating_sub(left) * limit / most.max(1);
+    [rolling, limit, limit.saturating_sub(rolling)]
+}
+
+/// The answer to a browser that asks whether it may post. Policies see every header of a request, so a page may send any.
+pub(super) fn preflight(asked: &HeaderMap) -> Response<Body> {
     let mut response = response(204, String::new());
     let headers = response.headers_mut();
     for (name, value) in [
         (header::ACCESS_CONTROL_ALLOW_METHODS, "POST, OPTIONS"),
-        (
-            header::ACCESS_CONTROL_ALLOW_HEADERS,
-            "apikey, authorization, content-type, x-client-info",
-        ),
         (header::ACCESS_CONTROL_MAX_AGE, "86400"),
+        (header::VARY, "access-control-request-headers"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
+    let wanted = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+    let usual = || HeaderValue::from_static("apikey, authorization, content-type, x-client-info");
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted.unwrap_or_else(usual));
     response
 }
 
@@ -107,5 +115,15 @@ mod tests {
         assert_eq!(Answer::error(415, "a \"b\"").body, r#"{"error":"a \"b\""}"#);
         assert_eq!(Answer::invalid("a", "b").body, r#"{"errors":{"a":["b"]}}"#);
         assert!(Answer::accepted().body.is_empty());
+    }
+
+    #[test]
+    fn nothing_remains_exactly_when_the_next_is_refused() {
+        assert_eq!(rate(1000, 5000, 5000), [0, 1000, 1000]);
+        assert_eq!(rate(1000, 5000, 4999), [0, 1000, 1000]);
+        assert_eq!(rate(1000, 5000, 2500), [500, 1000, 500]);
+        assert_eq!(rate(1000, 5000, 1), [999, 1000, 1]);
+        assert_eq!(rate(1000, 5000, 0), [1000, 1000, 0]);
+        assert_eq!(rate(1, 5, 0), [1, 1, 0]);
     }
 }

@@ -1,5 +1,6 @@
 //! Many messages in one request: all of them are valid, or none is passed on.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -24,7 +25,7 @@ pub(super) async fn say(State(desk): State<Arc<Desk>>, request: Request) -> Resp
 }
 
 async fn take(desk: &Desk, request: Request) -> Result<Answer, Answer> {
-    admit(desk, request.headers()).await?;
+    let sender = admit(desk, request.headers()).await?;
     let (body, _held) = read(desk, request.into_body()).await?;
     let elements = elements(&body)?;
     let reduce = "Too many messages to broadcast, please reduce the batch size";
@@ -34,11 +35,20 @@ async fn take(desk: &Desk, request: Request) -> Result<Answer, Answer> {
     }
     let messages = parse(&elements, desk.limits.broadcast_payload)?;
     let count = messages.iter().map(|message| message.pieces).fold(0, u32::saturating_add);
-    if !desk.http_messages.take(count, desk.now().at) {
-        return Err(too_many(desk, reduce));
-    }
+    sender.pay(desk, count, reduce)?;
+    let mut permitted: HashMap<Arc<str>, bool> = HashMap::new();
     for Message { room, broadcast, .. } in messages {
-        if room.namespace == Namespace::Public {
+        let may_send = match (room.namespace, permitted.get(&room.topic)) {
+            (Namespace::Public, _) => true,
+            (Namespace::Private, Some(known)) => *known,
+            (Namespace::Private, None) => {
+                // What could not be found out is told to nobody, as what is forbidden is.
+                let may = sender.may_send(desk, &room.topic).await.unwrap_or(false);
+                permitted.insert(Arc::clone(&room.topic), may);
+                may
+            }
+        };
+        if may_send {
             desk.broadcast(&room, None, &broadcast);
         } else {
             // The others are passed on, and so is the answer.

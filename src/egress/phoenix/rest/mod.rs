@@ -8,8 +8,8 @@
 //! POST /api/broadcast/{topic}/events/{event}    the payload itself: JSON, or bytes
 //! ```
 //!
-//! Pages of any origin may ask: what counts is the token, which no browser sends by itself. Private topics are not
-//! here yet: what is meant for them is refused.
+//! Pages of any origin may ask: what counts is the token, which no browser sends by itself. Policies say who may send
+//! to a private topic.
 
 mod answer;
 mod batch;
@@ -28,6 +28,11 @@ use tokio::time::timeout;
 
 use self::answer::Answer;
 use super::desk::Desk;
+use super::subject::{Subject, Use};
+use super::upgrade::as_json;
+use crate::auth::denial::Denial;
+use crate::auth::policy::{Asking, Extension};
+use crate::model::Principal;
 
 /// Where broadcasts are posted, with and without a gateway's prefix.
 const PATHS: [&str; 2] = ["/realtime/v1/api/broadcast", "/api/broadcast"];
@@ -59,12 +64,21 @@ pub(super) fn routes(desk: &Arc<Desk>) -> Router {
 }
 
 /// The answer to a browser that asks whether it may post.
-async fn preflight() -> Response<Body> {
-    std::future::ready(answer::preflight()).await
+async fn preflight(headers: HeaderMap) -> Response<Body> {
+    std::future::ready(answer::preflight(&headers)).await
+}
+
+/// Who sends.
+#[derive(Debug)]
+struct Sender {
+    principal: Arc<Principal>,
+    /// Headers of the request, as policies see them: a JSON object.
+    headers: Arc<str>,
+    subject: Option<Arc<Subject>>,
 }
 
 /// Believes the sender and finds it within its rate, or says what to answer.
-async fn admit(desk: &Desk, headers: &HeaderMap) -> Result<(), Answer> {
+async fn admit(desk: &Desk, headers: &HeaderMap) -> Result<Sender, Answer> {
     if !accepts_json(headers) {
         return Err(Answer::told(406, "Not Acceptable"));
     }
@@ -72,14 +86,35 @@ async fn admit(desk: &Desk, headers: &HeaderMap) -> Result<(), Answer> {
         desk.refused("ApiKeyMissing");
         return Err(Answer::told(401, "Unauthorized"));
     };
-    if let Err(refused) = desk.tokens.verify(token, (desk.clock)()).await {
+    let verified = desk.tokens.verify(token, (desk.clock)()).await.map_err(|refused| {
         desk.refused(refused.code());
-        return Err(Answer::told(401, "Unauthorized"));
-    }
+        Answer::told(401, "Unauthorized")
+    })?;
     if desk.http_messages.is_spent(desk.now().at) {
         return Err(too_many(desk, "Too many requests"));
     }
-    Ok(())
+    let subject = desk.subject(&verified.principal);
+    let headers = as_json(headers, |_| true);
+    Ok(Sender { principal: verified.principal, headers, subject })
+}
+
+impl Sender {
+    /// Whether it may broadcast to a private topic.
+    async fn may_send(&self, desk: &Desk, topic: &str) -> Result<bool, Denial> {
+        let asking = Asking { principal: &self.principal, topic, headers: &self.headers };
+        let may = desk.policies.may_write(asking, &[Extension::Broadcast]).await?;
+        Ok(may == [true])
+    }
+
+    /// Takes so many messages from its subject and from all requests, or says what to answer.
+    fn pay(&self, desk: &Desk, count: u32, text: &str) -> Result<(), Answer> {
+        let at = desk.now().at;
+        if self.subject.as_ref().is_some_and(|subject| !subject.take(Use::Message, count, at)) {
+            desk.refused("SubjectMessageRateLimitReached");
+            return Err(Answer::told(429, text));
+        }
+        if desk.http_messages.take(count, at) { Ok(()) } else { Err(too_many(desk, text)) }
+    }
 }
 
 /// The answer to a sender over its rate.

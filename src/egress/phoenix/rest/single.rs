@@ -13,7 +13,8 @@ use super::super::talk::{MAX_EVENT, MAX_SUBTOPIC, pieces};
 use super::super::upgrade::parameter;
 use super::answer::Answer;
 use super::batch::{TOO_LARGE, too_long};
-use super::{admit, read, too_many};
+use super::{admit, read};
+use crate::auth::denial::Denial;
 use crate::hub::{Broadcast, Namespace, RoomName};
 
 /// What a body is.
@@ -40,7 +41,7 @@ async fn take(
     path: Result<Path<(String, String)>, PathRejection>,
     request: Request,
 ) -> Result<Answer, Answer> {
-    admit(desk, request.headers()).await?;
+    let sender = admit(desk, request.headers()).await?;
     let Path((topic, event)) = path.map_err(|_| Answer::told(400, "Bad Request"))?;
     let kind = kind(request.headers()).ok_or_else(|| {
         let text = "Unsupported Media Type. Use application/json or application/octet-stream";
@@ -51,7 +52,8 @@ async fn take(
             return Err(Answer::invalid(key, &too_long(longest)));
         }
     }
-    if parameter(request.uri().query(), "private") == Some("true") {
+    let is_private = parameter(request.uri().query(), "private") == Some("true");
+    if is_private && !sender.may_send(desk, &topic).await.map_err(denied)? {
         desk.refused("Unauthorized");
         return Err(Answer::told(403, "Unauthorized"));
     }
@@ -66,12 +68,26 @@ async fn take(
         Kind::Nothing => Broadcast::json(event, "{}"),
         Kind::Json => Broadcast::json(event, payload(&body)?),
     };
-    if !desk.http_messages.take(count, desk.now().at) {
-        return Err(too_many(desk, "You have exceeded your rate limit"));
-    }
-    let room = RoomName { namespace: Namespace::Public, topic: topic.into() };
+    sender.pay(desk, count, "You have exceeded your rate limit")?;
+    let namespace = if is_private { Namespace::Private } else { Namespace::Public };
+    let room = RoomName { namespace, topic: topic.into() };
     desk.broadcast(&room, None, &broadcast);
     Ok(Answer::accepted())
+}
+
+/// The answer when it cannot be found out who may send.
+fn denied(denial: Denial) -> Answer {
+    match denial {
+        Denial::Failed => Answer::told(422, "RLS policy error"),
+        Denial::Cancelled => Answer::told(422, "Query canceled"),
+        Denial::NoPartition => Answer::told(422, "Missing messages partition"),
+        Denial::Unavailable | Denial::Unreachable => {
+            Answer::told(422, "Tenant database unavailable")
+        }
+        Denial::Full => Answer::told(422, "Tenant database has too many connections"),
+        Denial::Starting => Answer::told(422, "Tenant database initializing"),
+        Denial::Busy => Answer::told(429, "Connection pool exhausted"),
+    }
 }
 
 /// What the body is by its `Content-Type`; none when it is of no use here.
@@ -113,6 +129,22 @@ mod tests {
         ] {
             headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(given));
             assert_eq!(kind(&headers), expected, "{given}");
+        }
+    }
+
+    #[test]
+    fn each_denial_has_the_answer_clients_know() {
+        for (denial, status, text) in [
+            (Denial::Failed, 422, "RLS policy error"),
+            (Denial::Cancelled, 422, "Query canceled"),
+            (Denial::NoPartition, 422, "Missing messages partition"),
+            (Denial::Unavailable, 422, "Tenant database unavailable"),
+            (Denial::Unreachable, 422, "Tenant database unavailable"),
+            (Denial::Full, 422, "Tenant database has too many connections"),
+            (Denial::Starting, 422, "Tenant database initializing"),
+            (Denial::Busy, 429, "Connection pool exhausted"),
+        ] {
+            assert_eq!(denied(denial), Answer::told(status, text), "{denial:?}");
         }
     }
 

@@ -158,13 +158,6 @@ fn refuses_what_belongs_to_no_channel() {
             ],
         ),
         (
-            Says(r#"["6","6","realtime:p","phx_join",{"config":{"private":true}}]"#),
-            &[
-                "refused Unauthorized",
-                &refusal("6", "realtime:p", "Unauthorized: Private channels are not supported yet"),
-            ],
-        ),
-        (
             Says(r#"["6","6","realtime:p","phx_join",{"config":{"private":"perhaps"}}]"#),
             &[
                 "refused InvalidJoinPayload",

@@ -1,16 +1,21 @@
 //! The protocol's corners as scripts: what the client sends and what happens, and what the session says to that.
 
 mod joins;
+mod limits;
 mod lives;
 mod presence;
+mod private;
 mod talk;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::dialect::{PHOENIX_V1, PHOENIX_V2, Phoenix};
-use super::effect::{Done, Effect, Finding, Input, Now, Work};
-use super::session::Session;
+use super::effect::{Done, Effect, Finding, Input, Now, Readable, Work, Writable};
+use super::session::{Opening, Session};
+use super::subject::Subject;
+use crate::auth::denial::Denial;
+use crate::auth::policy::Kept;
 use crate::auth::token::{TokenRefusal, Verified};
 use crate::catalog::bind::Unbound;
 use crate::config::{Config, Limits};
@@ -31,6 +36,8 @@ enum Step<'a> {
     Waits(u64),
     /// The token of the newest work is believed until then.
     Believed(i64),
+    /// It is, and names this subject.
+    BelievedOf(Arc<Subject>),
     /// It is not.
     Disbelieved(TokenRefusal),
     /// No more joins this second.
@@ -39,6 +46,14 @@ enum Step<'a> {
     Granted,
     /// They are not.
     Unbound(Unbound),
+    /// The newest work found out what may be heard.
+    Authorised(Result<Readable, Denial>),
+    /// The newest work read what was said meanwhile.
+    CaughtUp(Result<Vec<Kept>, Denial>),
+    /// The newest work waited for the stream of the database's messages, in vain or not.
+    Streams(bool),
+    /// The newest work found out what may be said, and perhaps whether presence may be heard.
+    MaySay(Result<Writable, Denial>, Option<bool>),
     /// The end of the n-th work arrives: a believed token.
     BelievedWork(u64),
     /// The server is going away.
@@ -60,7 +75,13 @@ struct Script {
 
 /// The defaults, but little of everything that is counted.
 fn limits() -> Limits {
+    limits_with(&[])
+}
+
+fn limits_with(settings: &[(&str, &str)]) -> Limits {
+    let set = |name: &str| settings.iter().find(|(key, _)| *key == name);
     let given = |name: &str| match name {
+        name if set(name).is_some() => set(name).map(|(_, value)| (*value).to_owned()),
         "RELAY_POSTGRES__URL" => Some("postgres://127.0.0.1/x".to_owned()),
         "RELAY_AUTH__JWT_SECRET" => Some("x".repeat(32)),
         "RELAY_LIMITS__CHANNELS" => Some("3".to_owned()),
@@ -73,9 +94,15 @@ fn limits() -> Limits {
 
 impl Script {
     fn new(dialect: &'static Phoenix) -> Self {
+        Self::with(dialect, &limits(), false)
+    }
+
+    fn with(dialect: &'static Phoenix, limits: &Limits, private_only: bool) -> Self {
         let outbox = Arc::new(Outbox::new(1 << 20, Arc::new(Backlog::new(1 << 30))));
         let start = Instant::now();
-        let session = Session::new(dialect, outbox, "connection", &limits(), start);
+        let opening =
+            Opening { credential: "connection", limits, private_only, seat: None, at: start };
+        let session = Session::new(dialect, outbox, opening);
         Self { session, start, passed_ms: 0, newest: 0, wishes: 0 }
     }
 
@@ -83,10 +110,11 @@ impl Script {
     fn step(&mut self, step: Step<'_>) -> Vec<String> {
         let newest = self.newest;
         let done = |work, finding| Input::Done(Done { work, member_id: work, finding });
-        let verified = |expires_at| {
+        let verified_of = |expires_at, subject| {
             let principal = Arc::new(Principal::new("authenticated", format!("{expires_at}")));
-            Finding::Verified(Ok(Verified { principal, expires_at }))
+            Finding::Verified(Ok((Verified { principal, expires_at }, subject)))
         };
+        let verified = |expires_at| verified_of(expires_at, None);
         let wish = Subscription {
             target: Target::All,
             event: None,
@@ -101,11 +129,20 @@ impl Script {
                 Input::Tick
             }
             Believed(expires_at) => done(newest, verified(expires_at)),
+            Step::BelievedOf(subject) => done(newest, verified_of(EXP, Some(subject))),
             Step::BelievedWork(work) => done(work, verified(EXP)),
             Disbelieved(refusal) => done(newest, Finding::Verified(Err(refusal))),
             TooMany => done(newest, Finding::TooManyJoins),
             Granted => done(newest, Finding::Bound(Ok(vec![wish; self.wishes]))),
             Step::Unbound(unbound) => done(newest, Finding::Bound(Err(unbound))),
+            Step::Authorised(readable) => {
+                done(newest, Finding::Authorised { readable, past: None })
+            }
+            Step::CaughtUp(past) => done(newest, Finding::CaughtUp(past)),
+            Step::Streams(is_ok) => done(newest, Finding::Streams(is_ok)),
+            Step::MaySay(writable, hears_presence) => {
+                done(newest, Finding::MaySay { writable, hears_presence })
+            }
             Drains => Input::Drain,
             Gone => Input::Gone,
         };
@@ -125,6 +162,19 @@ impl Script {
                 match work {
                     Work::Admit { token } => format!("admit {token}"),
                     Work::Verify { token } => format!("verify {token}"),
+                    Work::Authorise { principal, topic, wants_presence, replay } => {
+                        let presence = if wants_presence { " with presence" } else { "" };
+                        let past = replay.map_or(String::new(), |past| format!(" and {past:?}"));
+                        format!("authorise {} in {topic}{presence}{past}", principal.claims())
+                    }
+                    Work::MaySay { principal, topic, wants_presence } => {
+                        let presence = if wants_presence { " and hear presence" } else { "" };
+                        format!("may {} say in {topic}{presence}", principal.claims())
+                    }
+                    Work::CatchUp { topic, since, limit } => {
+                        format!("catch up {topic} {since} {limit}")
+                    }
+                    Work::AwaitMessages => "await messages".to_owned(),
                     Work::Bind { principal, wishes } => {
                         self.wishes = wishes.len();
                         format!("bind {} for {}", wishes.len(), principal.claims())
@@ -138,15 +188,17 @@ impl Script {
             }
             Effect::Enter { member, room, receives } => {
                 let own = if receives.own { " and itself" } else { "" };
-                assert_eq!((receives.broadcast, room.namespace), (true, Namespace::Public));
-                format!("enter {} {}{own}", member.join_ref, room.topic)
+                let deaf = if receives.broadcast { "" } else { " deaf" };
+                let private = if room.namespace == Namespace::Private { " private" } else { "" };
+                format!("enter {}{private} {}{own}{deaf}", member.join_ref, room.topic)
             }
             Effect::Attend { attendee, receives } => {
                 assert!(!receives.own && attendee.member.join_ref.starts_with('"'));
                 told(&attendee, "attend")
             }
-            Effect::Track { attendee, payload } => {
-                format!("{} {}", told(&attendee, "track"), payload.as_str())
+            Effect::Track { attendee, payload, is_told } => {
+                let untold = if is_told { "" } else { " untold" };
+                format!("{} {}{untold}", told(&attendee, "track"), payload.as_str())
             }
             Effect::Untrack(attendee) => told(&attendee, "untrack"),
             Effect::Lose(attendee) => told(&attendee, "lose"),

@@ -1,7 +1,9 @@
-//! The one listener: its accept loop, health, metrics, and the routes of the protocols.
+//! The one listener: its accept loop, health, metrics, and the routes of the protocols and of tools.
 //!
 //! Connections are bounded in every direction: how long a request may take to arrive, how large its head may be,
 //! how many may be on their way to becoming a socket. What is over the bound waits in the kernel's queue.
+
+mod tenant;
 
 use std::convert::Infallible;
 use std::io;
@@ -27,6 +29,8 @@ use crate::metrics::Metrics;
 use crate::shutdown::Stage;
 use crate::source::SourceState;
 
+pub use tenant::Tenant;
+
 /// How long the head of a request may take, and how long a connection may wait between requests.
 const HEAD_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -47,15 +51,18 @@ struct Status {
 }
 
 /// All routes.
-pub fn routes(desk: &Arc<phoenix::Desk>, source: watch::Receiver<SourceState>) -> Router {
-    let status = Status { source, metrics: desk.metrics.clone() };
+pub fn routes(desk: &Arc<phoenix::Desk>, tenant: Tenant) -> Router {
+    let status = Status { source: desk.source.clone(), metrics: desk.metrics.clone() };
     Router::new()
         .route("/", get(|| std::future::ready(HINT)))
         .route("/healthz", get(|| std::future::ready(anywhere("ok"))))
+        // The original's name for it.
+        .route("/healthcheck", get(|| std::future::ready(anywhere("ok"))))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .with_state(status)
         .merge(phoenix::routes(desk))
+        .merge(tenant.routes())
         .fallback(|| std::future::ready((StatusCode::NOT_FOUND, HINT)))
 }
 

@@ -1,0 +1,13 @@
+-- Who asks about which topic, for this transaction only.
+-- $1 text  role
+-- $2 text  all claims, as one JSON object
+-- $3 text  the claim sub, empty when there is none
+-- $4 text  topic
+-- $5 text  request headers, as one JSON object
+select
+    set_config('role', $1, true),
+    set_config('request.jwt.claims', $2, true),
+    set_config('request.jwt.claim.sub', $3, true),
+    set_config('request.jwt.claim.role', $1, true),
+    set_config('realtime.topic', $4, true),
+    set_config('request.headers', $5, true)

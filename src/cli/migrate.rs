@@ -1,0 +1,187 @@
+//! `relay migrate`: schema `realtime`, as users of Supabase Realtime write SQL against it.
+//!
+//! One transaction, all or nothing, and repeatable. It needs an owner's rights, which the relay's own role has not and
+//! should not have; so the address is given for this one run, and the relay never keeps it.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use tokio_postgres::SimpleQueryMessage;
+
+use super::{Globals, print};
+use crate::error::{Error, ErrorKind};
+use crate::postgres::{Target, connect, refusal};
+use crate::secret::Secret;
+use crate::shutdown::Stage;
+
+/// The files, in the order they need each other.
+const FILES: [&str; 11] = [
+    include_str!("../../sql/realtime/schema.sql"),
+    include_str!("../../sql/realtime/messages.sql"),
+    include_str!("../../sql/realtime/topic.sql"),
+    include_str!("../../sql/realtime/send.sql"),
+    include_str!("../../sql/realtime/send_binary.sql"),
+    include_str!("../../sql/realtime/broadcast_changes.sql"),
+    include_str!("../../sql/realtime/keep_partitions.sql"),
+    include_str!("../../sql/realtime/probe.sql"),
+    include_str!("../../sql/realtime/replay.sql"),
+    include_str!("../../sql/realtime/publication.sql"),
+    include_str!("../../sql/realtime/relay_role.sql"),
+];
+
+/// The functions the relay itself calls.
+pub(super) const CALLED: [&str; 3] = [
+    "keep_partitions()",
+    "probe(text, text[])",
+    "replay(text, timestamp without time zone, integer)",
+];
+
+/// The functions that are made, as `name(types)`, each with its body.
+pub(super) fn functions() -> Vec<(String, &'static str)> {
+    FILES.into_iter().filter_map(function).collect()
+}
+
+fn function(file: &'static str) -> Option<(String, &'static str)> {
+    let (_, after) = file.split_once("to_regprocedure('realtime.")?;
+    let (signature, _) = after.split_once("')")?;
+    let (_, after) = file.split_once("$function$")?;
+    let (body, _) = after.split_once("$function$")?;
+    Some((signature.replace("timestamp", "timestamp without time zone"), body))
+}
+
+/// What `relay migrate` is told.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+It makes schema realtime with the table messages, the functions send, send_binary, broadcast_changes and topic, the
+publication supabase_realtime_messages_publication, and three functions that only the relay may call. What is there
+already stays, but for functions that an earlier version of this command made. One transaction: all or nothing; run
+again, it changes nothing. It locks no table but realtime.messages, and waits for that at most 5 seconds.")]
+pub(crate) struct Args {
+    /// Where and as whom: the owner of schema realtime, or a superuser
+    #[arg(long, env = "RELAY_MIGRATE_URL", hide_env_values = true, value_name = "URL", value_parser = secret)]
+    url: Option<Secret<String>>,
+    /// The role the relay logs in as [default: the user of postgres.url, else relay]
+    #[arg(long, value_name = "NAME")]
+    role: Option<String>,
+    /// Print the SQL and connect to nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Applies it, or prints it.
+///
+/// # Errors
+/// `Misconfigured` without an address; what Postgres answered otherwise.
+pub(crate) async fn run(args: Args, globals: &Globals) -> Result<(), Error> {
+    let role = args.role.unwrap_or_else(|| own_role(globals));
+    let sql = script(&role);
+    if args.dry_run {
+        return print::line(sql.trim_end());
+    }
+    let Some(url) = args.url else {
+        let context = "whose rights may be used? give --url or RELAY_MIGRATE_URL: the owner of schema realtime, or a superuser";
+        return Err(Error::new(ErrorKind::Misconfigured, context));
+    };
+    let target = Target::parse(url.reveal())?;
+    let stage = Stage::new();
+    let opened = connect(&target, "relay-migrate", &[], &stage).await?;
+    let done = match opened.client.batch_execute(&sql).await {
+        Ok(()) => opened
+            .client
+            .simple_query(include_str!("../../sql/realtime/result.sql"))
+            .await
+            .map_err(failed),
+        Err(error) => Err(failed(error)),
+    };
+    drop(opened);
+    stage.stop(Duration::from_secs(1)).await;
+    for message in done? {
+        let SimpleQueryMessage::Row(row) = message else { continue };
+        for (at, column) in row.columns().iter().enumerate() {
+            let value = match row.get(at).unwrap_or_default() {
+                "t" => "yes",
+                "f" => "no",
+                value => value,
+            };
+            print::line(&format!("{:<20} {value}", column.name()))?;
+        }
+    }
+    Ok(())
+}
+
+/// What Postgres said, and what to do about it.
+fn failed(error: tokio_postgres::Error) -> Error {
+    let what = "could not migrate; nothing was changed";
+    let Some(said) = error.as_db_error() else { return refusal(&error, what) };
+    let advice = match said.code().code() {
+        "42501" => {
+            "use a superuser, or the owner of schema realtime and its table who may also create in the database"
+        }
+        "25006" => "this is a standby, or read-only by a setting: give the address of the primary",
+        "55P03" => {
+            "somebody holds realtime.messages: end what runs long on it, then run this again"
+        }
+        "42809" => "rename it, then run this again",
+        _ => return refusal(&error, what),
+    };
+    let said = format!("{} ({}); {advice}", said.message(), said.code().code());
+    Error::new(ErrorKind::SourceRejected, what).because(said)
+}
+
+/// Everything as one transaction, for one relay.
+fn script(role: &str) -> String {
+    let mut sql = include_str!("../../sql/realtime/begin.sql").to_owned();
+    // An escape string reads the same whatever standard_conforming_strings says.
+    let quoted = role.replace('\\', r"\\").replace('\'', "''");
+    let _ = write!(sql, "set local relay.role = E'{quoted}';\n\n");
+    for file in FILES {
+        sql.push_str(file);
+        sql.push('\n');
+    }
+    sql.push_str("commit;\n");
+    sql
+}
+
+/// Whom `postgres.url` names. Nothing else of the configuration matters here, so nothing else is complained of.
+fn own_role(globals: &Globals) -> String {
+    let own = globals.effective().ok().and_then(|effective| effective.check().ok());
+    let target = own.and_then(|config| Target::parse(config.postgres.url.reveal()).ok());
+    target.map_or_else(|| "relay".to_owned(), |target| target.user().to_owned())
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "the shape that clap asks for")]
+fn secret(text: &str) -> Result<Secret<String>, std::convert::Infallible> {
+    Ok(Secret::new(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_role_cannot_end_its_quotes() {
+        assert!(script(r"o'r\").contains(r"set local relay.role = E'o''r\\';"));
+    }
+
+    #[test]
+    fn the_functions_are_found_in_the_files() {
+        let functions = functions();
+        let names: Vec<&str> = functions.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names.len(), 7, "{names:?}");
+        assert!(names.contains(&"topic()") && CALLED.iter().all(|name| names.contains(name)));
+        let all = FILES.concat();
+        assert_eq!(all.matches("create or replace function").count(), 7);
+        assert!(functions.iter().all(|(_, body)| !body.trim().is_empty()));
+    }
+
+    #[test]
+    fn every_file_is_applied() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/sql/realtime");
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            let is_result = path.ends_with("result.sql");
+            assert!(is_result || script("relay").contains(&text), "{}", path.display());
+        }
+    }
+}

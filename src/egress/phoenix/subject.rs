@@ -1,0 +1,302 @@
+//! What one subject may use, over all its sockets and requests, and what one socket may.
+//!
+//! A subject is the `sub` of a token. Tokens without one (anonymous and service keys) have no subject: strangers would
+//! share its limits. A socket has a seat of every subject that one of its channels acts for.
+//!
+//! The map is bounded: whoever has no seat and used nothing lately is forgotten, which changes nothing for it. Overflow:
+//! when as many subjects are busy as the map holds, the next one has limits that are its own for that one channel only.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::budget::Budget;
+use crate::config::Limits;
+use crate::model::Principal;
+
+/// What is counted by the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    /// A join or a new token.
+    Join,
+    /// A broadcast.
+    Message,
+    /// A presence message.
+    Presence,
+}
+
+impl Use {
+    /// The word for the metrics when a socket has no more of it, and when its subject has not.
+    const fn codes(self) -> [&'static str; 2] {
+        match self {
+            Self::Join => ["ConnectionJoinRateLimitReached", "SubjectJoinRateLimitReached"],
+            Self::Message => ["MessageRateLimitReached", "SubjectMessageRateLimitReached"],
+            Self::Presence => ["PresenceRateLimitReached", "SubjectPresenceRateLimitReached"],
+        }
+    }
+}
+
+/// So much a second of everything.
+#[derive(Debug)]
+pub(super) struct Allowance {
+    joins: Budget,
+    messages: Budget,
+    presence: Budget,
+}
+
+/// What one subject may use.
+#[derive(Debug)]
+pub struct Subject {
+    allowance: Allowance,
+    sockets: AtomicUsize,
+    most_sockets: usize,
+}
+
+/// One socket of a subject; given back when dropped.
+#[derive(Debug)]
+pub struct Seat(Arc<Subject>);
+
+/// All subjects that have a seat or used something lately.
+#[derive(Debug)]
+pub(super) struct Subjects {
+    limits: Limits,
+    most: usize,
+    hasher: RandomState,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// By a hash of the `sub` that nobody outside can compute.
+    subjects: HashMap<u64, Arc<Subject>>,
+    /// So many are looked through for those that can be forgotten.
+    sweep_at: usize,
+    swept: Option<Instant>,
+}
+
+/// The word for the metrics when a subject has too many sockets.
+pub(super) const TOO_MANY_SOCKETS: &str = "SubjectConnectionRateLimitReached";
+
+/// Fewer are never looked through.
+const FEW: usize = 256;
+
+/// A full map is looked through this often at most.
+const REST: Duration = Duration::from_secs(1);
+
+impl Allowance {
+    /// What one socket may use.
+    pub(super) fn of_socket(limits: &Limits, now: Instant) -> Self {
+        let channels = u64::try_from(limits.channels).unwrap_or(u64::MAX);
+        let joins = limits.connection_joins_per_second;
+        let presence = limits.presence_messages_per_second;
+        Self {
+            // Each channel of a socket that comes back joins, and is given a new token.
+            joins: Budget::with_burst(joins, channels.saturating_mul(2), now),
+            messages: Budget::new(limits.messages_per_second, now),
+            presence: Budget::with_burst(presence, channels, now),
+        }
+    }
+
+    fn of_subject(limits: &Limits, now: Instant) -> Self {
+        Self {
+            joins: Budget::new(limits.subject_joins_per_second, now),
+            messages: Budget::new(limits.subject_messages_per_second, now),
+            presence: Budget::new(limits.subject_presence_messages_per_second, now),
+        }
+    }
+
+    /// Takes so much for a socket and its subject; the word for the metrics when one of them has not enough.
+    pub(super) fn take(
+        &self,
+        subject: Option<&Subject>,
+        what: Use,
+        count: u32,
+        now: Instant,
+    ) -> Result<(), &'static str> {
+        let [of_socket, of_subject] = what.codes();
+        if !self.of(what).take(count, now) {
+            return Err(of_socket);
+        }
+        match subject {
+            Some(subject) if !subject.take(what, count, now) => Err(of_subject),
+            _ => Ok(()),
+        }
+    }
+
+    const fn of(&self, what: Use) -> &Budget {
+        match what {
+            Use::Join => &self.joins,
+            Use::Message => &self.messages,
+            Use::Presence => &self.presence,
+        }
+    }
+
+    fn is_rested(&self, now: Instant) -> bool {
+        [&self.joins, &self.messages, &self.presence].iter().all(|budget| budget.is_rested(now))
+    }
+}
+
+impl Subject {
+    /// Takes so much; false, and nothing taken, when it has not enough.
+    pub(super) fn take(&self, what: Use, count: u32, now: Instant) -> bool {
+        self.allowance.of(what).take(count, now)
+    }
+
+    /// A seat on one more socket, unless it has too many.
+    pub(super) fn seat(self: &Arc<Self>) -> Option<Arc<Seat>> {
+        let before = self.sockets.fetch_add(1, Ordering::Relaxed);
+        let seat = Seat(Arc::clone(self));
+        (before < self.most_sockets).then(|| Arc::new(seat))
+    }
+}
+
+impl Seat {
+    /// Whose it is.
+    pub(super) const fn subject(&self) -> &Arc<Subject> {
+        &self.0
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.sockets.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Subjects {
+    /// Nobody is known yet.
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            limits: limits.clone(),
+            // A socket rarely has more than one, and requests have some, too.
+            most: limits.connections.saturating_mul(2).max(FEW),
+            hasher: RandomState::new(),
+            known: Mutex::new(Known { sweep_at: FEW, ..Known::default() }),
+        }
+    }
+
+    /// The subject of a principal, if it has one.
+    pub(super) fn of(&self, principal: &Principal, now: Instant) -> Option<Arc<Subject>> {
+        let sub = principal.subject();
+        if sub.is_empty() {
+            return None;
+        }
+        let key = self.hasher.hash_one(&sub);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(subject) = known.subjects.get(&key) {
+            return Some(Arc::clone(subject));
+        }
+        let is_full = self.most <= known.subjects.len();
+        let is_tired = is_full && known.swept.is_some_and(|swept| now < swept + REST);
+        if known.sweep_at <= known.subjects.len() && !is_tired {
+            known.swept = Some(now);
+            // References to one that has none but the map's are made here only.
+            let is_busy = |subject: &Arc<Subject>| {
+                1 < Arc::strong_count(subject) || !subject.allowance.is_rested(now)
+            };
+            known.subjects.retain(|_, subject| is_busy(subject));
+            known.subjects.shrink_to(FEW);
+            known.sweep_at = (known.subjects.len() * 2).clamp(FEW, self.most);
+        }
+        let subject = Arc::new(Subject {
+            allowance: Allowance::of_subject(&self.limits, now),
+            sockets: AtomicUsize::new(0),
+            most_sockets: self.limits.subject_connections,
+        });
+        if known.subjects.len() < self.most {
+            known.subjects.insert(key, Arc::clone(&subject));
+        }
+        Some(subject)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn limits() -> Limits {
+        let given = |name: &str| match name {
+            "RELAY_POSTGRES__URL" => Some("postgres://127.0.0.1/x".to_owned()),
+            "RELAY_AUTH__JWT_SECRET" => Some("x".repeat(32)),
+            "RELAY_LIMITS__CONNECTIONS" => Some("300".to_owned()),
+            "RELAY_LIMITS__SUBJECT_CONNECTIONS" => Some("2".to_owned()),
+            "RELAY_LIMITS__SUBJECT_MESSAGES_PER_SECOND" => Some("1".to_owned()),
+            _ => None,
+        };
+        Config::load(None, &given).unwrap().0.limits
+    }
+
+    fn of(subjects: &Subjects, sub: &str, now: Instant) -> Arc<Subject> {
+        let claims = serde_json::json!({ "sub": sub }).to_string();
+        subjects.of(&Principal::new("authenticated", claims), now).unwrap()
+    }
+
+    fn count(subjects: &Subjects) -> usize {
+        subjects.known.lock().unwrap().subjects.len()
+    }
+
+    #[test]
+    fn strangers_without_a_subject_share_nothing() {
+        let (subjects, now) = (Subjects::new(&limits()), Instant::now());
+        for claims in ["{}", r#"{"sub":null}"#, r#"{"sub":""}"#, "nonsense"] {
+            assert!(subjects.of(&Principal::new("anon", claims), now).is_none(), "{claims}");
+        }
+        assert!(!Arc::ptr_eq(&of(&subjects, "a", now), &of(&subjects, "b", now)));
+        assert!(Arc::ptr_eq(&of(&subjects, "a", now), &of(&subjects, "a", now)));
+    }
+
+    #[test]
+    fn a_seat_is_taken_and_given_back() {
+        let (subjects, now) = (Subjects::new(&limits()), Instant::now());
+        let ann = of(&subjects, "ann", now);
+        let seats = [ann.seat().unwrap(), ann.seat().unwrap()];
+        assert!(ann.seat().is_none() && of(&subjects, "bob", now).seat().is_some());
+        drop(seats);
+        assert!(ann.seat().is_some());
+    }
+
+    #[test]
+    fn a_socket_pays_first_and_then_its_subject() {
+        let (subjects, now) = (Subjects::new(&limits()), Instant::now());
+        let ann = of(&subjects, "ann", now);
+        let socket = || Allowance::of_socket(&limits(), now);
+        let (first, second) = (socket(), socket());
+        for _ in 0..5 {
+            assert_eq!(first.take(Some(&ann), Use::Message, 1, now), Ok(()));
+        }
+        let refused = second.take(Some(&ann), Use::Message, 1, now);
+        assert_eq!(refused, Err("SubjectMessageRateLimitReached"));
+        assert_eq!(second.take(None, Use::Message, 1, now), Ok(()));
+        assert_eq!(second.take(None, Use::Message, 5000, now), Err("MessageRateLimitReached"));
+    }
+
+    #[test]
+    fn the_idle_are_forgotten_and_the_busy_are_not() {
+        let (subjects, now) = (Subjects::new(&limits()), Instant::now());
+        let seated = of(&subjects, "seated", now).seat().unwrap();
+        assert!(of(&subjects, "speaker", now).take(Use::Message, 1, now));
+        for stranger in 0..10_000 {
+            of(&subjects, &stranger.to_string(), now);
+        }
+        assert!(count(&subjects) <= FEW, "{}", count(&subjects));
+        assert!(Arc::ptr_eq(seated.subject(), &of(&subjects, "seated", now)));
+        assert!(!of(&subjects, "speaker", now).allowance.is_rested(now));
+        let later = now + Duration::from_secs(1);
+        assert!(of(&subjects, "speaker", later).allowance.is_rested(later));
+    }
+
+    #[test]
+    fn the_map_is_bounded_when_everybody_is_busy() {
+        let (subjects, now) = (Subjects::new(&limits()), Instant::now());
+        for stranger in 0..2_000 {
+            assert!(of(&subjects, &stranger.to_string(), now).take(Use::Join, 1, now));
+        }
+        assert_eq!(count(&subjects), 600);
+        let later = now + Duration::from_secs(1);
+        of(&subjects, "late", later);
+        assert_eq!(count(&subjects), 1);
+    }
+}
