@@ -75,6 +75,10 @@ pub struct Metrics {
     pub check_waits: Counter,
     /// Seconds one round of row checks took.
     pub check_seconds: Histogram,
+    /// Requests of the chat API, by what became of them.
+    pub chat_requests: Family<Reason, Counter>,
+    /// Seconds one request of the chat API took.
+    pub chat_seconds: Histogram,
     /// Seconds from commit (server clock) to the outbox.
     pub lag_seconds: Histogram,
     registry: Arc<Registry>,
@@ -135,6 +139,10 @@ impl Metrics {
             "check_seconds" "Seconds one round of row checks took" histogram(),
             "lag_seconds" "Seconds from commit to the outbox" histogram(),
         );
+        let (chat_requests, chat_seconds) = register!(
+            "chat_requests" "Requests of the chat API" Family::default(),
+            "chat_seconds" "Seconds one request of the chat API took" histogram(),
+        );
         Self {
             connections,
             channels,
@@ -163,6 +171,8 @@ impl Metrics {
             check_waits,
             check_seconds,
             lag_seconds,
+            chat_requests,
+            chat_seconds,
             registry: Arc::new(registry),
         }
     }

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
@@ -19,6 +20,7 @@ use crate::auth::visibility::Visibility;
 use crate::catalog::Catalog;
 use crate::changelog::MemoryLog;
 use crate::config::Config;
+use crate::egress::chat::Chat;
 use crate::egress::phoenix::{Desk, Services};
 use crate::error::{Error, ErrorKind};
 use crate::fanout::Fanout;
@@ -55,6 +57,14 @@ impl Relay {
     /// # Errors
     /// The configuration cannot be meant, or the address cannot be listened on.
     pub async fn start(config: Config) -> Result<Self, Error> {
+        Self::start_with(config, Router::new()).await
+    }
+
+    /// The same with routes of the caller's own.
+    ///
+    /// # Errors
+    /// As [`Relay::start`].
+    pub async fn start_with(config: Config, own: Router) -> Result<Self, Error> {
         let stages = [(); 4].map(|()| Stage::new());
         let [clients, middle, source, connections] = stages;
         let metrics = Metrics::new();
@@ -80,6 +90,14 @@ impl Relay {
 
         let listener = listen(config.http.listen).await?;
         let address = listener.local_addr().unwrap_or(config.http.listen);
+        let clock = || now().unix_micros().div_euclid(1_000_000);
+        let chat = config.chat.map(|settings| {
+            let (tokens, metrics) = (Arc::clone(&tokens), metrics.clone());
+            let chances: (fn() -> i64, fn() -> [u8; 16]) = (clock, random);
+            let stage = connections.clone();
+            Chat::new(settings, target.clone(), tokens, metrics, chances, stage).routes()
+        });
+        let further = own.merge(chat.unwrap_or_default());
         let services = Services {
             tokens,
             catalog: Arc::clone(&catalog),
@@ -91,11 +109,12 @@ impl Relay {
             services,
             (config.limits.clone(), config.realtime.private_only),
             metrics.clone(),
-            || now().unix_micros().div_euclid(1_000_000),
+            clock,
             clients.clone(),
         ));
         let tenant = Tenant::new(Arc::clone(&desk), api_keys, target.database(), address);
-        clients.spawn(server::run(listener, server::routes(&desk, tenant), clients.clone()));
+        let routes = server::routes(&desk, tenant, further, config.http.pages);
+        clients.spawn(server::run(listener, routes, clients.clone()));
 
         connections.spawn(name_missing_roles(
             Arc::clone(&catalog),
@@ -252,6 +271,14 @@ where
         // The receiver is gone only when the relay is stopping anyway.
         let _ = failed.send(error).await;
     });
+}
+
+/// Bytes nobody can guess.
+#[allow(clippy::expect_used, reason = "without randomness no id may be made")]
+fn random() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system's random source answers");
+    bytes
 }
 
 /// The wall clock, here at the outermost edge.

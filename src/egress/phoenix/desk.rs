@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use tokio::sync::{Semaphore, watch};
 
-use super::budget::Budget;
 use super::effect::Now;
 use super::rest;
 use super::subject::{self, Subject, Subjects};
@@ -13,6 +12,7 @@ use crate::auth::policy::Policies;
 use crate::auth::token::Tokens;
 use crate::catalog::Catalog;
 use crate::config::Limits;
+use crate::egress::budget::Budget;
 use crate::hub::{Backlog, Broadcast, Hub, Outbox, RoomName};
 use crate::metrics::{Metrics, reason};
 use crate::model::Principal;
