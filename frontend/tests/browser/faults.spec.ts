@@ -1,6 +1,8 @@
 /** What goes wrong in the middle of a conversation, and that nothing is lost or doubled by it. */
 
-import { type AgentDesk, type Stack, type Visitor, expect, test } from './stack.ts'
+import { freePort } from './cluster.ts'
+import { Relay } from './relay.ts'
+import { AgentDesk, type Stack, Visitor, expect, test } from './stack.ts'
 
 type Make = { visitor: () => Promise<Visitor>; agent: () => Promise<AgentDesk> }
 
@@ -126,11 +128,15 @@ test('a refused message says why, and can be tried again or given up', async ({ 
   expect(stack.url).toContain('127.0.0.1')
 })
 
-test('tokens run out and are replaced', async ({ visitor, agent, stack }) => {
-  const { settings } = stack.standIn.api
-  settings.lifetime = 4
+test('tokens run out and are replaced', async ({ browser, stack }) => {
+  const relay = new Relay(await freePort(), stack.cluster, { tokenLifetime: '4s', slot: 'short_lived' })
+  await relay.start()
+  const contexts = [await browser.newContext(), await browser.newContext()] as const
   try {
-    const { ann, vera } = await talking({ visitor, agent }, 'Tom')
+    const { ann, vera } = await talking(
+      { visitor: () => Visitor.open(contexts[0], relay.url), agent: () => AgentDesk.open(contexts[1], relay.url, 'Ann') },
+      'Tom',
+    )
     const renewed = (person: Visitor | AgentDesk): Promise<unknown> => person.page.waitForResponse('**/demo/token')
     for (const round of ['first', 'second']) {
       await Promise.all([renewed(ann), renewed(vera)])
@@ -146,7 +152,8 @@ test('tokens run out and are replaced', async ({ visitor, agent, stack }) => {
     await vera.sees('Are you still there?')
     await ann.sees('I wrote this meanwhile')
   } finally {
-    settings.lifetime = 3600
+    for (const context of contexts) await context.close()
+    await relay.stop()
   }
 })
 

@@ -1,36 +1,15 @@
-/** What every browser test runs on: a Postgres, a relay and the pages, one set for each worker. */
+/** What every browser test runs on: a Postgres and a relay that serves the pages, one set for each worker. */
 
 import { type BrowserContext, type BrowserContextOptions, type Locator, type Page, test as base, expect } from '@playwright/test'
-import { fileURLToPath } from 'node:url'
 
-import { type StandIn, serve } from '../standin/server.ts'
 import { Cluster, freePort } from './cluster.ts'
-import { Relay, SECRET } from './relay.ts'
-
-export const CODE = 'open sesame'
-
-const PAGES = fileURLToPath(new URL('../../dist/', import.meta.url))
+import { CODE, Relay } from './relay.ts'
 
 export interface Stack {
   cluster: Cluster
   relay: Relay
   /** Where the pages are. */
   url: string
-  standIn: StandIn
-}
-
-export async function startStack(port = 0): Promise<Stack & { stop: () => Promise<void> }> {
-  const cluster = await Cluster.start()
-  const relay = new Relay(await freePort(), cluster.relayUrl)
-  await relay.start()
-  const at = port === 0 ? await freePort() : port
-  const standIn = await serve({ port: at, relayPort: relay.port, pages: PAGES, databaseUrl: cluster.url, secret: SECRET, code: CODE, lifetime: 3600 })
-  const stop = async (): Promise<void> => {
-    await standIn.close()
-    await relay.stop()
-    await cluster.stop()
-  }
-  return { cluster, relay, url: `http://127.0.0.1:${at}`, standIn, stop }
 }
 
 interface People {
@@ -43,9 +22,12 @@ interface People {
 export const test = base.extend<People, { stack: Stack }>({
   stack: [
     async ({}, use) => {
-      const stack = await startStack()
-      await use(stack)
-      await stack.stop()
+      const cluster = await Cluster.start()
+      const relay = new Relay(await freePort(), cluster)
+      await relay.start()
+      await use({ cluster, relay, url: relay.url })
+      await relay.stop()
+      await cluster.stop()
     },
     { scope: 'worker' },
   ],
