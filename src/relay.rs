@@ -92,10 +92,10 @@ impl Relay {
         let address = listener.local_addr().unwrap_or(config.http.listen);
         let clock = || now().unix_micros().div_euclid(1_000_000);
         let chat = config.chat.map(|settings| {
-            let (tokens, metrics) = (Arc::clone(&tokens), metrics.clone());
+            let (asked, metrics) = ((Arc::clone(&tokens), state.clone()), metrics.clone());
             let chances: (fn() -> i64, fn() -> [u8; 16]) = (clock, random);
             let stage = connections.clone();
-            Chat::new(settings, target.clone(), tokens, metrics, chances, stage).routes()
+            Chat::new(settings, target.clone(), asked, metrics, chances, stage).routes()
         });
         let further = own.merge(chat.unwrap_or_default());
         let services = Services {

@@ -277,8 +277,7 @@ impl Check<'_> {
         let given = written.agents.as_deref().unwrap_or(names.agents);
         let agent_columns =
             self.named("chat.agent_columns", &AGENT, &AGENT_COLUMNS, &written.agent_columns);
-        let agents =
-            (!given.is_empty()).then(|| self.table("chat.agents", given, agent_columns));
+        let agents = (!given.is_empty()).then(|| self.table("chat.agents", given, agent_columns));
         let sessions = self.named(
             "chat.session_columns",
             &SESSION,

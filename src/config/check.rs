@@ -339,14 +339,26 @@ impl Check<'_> {
         text.cloned()
     }
 
-    pub(super) fn count(&mut self, key: &'static str, value: usize, least: usize, most: usize) -> usize {
+    pub(super) fn count(
+        &mut self,
+        key: &'static str,
+        value: usize,
+        least: usize,
+        most: usize,
+    ) -> usize {
         if value < least || most < value {
             self.say(key, format!("{value} is out of range; use {least} to {most}"));
         }
         value
     }
 
-    pub(super) fn time(&mut self, key: &'static str, time: Time, least_ms: u64, most_ms: u64) -> Duration {
+    pub(super) fn time(
+        &mut self,
+        key: &'static str,
+        time: Time,
+        least_ms: u64,
+        most_ms: u64,
+    ) -> Duration {
         let (least, most) = (Duration::from_millis(least_ms), Duration::from_millis(most_ms));
         if time.0 < least || most < time.0 {
             let range = format!("{} to {}", Time(least), Time(most));

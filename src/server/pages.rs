@@ -110,8 +110,20 @@ mod tests {
             assert_eq!(plain(path), path.strip_prefix('/'));
         }
         for path in [
-            "", "/", "//", "/../x", "/assets/../../x", "/.built", "/assets/.x", "/%2e%2e/x", "/a\\b",
-            "/a//b", "/a/", "assets/x", "/a\0b", "/é",
+            "",
+            "/",
+            "//",
+            "/../x",
+            "/assets/../../x",
+            "/.built",
+            "/assets/.x",
+            "/%2e%2e/x",
+            "/a\\b",
+            "/a//b",
+            "/a/",
+            "assets/x",
+            "/a\0b",
+            "/é",
         ] {
             assert_eq!(plain(path), None, "{path}");
         }

@@ -120,11 +120,7 @@ impl Identity {
     }
 }
 
-async fn grant(
-    State(identity): State<Arc<Identity>>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
+async fn grant(State(identity): State<Arc<Identity>>, headers: HeaderMap, body: Bytes) -> Response {
     // Anything else could be sent by a form of any page.
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let is_json = kind.is_some_and(|kind| kind.trim_start().starts_with("application/json"));
@@ -149,8 +145,7 @@ async fn grant(
         Err((status, detail)) => {
             let title = status.canonical_reason().unwrap_or_default();
             let status_number = status.as_u16();
-            let problem =
-                json!({ "type": "about:blank", "title": title, "status": status_number, "detail": detail });
+            let problem = json!({ "type": "about:blank", "title": title, "status": status_number, "detail": detail });
             answer(status, "application/problem+json", problem)
         }
     }
@@ -193,7 +188,9 @@ mod tests {
     #[test]
     fn a_user_is_a_uuid() {
         assert!(is_uuid("0f1e0000-0000-4000-8000-00000000000A"));
-        for text in ["", "me", "0f1e0000000040008000000000000000", "0f1e0000-0000-4000-8000-00000000000g"] {
+        for text in
+            ["", "me", "0f1e0000000040008000000000000000", "0f1e0000-0000-4000-8000-00000000000g"]
+        {
             assert!(!is_uuid(text), "{text}");
         }
     }

@@ -37,8 +37,7 @@ pub(super) fn lines(facts: &Facts<'_>) -> Vec<String> {
         Some(dir) => format!("throwaway, in {}", dir.display()),
         None => "yours; nothing of it is thrown away but the slot".to_owned(),
     };
-    let meanwhile =
-        if facts.talks { " Meanwhile a visitor and an agent talk:" } else { "" };
+    let meanwhile = if facts.talks { " Meanwhile a visitor and an agent talk:" } else { "" };
     let end = if facts.dir.is_some() {
         "Ctrl-C stops everything and leaves nothing behind."
     } else {

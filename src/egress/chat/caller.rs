@@ -56,7 +56,10 @@ impl Chat {
         })?;
         let principal = verified.principal;
         let sub = principal.subject();
-        if !self.callers.take(if sub.is_empty() { principal.claims() } else { &sub }, Instant::now()) {
+        if !self
+            .callers
+            .take(if sub.is_empty() { principal.claims() } else { &sub }, Instant::now())
+        {
             self.refused("ChatRateLimitReached");
             let detail = "Too many requests; wait a second.";
             return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).after(1));

@@ -109,11 +109,8 @@ impl Calls {
         which: Which,
         page: Page<'_>,
     ) -> Result<String, Problem> {
-        let texts = if page.before.is_some() {
-            &self.texts.sessions_after
-        } else {
-            &self.texts.sessions
-        };
+        let texts =
+            if page.before.is_some() { &self.texts.sessions_after } else { &self.texts.sessions };
         let [of_status, but] = texts;
         let (text, status) = match which {
             Which::All => (but, None),
@@ -155,11 +152,17 @@ impl Calls {
         saying: Saying<'_>,
     ) -> Result<Stored, Problem> {
         let sides = [Side::Visitor, Side::Agent];
-        let mut steps: Vec<Step<'_>> = self.texts.say.iter().zip(sides).map(|(text, side)| {
-            let mut values = vec![Some(session), Some(saying.id), Some(by.sub)];
-            values.extend(self.said(by, side, saying));
-            Step::new(text, values)
-        }).collect();
+        let mut steps: Vec<Step<'_>> = self
+            .texts
+            .say
+            .iter()
+            .zip(sides)
+            .map(|(text, side)| {
+                let mut values = vec![Some(session), Some(saying.id), Some(by.sub)];
+                values.extend(self.said(by, side, saying));
+                Step::new(text, values)
+            })
+            .collect();
         self.follow(&mut steps, saying.id);
         steps.push(Step::new(&self.texts.said, [Some(session), Some(saying.id)]));
         let done = self.run(by, &steps).await?;
@@ -293,6 +296,14 @@ impl Calls {
         found(last(&self.run(by, &[Step::new(&self.texts.counts, values)]).await?)?)
     }
 
+    /// The word for a side.
+    pub(super) fn side(&self, side: Side) -> &str {
+        self.word(match side {
+            Side::Visitor => "visitor",
+            Side::Agent => "agent",
+        })
+    }
+
     async fn run(&self, by: As<'_>, steps: &[Step<'_>]) -> Result<Vec<Done>, Problem> {
         self.pools.run(by.principal, steps).await
     }
@@ -322,10 +333,7 @@ impl Calls {
         let columns = columns.filter(|name| self.settings.messages.column(name).is_some());
         let value = |name: &&'static str| match *name {
             "id" | "client_id" => Some(saying.id),
-            "sender" => Some(match side {
-                Side::Visitor => self.word("visitor"),
-                Side::Agent => self.word("agent"),
-            }),
+            "sender" => Some(self.side(side)),
             "body" => Some(saying.body),
             "name" => saying.name,
             "sender_id" => filled(by.sub),

@@ -6,8 +6,8 @@
 
 use std::collections::HashMap;
 
-use futures_util::future::{join_all, join4};
 use bytes::BytesMut;
+use futures_util::future::{join_all, join4};
 use tokio_postgres::types::{Format, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Error, Row, Statement};
 
@@ -78,7 +78,9 @@ impl Link {
         let became = sql.client.query_one("select set_config('role', $1, false)", &[&role]).await;
         match became {
             Ok(_) => {}
-            Err(error) if error.code().is_some_and(|code| ["42501", "22023"].contains(&code.code())) => {
+            Err(error)
+                if error.code().is_some_and(|code| ["42501", "22023"].contains(&code.code())) =>
+            {
                 tracing::warn!(
                     role,
                     "the chat API may not act as a role: create it, and grant it to the relay's own: grant {} to …",

@@ -10,6 +10,7 @@ mod caller;
 mod calls;
 mod gre;
 mod link;
+mod player;
 mod pool;
 mod problem;
 mod rest;
@@ -20,6 +21,7 @@ mod wire;
 use std::sync::Arc;
 
 use axum::Router;
+use tokio::sync::watch;
 
 use self::caller::Callers;
 use self::calls::Calls;
@@ -30,6 +32,7 @@ use crate::config::{Chat as Settings, Preset};
 use crate::metrics::{Metrics, reason};
 use crate::postgres::Target;
 use crate::shutdown::Stage;
+use crate::source::SourceState;
 
 /// What the routes need.
 #[derive(Debug)]
@@ -37,9 +40,12 @@ pub struct Chat {
     calls: Calls,
     callers: Callers,
     preset: Preset,
+    /// What the routes are, in JSON.
+    description: String,
     /// Bytes of a body.
     body: usize,
     tokens: Arc<Tokens>,
+    source: watch::Receiver<SourceState>,
     metrics: Metrics,
     /// Unix seconds.
     clock: fn() -> i64,
@@ -52,7 +58,7 @@ impl Chat {
     pub fn new(
         settings: Settings,
         target: Target,
-        tokens: Arc<Tokens>,
+        (tokens, source): (Arc<Tokens>, watch::Receiver<SourceState>),
         metrics: Metrics,
         (clock, random): (fn() -> i64, fn() -> [u8; 16]),
         stage: Stage,
@@ -62,9 +68,11 @@ impl Chat {
         Arc::new(Self {
             callers: Callers::new(settings.requests_per_second),
             preset: settings.preset,
+            description: rest::describe(settings.preset),
             body: settings.body,
             calls: Calls::new(settings, texts, pools),
             tokens,
+            source,
             metrics,
             clock,
             random,

@@ -14,6 +14,7 @@ use super::caller::Caller;
 use super::calls::{Opening, Page, Saying, Which};
 use super::problem::Problem;
 use super::wire::{Asked, Given, Json, Named, around, no_method, nowhere};
+use crate::config::Preset;
 
 /// What the routes are.
 const DESCRIPTION: &str = include_str!("openapi.json");
@@ -39,8 +40,27 @@ pub(super) fn routes(chat: &Arc<Chat>) -> Router {
         .with_state(Arc::clone(chat))
 }
 
-async fn description() -> Json {
-    std::future::ready(Json::ok(DESCRIPTION.to_owned())).await
+async fn description(State(chat): State<Arc<Chat>>) -> Json {
+    std::future::ready(Json::ok(chat.description.clone())).await
+}
+
+/// The description of what a preset has.
+pub(super) fn describe(preset: Preset) -> String {
+    let further = match preset {
+        Preset::Support => return DESCRIPTION.to_owned(),
+        Preset::Gre => include_str!("gre.json"),
+        Preset::Unified => include_str!("unified.json"),
+    };
+    let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap_or_default();
+    let (mut whole, further) = (read(DESCRIPTION), read(further));
+    for (place, part) in [("/paths", "paths"), ("/components/schemas", "schemas")] {
+        let members = further.get(part).and_then(serde_json::Value::as_object).cloned();
+        let place = whole.pointer_mut(place).and_then(serde_json::Value::as_object_mut);
+        if let (Some(place), Some(members)) = (place, members) {
+            place.extend(members);
+        }
+    }
+    whole.to_string()
 }
 
 #[derive(Debug, Deserialize)]

@@ -79,7 +79,9 @@ impl Texts {
         };
         let before = plain(query!("before"));
         let before = format!("\n      {}", before.trim_end());
-        let paged = |template: &str| [with(template, &[("before", "")]), with(template, &[("before", &before)])];
+        let paged = |template: &str| {
+            [with(template, &[("before", "")]), with(template, &[("before", &before)])]
+        };
         let of_status = ["s.{session_status} = $2", "s.{session_status} is distinct from $2"];
         let after = plain(query!("sessions_after"));
         let listed = |more: &str| {
@@ -166,7 +168,9 @@ impl Places {
             put(place, &chat.messages, meaning);
         }
         if let Some(agents) = &chat.agents {
-            for (place, meaning) in [("agent_id", "id"), ("agent_user", "user"), ("agent_name", "name")] {
+            for (place, meaning) in
+                [("agent_id", "id"), ("agent_user", "user"), ("agent_name", "name")]
+            {
                 put(place, agents, meaning);
             }
             places.insert("agents", table(agents));
@@ -197,7 +201,9 @@ fn table(table: &Table) -> String {
 
 /// A row as JSON under the table's own names, as its changes have them.
 fn row(alias: &str, table: &Table) -> String {
-    object(table.columns.values().map(|name| (name.as_str(), format!("{alias}.{}", identifier(name)))))
+    object(
+        table.columns.values().map(|name| (name.as_str(), format!("{alias}.{}", identifier(name)))),
+    )
 }
 
 /// A message as JSON under the names that clients of the older chats know.
