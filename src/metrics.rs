@@ -45,6 +45,14 @@ pub struct Metrics {
     pub withheld: Family<Reason, Counter>,
     /// Holes announced to channels, by reason.
     pub gaps: Family<Reason, Counter>,
+    /// Channels that are being shown what they missed.
+    pub catching_up: Gauge,
+    /// Channels that were shown what they missed.
+    pub caught_up: Counter,
+    /// Pings that proved what a client received.
+    pub proofs: Counter,
+    /// Places of resuming clients saved.
+    pub places_saved: Counter,
     /// Sockets closed by the relay, by reason.
     pub closed: Family<Reason, Counter>,
     /// Connections, joins, tokens and messages refused, by code.
@@ -63,6 +71,20 @@ pub struct Metrics {
     pub slot_lag_bytes: Gauge,
     /// Bytes that can still be written before the slot is in danger; absent when there is no limit.
     pub slot_safe_bytes: Family<[(&'static str, &'static str); 0], Gauge>,
+    /// Bytes of the change log on disk.
+    pub log_bytes: Gauge,
+    /// Files of the change log.
+    pub log_segments: Gauge,
+    /// Bytes of WAL between what was appended and what is on disk.
+    pub log_durable_lag_bytes: Gauge,
+    /// 1 while the log can be written.
+    pub log_writable: Gauge,
+    /// Seconds one write and fsync of the log took.
+    pub log_sync_seconds: Histogram,
+    /// Times the disk refused.
+    pub log_failures: Counter,
+    /// Times a part of the log could not be read and was given up.
+    pub log_damages: Counter,
     /// Heartbeats that came back through the stream.
     pub heartbeats: Counter,
     /// Times a heartbeat should have come back and did not.
@@ -117,6 +139,14 @@ impl Metrics {
             "closed" "Sockets closed by the relay" Family::default(),
             "refused" "Connections, joins, tokens and messages refused" Family::default(),
         );
+        let (proofs, places_saved) = register!(
+            "proofs" "Pings that proved what a client received" Counter::default(),
+            "places_saved" "Places of resuming clients saved" Counter::default(),
+        );
+        let (catching_up, caught_up) = register!(
+            "catching_up" "Channels being shown what they missed" Gauge::default(),
+            "caught_up" "Channels that were shown what they missed" Counter::default(),
+        );
         let (source_connects, source_streaming, source_lag_bytes, source_confirmed_lsn) = register!(
             "source_connects" "Replication connections opened" Counter::default(),
             "source_streaming" "1 while streaming" Gauge::default(),
@@ -127,6 +157,17 @@ impl Metrics {
             "slot_retained_bytes" "WAL the slot keeps on the server" Gauge::default(),
             "slot_lag_bytes" "WAL written but not confirmed, as Postgres shows it" Gauge::default(),
             "slot_safe_bytes" "WAL that may be written before the slot is in danger" Family::default(),
+        );
+        let (log_bytes, log_segments, log_durable_lag_bytes, log_writable) = register!(
+            "log_bytes" "Bytes of the change log on disk" Gauge::default(),
+            "log_segments" "Files of the change log" Gauge::default(),
+            "log_durable_lag_bytes" "WAL appended but not on disk" Gauge::default(),
+            "log_writable" "1 while the change log can be written" Gauge::default(),
+        );
+        let (log_sync_seconds, log_failures, log_damages) = register!(
+            "log_sync_seconds" "Seconds one write and fsync of the change log took" histogram(),
+            "log_failures" "Times the disk refused the change log" Counter::default(),
+            "log_damages" "Parts of the change log given up as unreadable" Counter::default(),
         );
         let (heartbeats, heartbeats_missed, heartbeat_seconds) = register!(
             "heartbeats" "Heartbeats that came back" Counter::default(),
@@ -155,6 +196,10 @@ impl Metrics {
             deliveries,
             withheld,
             gaps,
+            catching_up,
+            caught_up,
+            proofs,
+            places_saved,
             closed,
             refused,
             source_connects,
@@ -164,6 +209,13 @@ impl Metrics {
             slot_retained_bytes,
             slot_lag_bytes,
             slot_safe_bytes,
+            log_bytes,
+            log_segments,
+            log_durable_lag_bytes,
+            log_writable,
+            log_sync_seconds,
+            log_failures,
+            log_damages,
             heartbeats,
             heartbeats_missed,
             heartbeat_seconds,

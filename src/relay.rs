@@ -2,10 +2,13 @@
 //!
 //! Start: what may be wrong in the configuration first, then the listener, then the middle, then the source; so a
 //! port that is taken is said at once, and `/readyz` answers while Postgres is still awaited. Stop: clients first,
-//! then the middle, then the source with its last confirmation, then the connections they used.
+//! then the middle, then the source with its last confirmation, then the connections they used, then the log.
+
+mod places;
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -13,17 +16,19 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
+use self::places::Places;
 use crate::auth::api::ApiKeys;
 use crate::auth::policy::Policies;
 use crate::auth::token::Tokens;
 use crate::auth::visibility::Visibility;
 use crate::catalog::Catalog;
-use crate::changelog::MemoryLog;
-use crate::config::Config;
+use crate::changelog::disk::Settings;
+use crate::changelog::{ChangeLog, DiskLog, MemoryLog};
+use crate::config::{Config, Realtime};
 use crate::egress::chat::Chat;
-use crate::egress::phoenix::{Desk, Services};
+use crate::egress::phoenix::{Desk, Rules, Services};
 use crate::error::{Error, ErrorKind};
-use crate::fanout::Fanout;
+use crate::fanout::{CatchUp, Fanout};
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::model::time::PgTime;
@@ -31,6 +36,9 @@ use crate::postgres::Target;
 use crate::server::{self, Tenant};
 use crate::shutdown::Stage;
 use crate::source::{self, SourceState};
+
+/// Channels that wait to be shown what they missed; more are told that it is missing.
+const LATECOMERS: usize = 10_000;
 
 /// How often the partitions of messages are looked after. Three days are made ahead.
 const PARTITIONS_EVERY: Duration = Duration::from_secs(3600);
@@ -49,6 +57,8 @@ pub struct Relay {
     middle: Stage,
     source: Stage,
     connections: Stage,
+    log: Option<Arc<DiskLog>>,
+    places: Option<Arc<Places>>,
 }
 
 impl Relay {
@@ -65,9 +75,33 @@ impl Relay {
     /// # Errors
     /// As [`Relay::start`].
     pub async fn start_with(config: Config, own: Router) -> Result<Self, Error> {
+        let metrics = Metrics::new();
+        if config.log.is_ephemeral {
+            let (memory, largest) = (config.postgres.max_backlog, config.postgres.max_transaction);
+            let log = Arc::new(MemoryLog::new(memory, largest));
+            return Box::pin(Self::start_on(log, None, config, own, metrics)).await;
+        }
+        let settings = Settings {
+            dir: config.log.dir.clone(),
+            retain_bytes: config.log.retain_bytes as u64,
+            retain_age: config.log.retain_age,
+            memory: config.postgres.max_backlog,
+        };
+        let log = Arc::new(DiskLog::open(&settings, metrics.clone())?);
+        let dir = Some(settings.dir);
+        let relay = Box::pin(Self::start_on(Arc::clone(&log), dir, config, own, metrics)).await?;
+        Ok(Self { log: Some(log), ..relay })
+    }
+
+    async fn start_on<L: ChangeLog>(
+        log: Arc<L>,
+        dir: Option<PathBuf>,
+        config: Config,
+        own: Router,
+        metrics: Metrics,
+    ) -> Result<Self, Error> {
         let stages = [(); 4].map(|()| Stage::new());
         let [clients, middle, source, connections] = stages;
-        let metrics = Metrics::new();
         let target = Target::parse(config.postgres.url.reveal())?;
         let tokens = Tokens::new(&config.auth, &connections)?;
         let api_keys = ApiKeys::new(&config.auth, Arc::clone(&tokens));
@@ -85,9 +119,12 @@ impl Relay {
             RandomState::new().hash_one(()),
             metrics.clone(),
         ));
+        let places = dir.map(|dir| Places::open(&dir, Arc::clone(&hub), now, metrics.clone()));
+        let places = places.transpose()?;
         let (reporter, state) = watch::channel(SourceState::Connecting { reason: None });
-        let log = Arc::new(MemoryLog::new(config.postgres.max_backlog));
 
+        let (latecomers, latecomer) = mpsc::channel(LATECOMERS);
+        let (arrivals, arrival) = mpsc::channel(1);
         let listener = listen(config.http.listen).await?;
         let address = listener.local_addr().unwrap_or(config.http.listen);
         let clock = || now().unix_micros().div_euclid(1_000_000);
@@ -97,23 +134,26 @@ impl Relay {
             let stage = connections.clone();
             Chat::new(settings, target.clone(), asked, metrics, chances, stage).routes()
         });
-        let further = own.merge(chat.unwrap_or_default());
         let services = Services {
             tokens,
             catalog: Arc::clone(&catalog),
             policies: Arc::clone(&policies),
             source: state.clone(),
             hub: Arc::clone(&hub),
+            latecomers,
         };
+        let Realtime { private_only, presence_always, hold, .. } = config.realtime;
+        let rules = Rules { private_only, presence_always };
         let desk = Arc::new(Desk::new(
             services,
-            (config.limits.clone(), config.realtime.private_only),
+            (config.limits.clone(), rules),
             metrics.clone(),
             clock,
             clients.clone(),
         ));
         let tenant = Tenant::new(Arc::clone(&desk), api_keys, target.database(), address);
-        let routes = server::routes(&desk, tenant, further, config.http.pages);
+        let further = (own.merge(chat.unwrap_or_default()), config.http.pages);
+        let routes = server::routes(&desk, tenant, log.trouble(), further);
         clients.spawn(server::run(listener, routes, clients.clone()));
 
         connections.spawn(name_missing_roles(
@@ -123,7 +163,7 @@ impl Relay {
         ));
         let streamed = policies.streamed();
         connections.spawn(keep_partitions(policies, state.clone(), connections.clone()));
-        let (failed, failures) = mpsc::channel(3);
+        let (failed, failures) = mpsc::channel(4);
         let (told, stopping) = (Arc::clone(&hub), middle.clone());
         guard(&middle, failed.clone(), "presence", async move {
             told.presences().run(stopping).await;
@@ -136,15 +176,24 @@ impl Relay {
             streamed,
             source: state.clone(),
             deletes: config.realtime.deletes,
+            hold,
             record_limit: config.limits.record,
             broadcast_limit: config.limits.broadcast_payload,
             now,
             metrics: metrics.clone(),
         };
         let (reader, stopping) = (Arc::clone(&log), middle.clone());
+        let catch_up = CatchUp { fanout: fanout.clone(), log: Arc::clone(&log), arrivals };
         guard(&middle, failed.clone(), "the fan-out", async move {
             tokio::select! {
-                never = fanout.run(reader) => match never {},
+                never = fanout.run(reader, arrival) => match never {},
+                () = stopping.stopping() => Ok(()),
+            }
+        });
+        let stopping = middle.clone();
+        guard(&middle, failed.clone(), "catching up", async move {
+            tokio::select! {
+                never = catch_up.run(latecomer) => match never {},
                 () = stopping.stopping() => Ok(()),
             }
         });
@@ -155,8 +204,22 @@ impl Relay {
             source::run(target, config.postgres, log, reporter, metrics, source.clone()),
         );
         tracing::info!(%address, "listening");
-        let drain = config.http.drain;
-        Ok(Self { address, drain, state, failures, clients, middle, source, connections })
+        if let Some(places) = &places {
+            connections.spawn(Arc::clone(places).run(connections.clone()));
+        }
+        let (drain, log) = (config.http.drain, None);
+        Ok(Self {
+            address,
+            drain,
+            state,
+            failures,
+            clients,
+            middle,
+            source,
+            connections,
+            log,
+            places,
+        })
     }
 
     /// Where clients connect.
@@ -184,6 +247,19 @@ impl Relay {
         }
         for stage in [self.middle, self.source, self.connections] {
             stage.stop(STAGE_PATIENCE).await;
+        }
+        if let Some(log) = self.log {
+            let (closed, closing) = tokio::sync::oneshot::channel();
+            let places = self.places;
+            // A thread of its own: a disk that hangs must not hold up the end of the process.
+            std::thread::spawn(move || {
+                if let Some(places) = places {
+                    places.save();
+                }
+                log.close();
+                let _ = closed.send(());
+            });
+            let _ = tokio::time::timeout(STAGE_PATIENCE, closing).await;
         }
     }
 }

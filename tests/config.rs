@@ -13,6 +13,7 @@ fn with(section: &str, line: &str) -> String {
     let mut text = String::new();
     for (name, lines) in [
         ("http", String::new()),
+        ("log", String::new()),
         ("postgres", format!("url = \"{URL}\"\n")),
         ("auth", format!("jwt_secret = \"{SECRET}\"\n")),
         ("realtime", String::new()),
@@ -65,6 +66,9 @@ fn each_contradiction_names_its_key_and_the_fix() {
         ("postgres", "heartbeat = \"2h\"", "postgres.heartbeat", "use 1s to 1h"),
         ("postgres", "max_transaction = \"1 kB\"", "postgres.max_transaction", "at least 1 MiB"),
         ("postgres", "url_file = \"x\"", "postgres.url", "remove one"),
+        ("log", "dir = \"\"", "log.dir", "--ephemeral"),
+        ("log", "retain_bytes = \"1 MiB\"", "log.retain_bytes", "at least 64 MiB"),
+        ("log", "retain_age = \"1s\"", "log.retain_age", "use 1m to"),
         ("auth", "jwt_secret = \"short\"", "auth.jwt_secret", "openssl rand"),
         ("auth", "jwt_secret_file = \"x\"", "auth.jwt_secret", "remove one"),
         ("auth", "roles = []", "auth.roles", "name the Postgres roles"),

@@ -415,3 +415,18 @@ async fn both_serializers_tell_the_same() {
     assert_eq!(one.payload, two.payload);
     assert_eq!(one.payload["data"]["record"]["body"], "é\"\\\n");
 }
+
+#[tokio::test]
+async fn changes_can_be_held_so_that_the_writer_s_own_answer_comes_first() {
+    let database = database(TABLE).await;
+    let relay = Relay::start_with(&database, &[("RELAY_REALTIME__HOLD", "1s")]).await;
+    let mut client = watch(&relay, all("notes")).await;
+    let mut other = Client::connect(&relay, &token("anon", &json!({}))).await;
+    other.join("room", json!({ "config": {} })).await;
+    database.execute("insert into notes (id) values (1)").await;
+    let message = json!({ "type": "broadcast", "event": "committed", "payload": {} });
+    other.push(&json!("1"), "realtime:room", "broadcast", message).await;
+    for event in ["broadcast", "postgres_changes"] {
+        assert_eq!(client.receive().await.unwrap().event, event);
+    }
+}

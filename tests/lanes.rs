@@ -120,7 +120,9 @@ async fn a_row_that_waited_is_judged_by_the_rules_of_now() {
 async fn a_gap_is_told_after_what_came_before_it() {
     let database = database().await;
     let small = [("RELAY_POSTGRES__MAX_TRANSACTION", "1 MiB")];
-    let relay = Relay::start_with(&database, &small).await;
+    let mut relay = Relay::prepare(&database, &small).ephemeral();
+    relay.launch();
+    relay.ready().await;
     let mut one = watch(&relay, &token_of(ONE), "*").await;
     let mut witness = watch(&relay, &service(), "open").await;
     lock(&database).await;

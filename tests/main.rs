@@ -67,12 +67,16 @@ mod rights;
 mod private;
 // Checks that take their time: whom they hold up, and by which rules they end.
 mod lanes;
+// Continuing where one was: positions, resume ids, gaps.
+mod resume;
 // Order, and exactly once, whatever happens to connections.
 mod ordering;
 // Filters and names: what they let through, and what a bad one does.
 mod filtering;
 // Connecting: every sslmode and login method, several hosts, and what each refusal says.
 mod login;
+// The change log on disk: restarts, foreign directories, full disks.
+mod log;
 // Reading the slot: nothing lost, nothing twice, and what is wrong is said.
 mod source;
 

@@ -404,3 +404,15 @@ async fn a_crowd_that_comes_at_once_sees_everyone_and_then_nobody() {
         apply(&mut people, &next);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_may_have_every_channel_told() {
+    let relay = relay_with(&[("RELAY_REALTIME__PRESENCE_ALWAYS", "true")]).await;
+    let mut watcher = connect(&relay, "1.0.0").await;
+    assert_eq!(watcher.join("room", json!({ "config": {} })).await["status"], "ok");
+    assert_eq!(watcher.expect("presence_state").await.payload, json!({}));
+    let mut other = connect(&relay, "2.0.0").await;
+    attend(&mut other, "room", json!("ann")).await;
+    track(&mut other, "room", json!({ "at": 1 })).await;
+    assert!(diff(&mut watcher).await["joins"].get("ann").is_some());
+}

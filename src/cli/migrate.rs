@@ -129,7 +129,7 @@ fn failed(error: tokio_postgres::Error) -> Error {
 }
 
 /// Everything as one transaction, for one relay.
-fn script(role: &str) -> String {
+pub(crate) fn script(role: &str) -> String {
     let mut sql = include_str!("../../sql/realtime/begin.sql").to_owned();
     // An escape string reads the same whatever standard_conforming_strings says.
     let quoted = role.replace('\\', r"\\").replace('\'', "''");

@@ -28,12 +28,13 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts `relay run` with `variables` and waits until it streams. Its log goes to `log`.
+    /// Starts `relay run` with these flags and `variables`, and waits until it streams. Its log goes to `log`.
     ///
     /// # Errors
     /// `SourceUnreachable`, with the end of the log.
     pub(crate) async fn start(
         address: SocketAddr,
+        flags: &[&str],
         variables: &[(&str, String)],
         log: &Path,
     ) -> Result<Self, Error> {
@@ -43,10 +44,11 @@ impl Process {
         let output = std::fs::File::create(log).map_err(|error| failed(error.to_string()))?;
         let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
         let script = "ulimit -n \"$(ulimit -Hn)\" 2>/dev/null; \
-                      \"$0\" run >&2 & echo $!; exec >/dev/null; cat >/dev/null; kill -KILL $!";
+                      \"$0\" run \"$@\" >&2 & echo $!; exec >/dev/null; cat >/dev/null; kill -KILL $!";
         let mut shell = Command::new("sh")
             .args(["-c", script])
             .arg(program)
+            .args(flags)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("RUST_LOG", "warn")
@@ -90,12 +92,7 @@ impl Process {
 
     /// Processor time used so far.
     pub(crate) fn cpu(&self) -> Option<Duration> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
-        // The name in parentheses may hold spaces; the fields counted start after it.
-        let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(11);
-        let user: f64 = fields.next()?.parse().ok()?;
-        let system: f64 = fields.next()?.parse().ok()?;
-        Some(Duration::from_secs_f64((user + system) / TICKS_PER_SECOND))
+        cpu_of(Path::new(&format!("/proc/{}/stat", self.pid)))
     }
 
     /// Ends it and waits until it is gone.
@@ -110,4 +107,14 @@ impl Process {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// Processor time of what this `stat` file of `/proc` is about: a process, or a thread.
+pub(crate) fn cpu_of(stat: &Path) -> Option<Duration> {
+    let stat = std::fs::read_to_string(stat).ok()?;
+    // The name in parentheses may hold spaces; the fields counted start after it.
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(11);
+    let user: f64 = fields.next()?.parse().ok()?;
+    let system: f64 = fields.next()?.parse().ok()?;
+    Some(Duration::from_secs_f64((user + system) / TICKS_PER_SECOND))
 }

@@ -6,16 +6,21 @@ use crate::cli::Globals;
 use crate::error::{Error, ErrorKind};
 use crate::relay::Relay;
 
-/// What `relay run` is told. All of it is configuration.
+/// What `relay run` is told besides the configuration.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Keep changes in memory only: nothing is written to log.dir, and a restart forgets what clients may have missed
+    #[arg(long)]
+    ephemeral: bool,
+}
 
 /// Serves until SIGTERM or SIGINT, then drains.
 ///
 /// # Errors
 /// Whatever stopped it otherwise.
-pub(crate) async fn run(_args: Args, globals: &Globals) -> Result<(), Error> {
-    let config = globals.load()?;
+pub(crate) async fn run(args: Args, globals: &Globals) -> Result<(), Error> {
+    let mut config = globals.load()?;
+    config.log.is_ephemeral = args.ephemeral;
     let mut relay = Relay::start(config).await?;
     let listen = |kind| {
         signal(kind).map_err(|cause| {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::keys::nearest;
 use super::units::{Size, Time};
 use super::written::{self, Written};
-use super::{Auth, Config, Deletes, Http, JwksSource, Limits, Nonsense, Postgres, Realtime};
+use super::{Auth, Config, Deletes, Http, JwksSource, Limits, Log, Nonsense, Postgres, Realtime};
 use crate::secret::Secret;
 
 /// A secret shorter than the hash it keys weakens every token.
@@ -33,6 +33,7 @@ impl Check<'_> {
         Config {
             http: self.http(&written.http),
             postgres: self.postgres(&written.postgres),
+            log: self.log(&written.log),
             auth: self.auth(&written.auth),
             realtime: self.realtime(&written.realtime),
             limits: self.limits(&written.limits),
@@ -100,6 +101,22 @@ impl Check<'_> {
                 1 << 20,
             ),
             max_backlog: self.size("postgres.max_backlog", written.max_backlog, 1 << 20),
+        }
+    }
+
+    fn log(&mut self, written: &written::Log) -> Log {
+        if written.dir.as_os_str().is_empty() {
+            self.say(
+                "log.dir",
+                "it is empty; name a directory, or start with `relay run --ephemeral`",
+            );
+        }
+        Log {
+            dir: (self.base)("log.dir").join(&written.dir),
+            // Fewer than a handful of segments could not be told from none.
+            retain_bytes: self.size("log.retain_bytes", written.retain_bytes, 64 << 20),
+            retain_age: self.time("log.retain_age", written.retain_age, 60_000, 365 * 86_400_000),
+            is_ephemeral: false,
         }
     }
 
@@ -210,7 +227,9 @@ impl Check<'_> {
         let deletes = self.deletes(&written.deletes);
         let presence_grace =
             self.time("realtime.presence_grace", written.presence_grace, 0, 3_600_000);
-        Realtime { deletes, presence_grace, private_only: written.private_only }
+        let hold = self.time("realtime.hold", written.hold, 0, 1_000);
+        let (private_only, presence_always) = (written.private_only, written.presence_always);
+        Realtime { deletes, presence_grace, private_only, presence_always, hold }
     }
 
     fn limits(&mut self, written: &written::Limits) -> Limits {

@@ -51,6 +51,9 @@ pub(crate) const KEYS: &[Key] = keys![
     postgres.heartbeat,
     postgres.max_transaction,
     postgres.max_backlog,
+    log.dir,
+    log.retain_bytes,
+    log.retain_age,
     auth.jwt_secret true,
     auth.jwt_secret_file,
     auth.jwks true,
@@ -62,6 +65,8 @@ pub(crate) const KEYS: &[Key] = keys![
     realtime.deletes,
     realtime.presence_grace,
     realtime.private_only,
+    realtime.presence_always,
+    realtime.hold,
     limits.connections,
     limits.subject_connections,
     limits.channels,
@@ -160,6 +165,17 @@ impl Value for Option<String> {
 
     fn show(&self) -> Option<String> {
         self.clone()
+    }
+}
+
+impl Value for PathBuf {
+    fn read(&mut self, text: &str) -> Result<(), String> {
+        *self = Self::from(text);
+        Ok(())
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(self.display().to_string())
     }
 }
 

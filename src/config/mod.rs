@@ -30,6 +30,8 @@ pub struct Config {
     pub http: Http,
     /// `[postgres]`
     pub postgres: Postgres,
+    /// `[log]`
+    pub log: Log,
     /// `[auth]`
     pub auth: Auth,
     /// `[realtime]`
@@ -68,10 +70,24 @@ pub struct Postgres {
     pub wal_sender_timeout: Duration,
     /// How often a message of ours goes through the WAL; zero for never.
     pub heartbeat: Duration,
-    /// Changes of one transaction held in memory, in bytes, before it is let go with an announced gap.
+    /// Without a log on disk: changes of one transaction held in memory, in bytes, before it is let go with an
+    /// announced gap.
     pub max_transaction: usize,
-    /// Decoded changes waiting for delivery, in bytes, before reading pauses.
+    /// Decoded changes in memory that wait for the disk, or without one for delivery, in bytes, before reading pauses.
     pub max_backlog: usize,
+}
+
+/// What is kept of the changes, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// The directory.
+    pub dir: PathBuf,
+    /// Bytes on disk above which the oldest changes go.
+    pub retain_bytes: usize,
+    /// How old changes may become.
+    pub retain_age: Duration,
+    /// Nothing is kept on disk. Said by a flag of the run, not by the file.
+    pub is_ephemeral: bool,
 }
 
 /// Who clients are.
@@ -111,6 +127,10 @@ pub struct Realtime {
     pub presence_grace: Duration,
     /// Whether joins of public channels are refused.
     pub private_only: bool,
+    /// Whether every channel is told who is present.
+    pub presence_always: bool,
+    /// How long row changes are held back after they arrived.
+    pub hold: Duration,
 }
 
 /// What subscribers learn of a DELETE on a table with row security.

@@ -17,6 +17,7 @@ use crate::secret::Secret;
 pub(crate) struct Written {
     pub(crate) http: Http,
     pub(crate) postgres: Postgres,
+    pub(crate) log: Log,
     pub(crate) auth: Auth,
     pub(crate) realtime: Realtime,
     pub(crate) limits: Limits,
@@ -49,6 +50,14 @@ pub(crate) struct Postgres {
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+pub(crate) struct Log {
+    pub(crate) dir: PathBuf,
+    pub(crate) retain_bytes: Size,
+    pub(crate) retain_age: Time,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub(crate) struct Auth {
     #[serde(deserialize_with = "hidden")]
     pub(crate) jwt_secret: Option<Secret<String>>,
@@ -69,6 +78,8 @@ pub(crate) struct Realtime {
     pub(crate) deletes: String,
     pub(crate) presence_grace: Time,
     pub(crate) private_only: bool,
+    pub(crate) presence_always: bool,
+    pub(crate) hold: Time,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -139,6 +150,16 @@ impl Default for Postgres {
     }
 }
 
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            dir: PathBuf::from("relay-log"),
+            retain_bytes: Size(1 << 30),
+            retain_age: seconds(24 * 3600),
+        }
+    }
+}
+
 impl Default for Auth {
     fn default() -> Self {
         Self {
@@ -156,7 +177,13 @@ impl Default for Auth {
 
 impl Default for Realtime {
     fn default() -> Self {
-        Self { deletes: "authorised".to_owned(), presence_grace: seconds(3), private_only: false }
+        Self {
+            deletes: "authorised".to_owned(),
+            presence_grace: seconds(3),
+            private_only: false,
+            presence_always: false,
+            hold: seconds(0),
+        }
     }
 }
 

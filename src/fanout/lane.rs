@@ -8,7 +8,9 @@
 //! Overflow: when the lanes together hold [`HELD_LIMIT`], the fan-out waits for them a moment; then the lane that holds
 //! the most lets its changes go, and its members are told of a gap.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+mod queue;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,16 +19,18 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use smallvec::SmallVec;
 use tokio::time::{Instant, timeout_at};
 
+use self::queue::{Lane, Piece, Queued};
 use super::Fanout;
+use super::audience::Way;
 use super::held::Held;
 use super::render::Shown;
-use super::round::{Holding, Judged, judge};
+use super::round::{Judged, judge};
 use super::sighting::Sighting;
 use super::work::{Answers, Ask, Plan, Verdict, Work, by_principal};
 use crate::auth::visibility::Trouble;
-use crate::hub::{Member, Notice};
+use crate::hub::{Hole, Member, Notice};
 use crate::metrics::reason;
-use crate::model::{Epoch, Principal};
+use crate::model::{Epoch, Lsn, Principal};
 
 /// The epoch of ids made while the source is between two connections; readers of ids treat it as foreign.
 pub(super) const NO_EPOCH: Epoch = Epoch::new(0);
@@ -66,56 +70,14 @@ pub(super) struct Lanes {
     blocked: Vec<PrincipalRef>,
     held: Held,
     sequence: u64,
-}
-
-#[derive(Default)]
-struct Lane {
-    queue: VecDeque<Queued>,
-    /// Sequence of the first work of the round under way.
-    judging: Option<u64>,
-    bytes: usize,
-}
-
-/// Something that waits in a lane.
-struct Queued {
-    /// Order of matching over the whole fan-out.
-    sequence: u64,
-    /// What must have left other lanes first, because it is for the same members.
-    after: SmallVec<[Place; 1]>,
-    bytes: usize,
-    piece: Piece,
-}
-
-enum Piece {
-    /// A change.
-    Change(Holding),
-    /// Something to tell these members.
-    Notice(Notice, Vec<Arc<Member>>),
-}
-
-impl Lane {
-    /// Whether everything up to `sequence` has left the lane.
-    fn has_passed(&self, sequence: u64) -> bool {
-        let first = self.judging.or_else(|| self.queue.front().map(|queued| queued.sequence));
-        first.is_none_or(|first| first > sequence)
-    }
-
-    fn push(&mut self, queued: Queued) {
-        self.bytes += queued.bytes;
-        self.queue.push_back(queued);
-    }
-
-    fn pop(&mut self) -> Option<Queued> {
-        let queued = self.queue.pop_front()?;
-        self.bytes -= queued.bytes;
-        Some(queued)
-    }
+    way: Way,
 }
 
 impl Lanes {
-    pub(super) fn new(fanout: Fanout) -> Self {
+    pub(super) fn new(fanout: Fanout, way: Way) -> Self {
         Self {
             fanout,
+            way,
             lanes: HashMap::default(),
             rounds: FuturesUnordered::new(),
             last: HashMap::default(),
@@ -212,8 +174,7 @@ impl Lanes {
         for member in everyone {
             match self.waiting(member.id) {
                 Some((lane, _)) => waiting.entry(Arc::clone(lane)).or_default().push(member),
-                // A member that cannot be told is being closed, and learns by reconnecting.
-                None => drop(member.notify(notice)),
+                None => self.way.tell(&member, notice),
             }
         }
         for (lane, members) in waiting {
@@ -257,7 +218,11 @@ impl Lanes {
                     first.get_or_insert(sequence);
                     works.push(work);
                 }
-                Some((_, Piece::Notice(notice, members))) => tell(&members, &notice),
+                Some((_, Piece::Notice(notice, members))) => {
+                    for member in &members {
+                        self.way.tell(member, &notice);
+                    }
+                }
                 None => break,
             }
         }
@@ -268,6 +233,7 @@ impl Lanes {
             return;
         }
         lane.judging = first;
+        lane.judging_from = works.first().map(|(work, _)| work.sighting.id.commit_lsn);
         let fanout = self.fanout.clone();
         self.rounds.push(Box::pin(async move {
             let judged = judge(&fanout, &principal, works).await;
@@ -284,7 +250,7 @@ impl Lanes {
         }
         drop(judged);
         if let Some(lane) = self.lanes.get_mut(&principal) {
-            lane.judging = None;
+            (lane.judging, lane.judging_from) = (None, None);
         }
         self.stirred.push(principal);
         self.stirred.append(&mut self.blocked);
@@ -300,6 +266,19 @@ impl Lanes {
                 () = self.turn() => {}
             }
         }
+    }
+
+    /// Hands out everything that waits.
+    pub(super) async fn finish(&mut self) {
+        self.pump();
+        while !self.lanes.is_empty() {
+            self.turn().await;
+        }
+    }
+
+    /// The lowest place that still waits in a lane.
+    pub(super) fn waiting_from(&self) -> Option<Lsn> {
+        self.lanes.values().filter_map(Lane::begins).min()
     }
 
     /// Returns once the lanes hold little enough.
@@ -344,7 +323,8 @@ impl Lanes {
         let message =
             "Changes are missing: row checks could not keep up. Please read the table again."
                 .to_owned();
-        let notice = Notice { extension: "postgres_changes", is_ok: false, message };
+        let hole = Hole { reason: "row_checks_behind", ..Hole::default() };
+        let notice = Notice::of_hole(message, hole);
         let ids: Vec<u64> = told.into_iter().collect();
         self.enqueue(principal, SmallVec::new(), 0, Piece::Notice(notice, members), &ids);
         self.stirred.append(&mut self.blocked);
@@ -383,9 +363,12 @@ impl Lanes {
                 });
             }
             let frame = work.sighting.data(&seen, limit).frame(member.dialect, &member.topic, &ids);
-            if member.offer(frame).is_ok() {
+            if self.way.give(&member, &work.sighting, frame) {
                 self.fanout.metrics.deliveries.inc();
             }
+        }
+        if self.way == Way::Late {
+            return;
         }
         let lag = (self.fanout.now)().unix_micros() - work.sighting.committed_at.unix_micros();
         self.fanout
@@ -395,7 +378,7 @@ impl Lanes {
     }
 
     /// Counts a row that could not be judged and tells the member, once until it is served again.
-    fn withhold(&self, sighting: &Sighting, member: &Member, trouble: &Trouble) {
+    fn withhold(&self, sighting: &Sighting, member: &Arc<Member>, trouble: &Trouble) {
         let (word, text) = match trouble {
             Trouble::Failed { code, .. } => {
                 ("check_failed", format!("the row check failed with SQLSTATE {code}"))
@@ -411,16 +394,8 @@ impl Lanes {
             tracing::warn!(schema = %table.schema, table = %table.name, reason = word, "withheld a row");
             let message =
                 format!("Changes of {}.{} are withheld: {text}", table.schema, table.name);
-            // A member that cannot be told is being closed.
-            let _ = member.notify(&Notice { extension: "postgres_changes", is_ok: false, message });
+            self.way.tell(member, &Notice::of_changes(false, message));
         }
-    }
-}
-
-/// Tells members; one that cannot be told is being closed, and learns by reconnecting.
-fn tell(members: &[Arc<Member>], notice: &Notice) {
-    for member in members {
-        let _ = member.notify(notice);
     }
 }
 

@@ -8,13 +8,19 @@
 //! Promises: one channel gets its changes in commit order; a change that could not be judged is not shown, is
 //! counted, and is told to the channel; a table's JSON is written once per set of columns.
 
+mod audience;
+mod catchup;
 mod held;
 mod lane;
 mod message;
+mod pass;
 mod render;
 mod round;
+mod settled;
 mod sighting;
 mod work;
+
+pub use catchup::{Arrival, CatchUp, Latecomer};
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -22,22 +28,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::auth::streamed::Streamed;
 use crate::auth::visibility::Visibility;
 use crate::catalog::{Catalog, Seen};
-use crate::changelog::ChangeLog;
+use crate::changelog::{ChangeLog, Place};
 use crate::config::Deletes;
-use crate::hub::{Hub, Member, Notice, Receives};
+use crate::hub::{Hole, Hub, Member, Membership, Notice, Receives};
 use crate::metrics::{Metrics, reason};
 use crate::model::time::PgTime;
 use crate::model::{Cell, Change, OldRow, Position, Relation, Row, Table, Target, Transaction};
 use crate::router::Candidate;
 use crate::source::SourceState;
 
+use audience::{Audience, Way};
 use lane::Lanes;
 use message::Message;
+use settled::Settled;
 use sighting::{Layout, Sighting};
 use work::Ask;
 
@@ -56,6 +64,8 @@ pub struct Fanout {
     pub source: watch::Receiver<SourceState>,
     /// What is told of deleted rows.
     pub deletes: Deletes,
+    /// How long row changes are held back after they arrived.
+    pub hold: Duration,
     /// Bytes of a row's JSON above which it is cut to its small columns.
     pub record_limit: usize,
     /// Bytes of a message of the database above which it is not passed on.
@@ -81,61 +91,93 @@ const LAYOUTS: usize = 10_000;
 /// Changes handed out before the rounds under way are looked at.
 const STRIDE: usize = 256;
 
+/// How the columns of relations lie over tables.
+type Layouts = HashMap<(u32, u32), Arc<Layout>>;
+
 impl Fanout {
-    /// Delivers what the log has, for ever.
-    pub async fn run<L: ChangeLog>(self, log: Arc<L>) -> Infallible {
-        let mut layouts = HashMap::new();
-        let mut lanes = Lanes::new(self.clone());
+    /// Delivers what the log has, for ever. Whoever was shown the past comes in through `arrivals`, between two pieces
+    /// of the log.
+    pub async fn run<L: ChangeLog>(
+        self,
+        log: Arc<L>,
+        mut arrivals: mpsc::Receiver<Arrival>,
+    ) -> Infallible {
+        let mut reader = log.follow();
+        let mut done = log.bounds().newest;
+        let mut layouts = Layouts::new();
+        let mut lanes = Lanes::new(self.clone(), Way::Live);
         let mut source = self.source.clone();
         let mut epoch = None;
+        let mut settled = Settled::new();
         loop {
+            settled.look(&self.hub, log.bounds().epoch, &lanes, done);
             tokio::select! {
-                batch = log.next(BATCH_BYTES) => {
-                    for transaction in &batch {
-                        self.fan_out(transaction, &mut layouts, &mut lanes).await;
+                () = settled.later() => {}
+                batch = log.read(&mut reader, BATCH_BYTES) => match batch {
+                    Ok(batch) => {
+                        if !self.hold.is_zero() {
+                            lanes.meanwhile(tokio::time::sleep(self.hold)).await;
+                        }
+                        for piece in &batch {
+                            self.fan_out(piece, &mut layouts, &mut lanes).await;
+                            done = Place::last_of(piece);
+                        }
+                        lanes.pump();
                     }
-                    lanes.pump();
-                }
+                    Err(gap) => self.announce_gap(&mut lanes, "fan_out_behind", &gap.to_string()),
+                },
                 () = lanes.turn() => {}
+                Some(arrival) = arrivals.recv() => arrival.admit(&self.hub, done),
                 Ok(()) = source.changed() => {
                     if let SourceState::Streaming { epoch: now, .. } = *source.borrow_and_update()
                         && epoch.replace(now).is_some_and(|before| before != now)
                     {
                         let words = "the replication slot does not continue what was read before";
                         self.announce_gap(&mut lanes, "history_lost", words);
+                        done = log.bounds().newest;
                     }
                 }
             }
         }
     }
 
-    async fn fan_out(
-        &self,
-        transaction: &Transaction,
-        layouts: &mut HashMap<(u32, u32), Arc<Layout>>,
-        lanes: &mut Lanes,
-    ) {
-        if transaction.oversized {
-            let words = "a transaction was too large to hold in memory";
+    async fn fan_out(&self, piece: &Transaction, layouts: &mut Layouts, lanes: &mut Lanes) {
+        if piece.oversized {
+            let words = "a transaction was too large for the change log";
             self.announce_gap(lanes, "transaction_too_large", words);
         }
-        for (index, change) in transaction.changes.iter().enumerate() {
+        for (at, change) in piece.changes.iter().enumerate() {
             if message::is_messages(&change.relation) {
-                self.streamed.note(transaction.xid, Instant::now());
+                self.streamed.note(piece.xid, Instant::now());
                 self.say(change);
-                continue;
+            } else {
+                let id = self.position(piece, at);
+                self.match_change(piece, id, change, Audience::Live(&self.hub), layouts, lanes)
+                    .await;
             }
-            let sightings = lanes.meanwhile(self.look(transaction, index, change, layouts)).await;
-            for (sighting, is_own) in sightings {
-                let asks = self.who_asked(&sighting, is_own);
-                if !asks.is_empty() {
-                    lanes.take(Arc::new(sighting), asks);
-                    lanes.make_room().await;
-                }
-            }
-            if index % STRIDE == STRIDE - 1 {
+            if at % STRIDE == STRIDE - 1 {
                 lanes.pump();
                 lanes.meanwhile(tokio::task::yield_now()).await;
+            }
+        }
+    }
+
+    /// Puts a change before those of the audience who asked for it.
+    async fn match_change(
+        &self,
+        piece: &Transaction,
+        id: Position,
+        change: &Change,
+        audience: Audience<'_>,
+        layouts: &mut Layouts,
+        lanes: &mut Lanes,
+    ) {
+        let looking = self.look(piece, id, change, audience, layouts);
+        for (sighting, is_own) in lanes.meanwhile(looking).await {
+            let asks = Self::who_asked(&sighting, is_own, audience);
+            if !asks.is_empty() {
+                lanes.take(Arc::new(sighting), asks);
+                lanes.make_room().await;
             }
         }
     }
@@ -144,20 +186,21 @@ impl Fanout {
     async fn look(
         &self,
         transaction: &Transaction,
-        index: usize,
+        id: Position,
         change: &Change,
-        layouts: &mut HashMap<(u32, u32), Arc<Layout>>,
+        audience: Audience<'_>,
+        layouts: &mut Layouts,
     ) -> SmallVec<[(Sighting, bool); 1]> {
         let mut sightings = SmallVec::new();
         let Some((event, new, old)) = sighting::resolve(change) else { return sightings };
         for (table, is_own) in self.tables(change, transaction.xid).await {
-            if !self.hub.read().router().wants(&table.schema, &table.name) {
+            if !audience.with(|members| members.router().wants(&table.schema, &table.name)) {
                 continue;
             }
             let layout = layout(layouts, &change.relation, table);
             let (new, old) = self.compute(&layout, new.clone(), old.clone()).await;
             let sighting = Sighting {
-                id: self.position(transaction, index),
+                id,
                 xid: transaction.xid,
                 committed_at: transaction.committed_at,
                 event,
@@ -254,10 +297,19 @@ impl Fanout {
 
     /// The members whose wishes the change answers, or may answer. A partitioned table is seen only by those who
     /// named it: a wildcard already covers the partition.
-    fn who_asked(&self, sighting: &Sighting, is_own: bool) -> Vec<Ask> {
+    fn who_asked(sighting: &Sighting, is_own: bool, audience: Audience<'_>) -> Vec<Ask> {
         let Some(row) = sighting.subject() else { return Vec::new() };
-        let table = sighting.table();
-        let members = self.hub.read();
+        audience.with(|members| Self::those_of(members, sighting, row, is_own, audience))
+    }
+
+    fn those_of(
+        members: &Membership,
+        sighting: &Sighting,
+        row: &Row,
+        is_own: bool,
+        audience: Audience<'_>,
+    ) -> Vec<Ask> {
+        let (table, place) = (sighting.table(), Place::from(sighting.id));
         let mut candidates: Vec<Candidate> = Vec::new();
         let name = (&*table.schema, &*table.name);
         members.router().candidates(
@@ -274,6 +326,9 @@ impl Fanout {
                 continue;
             }
             for (member, id) in members.members(binding) {
+                if !audience.wants(member.id, *id, place) {
+                    continue;
+                }
                 let (member, wish) = (Arc::clone(member), Arc::clone(wish));
                 asks.push(Ask { member, id: *id, wish, undecided: undecided.clone() });
             }
@@ -300,16 +355,12 @@ impl Fanout {
         }
     }
 
-    fn position(&self, transaction: &Transaction, index: usize) -> Position {
+    fn position(&self, piece: &Transaction, at: usize) -> Position {
         let epoch = match &*self.source.borrow() {
             SourceState::Streaming { epoch, .. } => *epoch,
             SourceState::Connecting { .. } | SourceState::Blocked { .. } => lane::NO_EPOCH,
         };
-        Position {
-            epoch,
-            commit_lsn: transaction.commit_lsn,
-            index: u32::try_from(index).unwrap_or(u32::MAX),
-        }
+        Position { epoch, commit_lsn: piece.commit_lsn, index: index(piece, at) }
     }
 
     /// Tells every subscriber that something it asked for may be missing.
@@ -317,15 +368,17 @@ impl Fanout {
         self.metrics.gaps.get_or_create(&reason(why)).inc();
         tracing::error!(reason = why, "changes were lost to subscribers; they were told");
         let message = format!("Changes may be missing: {words}. Please read the table again.");
-        lanes.announce(&Notice { extension: "postgres_changes", is_ok: false, message });
+        let hole = Hole { reason: why, ..Hole::default() };
+        lanes.announce(&Notice::of_hole(message, hole));
     }
 }
 
-fn layout(
-    layouts: &mut HashMap<(u32, u32), Arc<Layout>>,
-    relation: &Arc<Relation>,
-    table: Arc<Table>,
-) -> Arc<Layout> {
+/// Which change of its transaction a change of a piece is.
+fn index(piece: &Transaction, at: usize) -> u32 {
+    piece.first.saturating_add(u32::try_from(at).unwrap_or(u32::MAX))
+}
+
+fn layout(layouts: &mut Layouts, relation: &Arc<Relation>, table: Arc<Table>) -> Arc<Layout> {
     let key = (relation.oid, table.oid);
     if let Some(held) = layouts.get(&key).filter(|held| held.fits(relation, &table)) {
         return Arc::clone(held);

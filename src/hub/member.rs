@@ -5,7 +5,9 @@ use std::fmt::Debug;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::{Broadcast, Frame, Outbox, RoomName, Undelivered};
+use super::gate::Passage;
+use super::{Broadcast, Commit, Frame, Gate, Outbox, Proof, RoomName, Seen, Undelivered};
+use crate::changelog::Place;
 use crate::model::Principal;
 
 /// All the core knows of any client protocol.
@@ -44,6 +46,36 @@ pub struct Notice {
     pub is_ok: bool,
     /// The text.
     pub message: String,
+    /// What is missing, when it tells of changes that the channel will not get.
+    pub hole: Option<Hole>,
+}
+
+/// Changes that a channel does not get. Positions are ids of changes; what is not known is `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hole {
+    /// The last change before it, as the client named it or as the relay knows it.
+    pub from: Option<Box<str>>,
+    /// The first place after it from which on nothing is missing.
+    pub to: Option<Box<str>>,
+    /// A word for programs, as in the metric `relay_gaps_total`.
+    pub reason: &'static str,
+}
+
+impl Notice {
+    /// Something about row changes.
+    pub const fn of_changes(is_ok: bool, message: String) -> Self {
+        Self { extension: "postgres_changes", is_ok, message, hole: None }
+    }
+
+    /// Something about the channel itself.
+    pub const fn of_channel(is_ok: bool, message: String) -> Self {
+        Self { extension: "system", is_ok, message, hole: None }
+    }
+
+    /// Row changes are missing.
+    pub const fn of_hole(message: String, hole: Hole) -> Self {
+        Self { extension: "postgres_changes", is_ok: false, message, hole: Some(hole) }
+    }
 }
 
 /// One session's place in one channel.
@@ -65,6 +97,10 @@ pub struct Member {
     /// Ids of messages it was given, when it hears of the past as well.
     had: OnceLock<Mutex<Had>>,
     troubled: AtomicBool,
+    /// What is live waits here while it is shown the past.
+    gate: OnceLock<Gate>,
+    /// How far it is known to be, when its client can resume.
+    proof: OnceLock<Proof>,
 }
 
 impl Member {
@@ -89,6 +125,8 @@ impl Member {
             gone: AtomicBool::new(false),
             had: OnceLock::new(),
             troubled: AtomicBool::new(false),
+            gate: OnceLock::new(),
+            proof: OnceLock::new(),
         }
     }
 
@@ -159,6 +197,77 @@ impl Member {
         }
     }
 
+    /// Shuts its gate: what is live waits, up to `limit_bytes`, until the gate is opened. Once in its life, before it
+    /// is subscribed.
+    pub fn shut(&self, limit_bytes: usize) {
+        // Only a join is shown the past, and a member joins once.
+        let _ = self.gate.set(Gate::new(limit_bytes));
+    }
+
+    /// Its gate, if it ever had one.
+    pub fn gate(&self) -> Option<&Gate> {
+        self.gate.get()
+    }
+
+    /// From now on it is kept how far it is; everything up to `floor` it has. Once in its life, before it is subscribed.
+    pub fn prove(&self, floor: Place) {
+        // Only a join resumes, and a member joins once.
+        let _ = self.proof.set(Proof::new(floor));
+    }
+
+    /// How far it is, if that is kept.
+    pub fn proof(&self) -> Option<&Proof> {
+        self.proof.get()
+    }
+
+    /// Whether it is given what is live, because nothing waits at its gate.
+    pub fn is_live(&self) -> bool {
+        self.gate.get().is_none_or(Gate::is_open)
+    }
+
+    /// Queues a change, or leaves it at the gate.
+    ///
+    /// # Errors
+    /// The frame was not queued.
+    pub fn offer_live(&self, commit: Commit, frame: Frame) -> Result<(), Undelivered> {
+        self.pass(Some(commit), frame)
+    }
+
+    /// Queues a change past the gate.
+    ///
+    /// # Errors
+    /// The frame was not queued.
+    pub fn offer_change(&self, place: Place, frame: Frame) -> Result<(), Undelivered> {
+        match self.proof.get() {
+            Some(proof) => proof.deliver(place, || self.offer(frame)),
+            None => self.offer(frame),
+        }
+    }
+
+    fn pass(&self, commit: Option<Commit>, frame: Frame) -> Result<(), Undelivered> {
+        let Some(gate) = self.gate.get() else { return self.hand(commit, frame) };
+        match gate.pass(commit, frame) {
+            Passage::Free(frame) => self.hand(commit, frame),
+            Passage::Kept => Ok(()),
+        }
+    }
+
+    fn hand(&self, commit: Option<Commit>, frame: Frame) -> Result<(), Undelivered> {
+        match commit {
+            Some(commit) => self.offer_change(commit.place, frame),
+            None => self.offer(frame),
+        }
+    }
+
+    /// Opens its gate: what waited comes now, but for what it has `seen`. False when something had been let go.
+    pub fn open(&self, seen: Option<Seen>) -> bool {
+        let Some(gate) = self.gate.get() else { return true };
+        // What cannot be queued is of a member that is being closed.
+        gate.open(seen, |commit, frame| {
+            let _ = self.hand(commit, frame);
+        })
+    }
+
     /// Queues a frame unless the member left.
     ///
     /// # Errors
@@ -167,11 +276,19 @@ impl Member {
         if self.is_gone() { Err(Undelivered::Gone) } else { self.outbox.offer(frame) }
     }
 
-    /// Queues a `system` message.
+    /// Queues a `system` message at once, past the gate.
     ///
     /// # Errors
     /// The frame was not queued.
     pub fn notify(&self, notice: &Notice) -> Result<(), Undelivered> {
         self.offer(self.dialect.notice(&self.topic, &self.join_ref, notice))
+    }
+
+    /// Queues a `system` message among what is live.
+    ///
+    /// # Errors
+    /// The frame was not queued.
+    pub fn notify_live(&self, notice: &Notice) -> Result<(), Undelivered> {
+        self.pass(None, self.dialect.notice(&self.topic, &self.join_ref, notice))
     }
 }

@@ -4,16 +4,24 @@
 //! writes the frames, so that each is encoded once for everyone who speaks it.
 
 pub mod broadcast;
+pub mod gate;
 pub mod member;
 pub mod outbox;
+pub mod post;
 pub mod presence;
 pub mod presences;
+pub mod proof;
 pub mod registry;
+pub mod resumes;
 pub mod rooms;
 
 pub use broadcast::{Broadcast, Content};
-pub use member::{Dialect, Member, Notice};
+pub use gate::{Commit, Gate, Seen, Wishes};
+pub use member::{Dialect, Hole, Member, Notice};
 pub use outbox::{Backlog, Closed, Frame, Outbox, Undelivered};
+pub use post::{Door, Post};
 pub use presences::{Attendee, Presences};
-pub use registry::Hub;
+pub use proof::Proof;
+pub use registry::{Hub, Membership};
+pub use resumes::Resumes;
 pub use rooms::{Namespace, Receives, RoomName, Rooms};

@@ -5,16 +5,22 @@
 //! reads survives a large transaction, which is offered faster than any socket writes, and one that does not read is
 //! closed near the limit. All queues together have a limit too ([`Backlog`]): while it is exceeded, every queue over its
 //! own limit closes, moving or not.
+//!
+//! What is queued is written by one hand at a time ([`Hand`]): as a rule by a [`Post`], which carries the frames of
+//! many outboxes to their [`Door`]s without waking anybody; by the outbox' owner while its client does not take them at
+//! once, and where there is no door.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use super::post::{Door, Post};
 
 /// Bytes as they go on a client's wire. Cloning copies a pointer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +29,8 @@ pub enum Frame {
     Text(Utf8Bytes),
     /// A binary frame.
     Binary(Bytes),
+    /// A ping, which the client's WebSocket answers by itself; at most 125 bytes.
+    Ping(Bytes),
 }
 
 impl Frame {
@@ -30,7 +38,7 @@ impl Frame {
     pub fn len(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
-            Self::Binary(bytes) => bytes.len(),
+            Self::Binary(bytes) | Self::Ping(bytes) => bytes.len(),
         }
     }
 
@@ -82,6 +90,7 @@ impl Backlog {
 pub struct Outbox {
     limit_bytes: usize,
     backlog: Arc<Backlog>,
+    post: OnceLock<Arc<Post>>,
     state: Mutex<State>,
     ready: Notify,
 }
@@ -93,6 +102,26 @@ struct State {
     /// When something was last taken, or the queue began to fill.
     moved_at: Instant,
     closed: Option<Closed>,
+    hand: Hand,
+    /// The way to the client that needs no owner. The post takes it away while it writes.
+    door: Option<Box<dyn Door>>,
+    /// The owner wants to write itself from now on.
+    is_wanted: bool,
+    /// Nothing is written by the post for now.
+    is_paused: bool,
+}
+
+/// Whose turn it is to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hand {
+    /// The owner's.
+    Owner,
+    /// The owner's, who is to look after what is stuck in the door.
+    Stuck,
+    /// Nobody's: nothing is queued.
+    Free,
+    /// The post's, which knows of it.
+    Post,
 }
 
 /// What each queued frame costs beyond its payload.
@@ -108,11 +137,28 @@ const KEPT_FRAMES: usize = 64;
 const BATCH_BYTES: usize = 64 * 1024;
 
 impl Outbox {
-    /// An empty outbox that closes as slow above `limit_bytes`, and counts towards `backlog`.
+    /// An empty outbox that closes as slow above `limit_bytes`, and counts towards `backlog`. Its owner drains it.
     pub fn new(limit_bytes: usize, backlog: Arc<Backlog>) -> Self {
-        let (frames, moved_at) = (VecDeque::new(), Instant::now());
-        let state = Mutex::new(State { frames, bytes: 0, moved_at, closed: None });
-        Self { limit_bytes, backlog, state, ready: Notify::new() }
+        let state = State {
+            frames: VecDeque::new(),
+            bytes: 0,
+            moved_at: Instant::now(),
+            closed: None,
+            hand: Hand::Owner,
+            door: None,
+            is_wanted: false,
+            is_paused: false,
+        };
+        let (post, ready) = (OnceLock::new(), Notify::new());
+        Self { limit_bytes, backlog, post, state: Mutex::new(state), ready }
+    }
+
+    /// From now on `post` carries frames to `door`; the owner is woken for what does not go through at once.
+    pub fn open(&self, post: Arc<Post>, door: Box<dyn Door>) {
+        if self.post.set(post).is_ok() {
+            self.lock().door = Some(door);
+        }
+        self.ready.notify_one();
     }
 
     /// Queues a frame without ever waiting. A frame larger than the limit is let through an empty queue, so a
@@ -120,7 +166,7 @@ impl Outbox {
     ///
     /// # Errors
     /// The frame was not queued; the socket is closing or closed.
-    pub fn offer(&self, frame: Frame) -> Result<(), Undelivered> {
+    pub fn offer(self: &Arc<Self>, frame: Frame) -> Result<(), Undelivered> {
         let mut state = self.lock();
         if state.closed.is_some() {
             return Err(Undelivered::Gone);
@@ -140,12 +186,36 @@ impl Outbox {
         self.backlog.bytes.fetch_add(bytes - state.bytes, Ordering::Relaxed);
         state.bytes = bytes;
         state.frames.push_back(frame);
-        let was_empty = state.frames.len() == 1;
-        drop(state);
-        if was_empty {
-            self.ready.notify_one();
+        match state.hand {
+            Hand::Free if !state.is_paused => {
+                state.hand = Hand::Post;
+                drop(state);
+                self.ring();
+            }
+            Hand::Owner if state.frames.len() == 1 => {
+                drop(state);
+                self.ready.notify_one();
+            }
+            Hand::Owner | Hand::Stuck | Hand::Free | Hand::Post => {}
         }
         Ok(())
+    }
+
+    /// Keeps what is queued from now on until [`Outbox::resume`], so that what it tells is true before it is read. For
+    /// moments without waiting only.
+    pub fn pause(&self) {
+        self.lock().is_paused = true;
+    }
+
+    /// Ends a pause.
+    pub fn resume(self: &Arc<Self>) {
+        let mut state = self.lock();
+        state.is_paused = false;
+        if state.hand == Hand::Free && !state.frames.is_empty() {
+            state.hand = Hand::Post;
+            drop(state);
+            self.ring();
+        }
     }
 
     /// Whether a queue over its limit stands still, or there is no room for bursts.
@@ -159,13 +229,18 @@ impl Outbox {
         self.ready.notify_one();
     }
 
+    /// Bytes that wait in it.
+    pub fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
     /// Whether it closed because the client reads too slowly.
     pub fn is_slow(&self) -> bool {
         self.lock().closed == Some(Closed::Slow)
     }
 
-    /// Waits for frames and moves a batch of them into `frames`. `Err` when it closed and nothing is left.
-    /// Cancel-safe.
+    /// Waits for what is the owner's to write and moves a batch of it into `frames`; none when something is stuck in
+    /// the door. `Err` when it closed and nothing is left. Cancel-safe.
     ///
     /// # Errors
     /// Why the outbox closed.
@@ -178,26 +253,119 @@ impl Outbox {
         }
     }
 
-    /// Moves what is queued into `frames` without waiting; `None` when there is nothing to say.
+    /// Moves what is the owner's to write into `frames` without waiting; `None` when there is nothing to say.
     pub fn take(&self, frames: &mut Vec<Frame>) -> Option<Result<(), Closed>> {
         let mut state = self.lock();
-        if !state.frames.is_empty() {
-            let mut batch = 0;
-            while batch < BATCH_BYTES
-                && let Some(frame) = state.frames.pop_front()
-            {
-                batch += frame.len() + FRAME_OVERHEAD;
-                frames.push(frame);
+        match state.hand {
+            Hand::Stuck => {
+                state.hand = Hand::Owner;
+                self.move_batch(&mut state, frames);
+                return Some(Ok(()));
             }
-            state.bytes = state.bytes.saturating_sub(batch);
-            self.backlog.bytes.fetch_sub(batch, Ordering::Relaxed);
-            state.moved_at = Instant::now();
-            if state.frames.is_empty() && KEPT_FRAMES < state.frames.capacity() {
-                state.frames = VecDeque::new();
+            Hand::Owner if !state.frames.is_empty() => {
+                self.move_batch(&mut state, frames);
+                return Some(Ok(()));
             }
-            return Some(Ok(()));
+            Hand::Owner if state.door.is_some() => state.hand = Hand::Free,
+            // What waits for the post is handed out before a close is told; of what was too much, nothing is.
+            Hand::Post if state.closed != Some(Closed::Slow) => return None,
+            Hand::Owner | Hand::Free | Hand::Post => {}
         }
         state.closed.map(Err)
+    }
+
+    /// Takes the pen from the post for good, waiting until it is laid down.
+    pub async fn take_over(&self) {
+        loop {
+            {
+                let mut state = self.lock();
+                state.is_wanted = true;
+                if state.hand != Hand::Post {
+                    state.door = None;
+                    if state.hand == Hand::Free {
+                        state.hand = Hand::Owner;
+                    }
+                    return;
+                }
+            }
+            self.ready.notified().await;
+        }
+    }
+
+    /// Nobody writes any more: the door is let go.
+    pub fn seal(&self) {
+        let mut state = self.lock();
+        state.is_wanted = true;
+        state.closed.get_or_insert(Closed::Drain);
+        self.backlog.bytes.fetch_sub(state.bytes, Ordering::Relaxed);
+        (state.frames, state.bytes) = (VecDeque::new(), 0);
+        let door = state.door.take();
+        drop(state);
+        drop(door);
+    }
+
+    /// Carries what is queued to the door. For the post, with buffers of its own, whenever it was rung for.
+    pub(super) fn deliver(self: &Arc<Self>, frames: &mut Vec<Frame>, scratch: &mut Vec<u8>) {
+        let mut state = self.lock();
+        if state.is_paused && !state.is_wanted {
+            state.hand = Hand::Free;
+            return;
+        }
+        let door = if state.is_wanted { None } else { state.door.take() };
+        let Some(mut door) = door else {
+            drop(state);
+            return self.return_to_owner();
+        };
+        self.move_batch(&mut state, frames);
+        drop(state);
+        let is_through = door.put(frames, scratch);
+        let mut state = self.lock();
+        if state.is_wanted {
+            drop(state);
+            return self.return_to_owner();
+        }
+        state.door = Some(door);
+        if !is_through {
+            drop(state);
+            self.return_to_owner();
+        } else if !state.frames.is_empty() {
+            drop(state);
+            self.ring();
+        } else {
+            state.hand = Hand::Free;
+            if state.closed.is_some() {
+                self.ready.notify_one();
+            }
+        }
+    }
+
+    fn ring(self: &Arc<Self>) {
+        match self.post.get() {
+            Some(post) => post.ring(self),
+            None => self.return_to_owner(),
+        }
+    }
+
+    /// Leaves the writing to the owner.
+    pub(super) fn return_to_owner(&self) {
+        self.lock().hand = Hand::Stuck;
+        self.ready.notify_one();
+    }
+
+    fn move_batch(&self, state: &mut State, frames: &mut Vec<Frame>) {
+        let mut batch = 0;
+        while batch < BATCH_BYTES
+            && let Some(frame) = state.frames.pop_front()
+        {
+            batch += frame.len() + FRAME_OVERHEAD;
+            frames.push(frame);
+        }
+        state.bytes = state.bytes.saturating_sub(batch);
+        self.backlog.bytes.fetch_sub(batch, Ordering::Relaxed);
+        state.moved_at = Instant::now();
+        if state.frames.is_empty() && KEPT_FRAMES < state.frames.capacity() {
+            state.frames = VecDeque::new();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -213,83 +381,4 @@ impl Drop for Outbox {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn outbox(limit_bytes: usize) -> Outbox {
-        Outbox::new(limit_bytes, Arc::new(Backlog::new(1_000_000)))
-    }
-
-    fn frame(bytes: usize) -> Frame {
-        Frame::Binary(Bytes::from(vec![0; bytes]))
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn closes_as_slow_when_it_is_full_and_stands_still() {
-        let outbox = outbox(1000);
-        assert_eq!(outbox.offer(frame(900)), Ok(()));
-        assert_eq!(outbox.offer(frame(900)), Ok(()));
-        tokio::time::advance(STANDSTILL).await;
-        assert_eq!(outbox.offer(frame(900)), Err(Undelivered::Slow));
-        assert_eq!(outbox.offer(frame(1)), Err(Undelivered::Gone));
-        assert_eq!(outbox.take(&mut Vec::new()), Some(Err(Closed::Slow)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn survives_a_burst_while_it_moves() {
-        let outbox = outbox(BATCH_BYTES);
-        for _ in 0..10 {
-            assert_eq!(outbox.offer(frame(BATCH_BYTES)), Ok(()));
-            tokio::time::advance(STANDSTILL / 2).await;
-            assert_eq!(outbox.offer(frame(BATCH_BYTES / 2)), Ok(()));
-            assert_eq!(outbox.take(&mut Vec::new()), Some(Ok(())));
-        }
-    }
-
-    #[test]
-    fn closes_as_slow_over_its_limit_while_all_together_are_over_theirs() {
-        let backlog = Arc::new(Backlog::new(10_000));
-        let [one, two] = [1000, 1000].map(|limit| Outbox::new(limit, Arc::clone(&backlog)));
-        while one.offer(frame(900)) == Ok(()) {}
-        assert!(one.is_slow() && backlog.bytes() == 0);
-        for _ in 0..5 {
-            one.offer(frame(900)).unwrap_err();
-            two.offer(frame(900)).unwrap();
-        }
-        two.take(&mut Vec::new()).unwrap().unwrap();
-        drop(two);
-        assert_eq!(backlog.bytes(), 0);
-    }
-
-    #[test]
-    fn lets_one_large_frame_through_an_empty_queue() {
-        let outbox = outbox(1000);
-        assert_eq!(outbox.offer(frame(5000)), Ok(()));
-        let mut frames = Vec::new();
-        assert_eq!(outbox.take(&mut frames), Some(Ok(())));
-        assert_eq!(frames.len(), 1);
-    }
-
-    #[tokio::test]
-    async fn hands_out_what_was_queued_before_it_closed() {
-        let outbox = outbox(1000);
-        outbox.offer(frame(1)).unwrap();
-        outbox.close(Closed::Drain);
-        let mut frames = Vec::new();
-        assert_eq!(outbox.drain(&mut frames).await, Ok(()));
-        assert_eq!(frames.len(), 1);
-        assert_eq!(outbox.drain(&mut frames).await, Err(Closed::Drain));
-    }
-
-    #[tokio::test]
-    async fn wakes_the_drainer() {
-        let outbox = Arc::new(outbox(1000));
-        let drainer = Arc::clone(&outbox);
-        let waiting = async move {
-            let mut frames = Vec::new();
-            drainer.drain(&mut frames).await.map(|()| frames.len())
-        };
-        let (drained, offered) = tokio::join!(waiting, async { outbox.offer(frame(1)) });
-        assert_eq!((drained, offered), (Ok(1), Ok(())));
-    }
-}
+mod tests;

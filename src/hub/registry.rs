@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use super::{Member, Presences, Rooms};
+use super::{Member, Presences, Resumes, Rooms, Wishes};
 use crate::metrics::Metrics;
 use crate::model::Subscription;
 use crate::router::{BindingId, Router};
@@ -16,11 +16,12 @@ pub struct Hub {
     state: RwLock<Membership>,
     rooms: Arc<Rooms>,
     presences: Presences,
+    resumes: Resumes,
     next_id: AtomicU64,
     metrics: Metrics,
 }
 
-/// The state behind the hub's lock.
+/// Wishes, and whose they are.
 #[derive(Debug, Default)]
 pub struct Membership {
     router: Router,
@@ -35,7 +36,7 @@ impl Hub {
         let rooms = Arc::new(Rooms::new(metrics.clone()));
         let presences = Presences::new(Arc::clone(&rooms), grace, seed, metrics.clone());
         let (state, next_id) = (RwLock::default(), AtomicU64::new(1));
-        Self { state, rooms, presences, next_id, metrics }
+        Self { state, rooms, presences, resumes: Resumes::default(), next_id, metrics }
     }
 
     /// Who is in which topic.
@@ -48,6 +49,11 @@ impl Hub {
         &self.presences
     }
 
+    /// Where clients continue.
+    pub const fn resumes(&self) -> &Resumes {
+        &self.resumes
+    }
+
     /// A number for a new member.
     pub fn next_id(&self) -> u64 {
         self.next_id.fetch_add(1, Ordering::Relaxed)
@@ -55,19 +61,31 @@ impl Hub {
 
     /// Replaces what a member is subscribed to: `wishes` with the id each has in the client's eyes. Every change
     /// that commits after this returns is matched against them.
-    pub fn subscribe(&self, member: &Arc<Member>, wishes: &[(u64, Arc<Subscription>)]) {
+    ///
+    /// A member that is shown the past first gets them when it is attached.
+    pub fn subscribe(&self, member: &Arc<Member>, wishes: Wishes) {
         let mut state = self.write();
-        state.remove(member.id);
-        let mut held = Vec::with_capacity(wishes.len());
-        for (id, wish) in wishes {
-            let binding = state.router.insert(wish);
-            state.members.entry(binding).or_default().push((Arc::clone(member), *id));
-            held.push(binding);
+        let wishes = match member.gate() {
+            Some(gate) => gate.keep(wishes),
+            None => Some(wishes),
+        };
+        if let Some(wishes) = wishes {
+            state.subscribe(member, &wishes);
+            self.count(&state);
         }
-        if !held.is_empty() {
-            state.bindings.insert(member.id, held);
+    }
+
+    /// Lets a member that is shown the past arrive in the present: what commits from now on waits at its gate. `wishes`
+    /// are those it was made with.
+    pub fn attach(&self, member: &Arc<Member>, wishes: Wishes) {
+        let mut state = self.write();
+        // Whoever left before does not come back; whoever leaves after this finds what to remove.
+        if member.is_gone() {
+            return;
         }
-        self.metrics.bindings.set(i64::try_from(state.members.len()).unwrap_or(i64::MAX));
+        let newer = member.gate().and_then(super::Gate::attach);
+        state.subscribe(member, &newer.unwrap_or(wishes));
+        self.count(&state);
     }
 
     /// Ends all subscriptions of a member and takes it out of its room. What is already on its way is not sent any more.
@@ -76,6 +94,10 @@ impl Hub {
         self.rooms.leave(member);
         let mut state = self.write();
         state.remove(member.id);
+        self.count(&state);
+    }
+
+    fn count(&self, state: &Membership) {
         self.metrics.bindings.set(i64::try_from(state.members.len()).unwrap_or(i64::MAX));
     }
 
@@ -107,7 +129,22 @@ impl Membership {
         all.filter(move |member| seen.insert(member.id))
     }
 
-    fn remove(&mut self, member: u64) {
+    /// Replaces what a member is subscribed to.
+    pub fn subscribe(&mut self, member: &Arc<Member>, wishes: &[(u64, Arc<Subscription>)]) {
+        self.remove(member.id);
+        let mut held = Vec::with_capacity(wishes.len());
+        for (id, wish) in wishes {
+            let binding = self.router.insert(wish);
+            self.members.entry(binding).or_default().push((Arc::clone(member), *id));
+            held.push(binding);
+        }
+        if !held.is_empty() {
+            self.bindings.insert(member.id, held);
+        }
+    }
+
+    /// Forgets a member.
+    pub fn remove(&mut self, member: u64) {
         for binding in self.bindings.remove(&member).unwrap_or_default() {
             self.router.remove(binding);
             if let Some(members) = self.members.get_mut(&binding) {
@@ -167,8 +204,8 @@ mod tests {
     fn equal_wishes_share_a_binding_until_the_last_member_left() {
         let hub = Hub::new(Duration::ZERO, 0, Metrics::new());
         let (one, two) = (member(&hub), member(&hub));
-        hub.subscribe(&one, &[(1, wish("a")), (2, wish("b"))]);
-        hub.subscribe(&two, &[(1, wish("a"))]);
+        hub.subscribe(&one, vec![(1, wish("a")), (2, wish("b"))]);
+        hub.subscribe(&two, vec![(1, wish("a"))]);
         assert_eq!(hub.metrics.bindings.get(), 2);
         assert_eq!(hub.read().everyone().count(), 2);
         hub.unsubscribe(&one);
@@ -182,8 +219,8 @@ mod tests {
     fn subscribing_again_replaces_what_was_asked_for() {
         let hub = Hub::new(Duration::ZERO, 0, Metrics::new());
         let one = member(&hub);
-        hub.subscribe(&one, &[(1, wish("a"))]);
-        hub.subscribe(&one, &[(1, wish("b"))]);
+        hub.subscribe(&one, vec![(1, wish("a"))]);
+        hub.subscribe(&one, vec![(1, wish("b"))]);
         assert!(!hub.read().router().wants("public", "a"));
         assert!(hub.read().router().wants("public", "b"));
     }

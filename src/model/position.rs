@@ -1,6 +1,7 @@
 //! An event's id, and a reader's place in the change log.
 
 use std::fmt;
+use std::str::FromStr;
 
 use super::Lsn;
 
@@ -12,6 +13,11 @@ impl Epoch {
     /// Wraps an epoch number.
     pub const fn new(number: u64) -> Self {
         Self(number)
+    }
+
+    /// The number.
+    pub const fn number(self) -> u64 {
+        self.0
     }
 }
 
@@ -41,9 +47,58 @@ impl fmt::Display for Position {
     }
 }
 
+/// After what a reader wants to continue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// After this change.
+    After(Position),
+    /// It said something that is no position.
+    Unreadable,
+}
+
+impl Since {
+    /// Reads what a client wrote.
+    pub fn parse(text: &str) -> Self {
+        text.parse().map_or(Self::Unreadable, Self::After)
+    }
+}
+
+/// The text is no position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParsePositionError;
+
+impl FromStr for Position {
+    type Err = ParsePositionError;
+
+    fn from_str(text: &str) -> Result<Self, ParsePositionError> {
+        let mut parts = text.split(':');
+        let (Some(epoch), Some(commit), Some(index), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(ParsePositionError);
+        };
+        let is_hex = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit());
+        if !is_hex(epoch) || !is_hex(commit) || !index.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(ParsePositionError);
+        }
+        let hex = |text| u64::from_str_radix(text, 16).map_err(|_| ParsePositionError);
+        let index = index.parse().map_err(|_| ParsePositionError)?;
+        Ok(Self { epoch: Epoch(hex(epoch)?), commit_lsn: Lsn::new(hex(commit)?), index })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reads_what_it_prints_and_nothing_else() {
+        let position = Position { epoch: Epoch::new(0xabc), commit_lsn: Lsn::new(0x10), index: 3 };
+        assert_eq!(position.to_string().parse(), Ok(position));
+        for text in ["", "1:2", "1:2:3:4", "x:2:3", "1:+2:3", "1:2:", "1:2:x", "1::3", "1:2:-3"] {
+            assert_eq!(text.parse::<Position>(), Err(ParsePositionError), "{text}");
+        }
+    }
 
     #[test]
     fn prints_epoch_commit_and_index() {

@@ -1,14 +1,16 @@
 //! Begin … Commit → [`Transaction`]; remembers relations and types for one session.
 //!
-//! Promises: nothing comes out before its Commit; changes keep the order they were decoded in, each with the relation
-//! as it was described when the change was made; memory held for one transaction is bounded.
+//! Promises: nothing is complete before its Commit; changes keep the order they were decoded in, each with the relation
+//! as it was described when the change was made; memory held here is bounded, because a large transaction comes out in
+//! pieces. Whoever takes them shows none before the last one came.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::model::{Cell, Change, ChangeKind, OldRow, Relation, Row, Transaction};
+use crate::model::time::PgTime;
+use crate::model::{Change, ChangeKind, Lsn, OldRow, Relation, Row, Transaction};
 use crate::pgoutput::Malformed;
 use crate::pgoutput::message::{Description, Message};
 use crate::pgoutput::reader::Reader;
@@ -18,7 +20,7 @@ use crate::pgoutput::reader::Reader;
 /// A new session (a reconnect) needs a new assembler: Postgres describes every relation again.
 #[derive(Debug)]
 pub struct Assembler {
-    max_transaction_bytes: usize,
+    piece_bytes: usize,
     generation: u64,
     relations: HashMap<u32, Arc<Relation>, foldhash::fast::FixedState>,
     types: HashMap<u32, TypeName>,
@@ -37,17 +39,19 @@ struct TypeName {
 #[derive(Debug)]
 struct Open {
     xid: u32,
+    commit_lsn: Lsn,
+    committed_at: PgTime,
+    first: u32,
     changes: Vec<Change>,
     size: usize,
-    oversized: bool,
 }
 
 impl Assembler {
-    /// `max_transaction_bytes` bounds the memory held for one transaction; above it the transaction comes out
-    /// empty and marked oversized. `generation` continues the count of relation descriptions over sessions.
-    pub fn new(max_transaction_bytes: usize, generation: u64) -> Self {
+    /// Of a transaction that takes more than `piece_bytes` of memory, pieces of that size come out before its Commit.
+    /// `generation` continues the count of relation descriptions over sessions.
+    pub fn new(piece_bytes: usize, generation: u64) -> Self {
         Self {
-            max_transaction_bytes,
+            piece_bytes,
             generation,
             relations: HashMap::default(),
             types: HashMap::new(),
@@ -56,7 +60,7 @@ impl Assembler {
         }
     }
 
-    /// Takes one logical message; a transaction comes out at its Commit.
+    /// Takes one logical message; a transaction comes out at its Commit, a piece of a large one when it is full.
     ///
     /// # Errors
     /// Names the field that does not fit, or a message out of order. The session is not usable afterwards.
@@ -70,6 +74,7 @@ impl Assembler {
                 check(relation, &new)?;
                 let relation = Arc::clone(relation);
                 self.hold(Change { relation, kind: ChangeKind::Insert { new } })?;
+                return Ok(self.full());
             }
             Message::Update { relation, old, new } => {
                 let relation = self.relation(relation)?;
@@ -77,12 +82,14 @@ impl Assembler {
                 check(relation, &new)?;
                 let relation = Arc::clone(relation);
                 self.hold(Change { relation, kind: ChangeKind::Update { old, new } })?;
+                return Ok(self.full());
             }
             Message::Delete { relation, old } => {
                 let relation = self.relation(relation)?;
                 check_old(relation, &old)?;
                 let relation = Arc::clone(relation);
                 self.hold(Change { relation, kind: ChangeKind::Delete { old } })?;
+                return Ok(self.full());
             }
             Message::Truncate { relations } => {
                 for oid in relations {
@@ -90,18 +97,19 @@ impl Assembler {
                     self.hold(Change { relation, kind: ChangeKind::Truncate })?;
                 }
             }
-            Message::Begin { xid } => self.begin(xid)?,
-            Message::Commit { commit_lsn, end_lsn, committed_at } => {
-                let Open { xid, changes, oversized, .. } =
-                    self.open.take().ok_or(Malformed::new("commit", OUTSIDE))?;
-                return Ok(Some(Arc::new(Transaction {
-                    xid,
-                    commit_lsn,
-                    end_lsn,
-                    committed_at,
-                    changes,
-                    oversized,
-                })));
+            Message::Begin { commit_lsn, committed_at, xid } => {
+                self.begin(commit_lsn, committed_at, xid)?;
+            }
+            Message::Commit { commit_lsn, end_lsn, .. } => {
+                let open = self.open.take().ok_or(Malformed::new("commit", OUTSIDE))?;
+                // Pieces are on their way under the position that Begin announced.
+                if open.commit_lsn != commit_lsn {
+                    return Err(Malformed::new(
+                        "commit position",
+                        "is not the one that begin told",
+                    ));
+                }
+                return Ok(Some(Arc::new(open.into_piece(Some(end_lsn)))));
             }
             Message::Relation(description) => self.describe(description),
             // A domain is described by the name of the type it is based on.
@@ -138,11 +146,12 @@ impl Assembler {
         self.types.get(&oid).map(|name| (&*name.schema, &*name.name))
     }
 
-    fn begin(&mut self, xid: u32) -> Result<(), Malformed> {
+    fn begin(&mut self, commit_lsn: Lsn, committed_at: PgTime, xid: u32) -> Result<(), Malformed> {
         if self.in_transaction() {
             return Err(Malformed::new("begin", "comes inside a transaction"));
         }
-        self.open = Some(Open { xid, changes: Vec::new(), size: 0, oversized: false });
+        self.open =
+            Some(Open { xid, commit_lsn, committed_at, first: 0, changes: Vec::new(), size: 0 });
         Ok(())
     }
 
@@ -158,20 +167,37 @@ impl Assembler {
         self.relations.get(&oid).ok_or(Malformed::new("change", "is of a relation not described"))
     }
 
-    /// Adds a change to the open transaction, or lets all of them go when it outgrows its memory.
+    /// Adds a change to the open transaction.
     fn hold(&mut self, change: Change) -> Result<(), Malformed> {
         let open = self.open.as_mut().ok_or(Malformed::new("change", OUTSIDE))?;
-        if open.oversized {
-            return Ok(());
-        }
-        open.size = open.size.saturating_add(footprint(&change));
-        if self.max_transaction_bytes < open.size {
-            open.oversized = true;
-            open.changes = Vec::new();
-        } else {
-            open.changes.push(change);
-        }
+        open.size = open.size.saturating_add(change.footprint());
+        open.changes.push(change);
         Ok(())
+    }
+
+    /// What the open transaction has so far, when that is a piece.
+    fn full(&mut self) -> Option<Arc<Transaction>> {
+        let open = self.open.as_mut().filter(|open| self.piece_bytes < open.size)?;
+        let count = u32::try_from(open.changes.len()).unwrap_or(u32::MAX);
+        let next =
+            Open { first: open.first.saturating_add(count), changes: Vec::new(), size: 0, ..*open };
+        Some(Arc::new(std::mem::replace(open, next).into_piece(None)))
+    }
+}
+
+impl Open {
+    /// The changes held as a piece; the last one when the commit's end is known.
+    fn into_piece(self, end: Option<Lsn>) -> Transaction {
+        Transaction {
+            xid: self.xid,
+            commit_lsn: self.commit_lsn,
+            end_lsn: end.unwrap_or_default(),
+            committed_at: self.committed_at,
+            first: self.first,
+            changes: self.changes,
+            is_last: end.is_some(),
+            oversized: false,
+        }
     }
 }
 
@@ -195,21 +221,6 @@ fn check_old(relation: &Relation, old: &OldRow) -> Result<(), Malformed> {
         OldRow::Absent => Ok(()),
         OldRow::Key(row) | OldRow::Full(row) => check(relation, row),
     }
-}
-
-/// Memory a change takes: its values and the boxes around them. A row of many nulls has boxes only.
-fn footprint(change: &Change) -> usize {
-    let cells = |old: &OldRow| match old {
-        OldRow::Absent => 0,
-        OldRow::Key(row) | OldRow::Full(row) => row.cells.len(),
-    };
-    let cells = match &change.kind {
-        ChangeKind::Insert { new } => new.cells.len(),
-        ChangeKind::Update { old, new } => cells(old) + new.cells.len(),
-        ChangeKind::Delete { old } => cells(old),
-        ChangeKind::Truncate => 0,
-    };
-    change.size() + cells * size_of::<Cell>()
 }
 
 #[cfg(test)]
@@ -278,26 +289,28 @@ mod tests {
     }
 
     #[test]
-    fn an_oversized_transaction_comes_out_empty_and_marked() {
-        let one = footprint(
-            &push(&mut Assembler::new(1 << 20, 0), &[BEGIN, TABLE, INSERT, COMMIT])
-                .unwrap()
-                .changes[0],
-        );
-        let sized = |limit, inserts| {
-            let mut messages = vec![BEGIN, TABLE];
-            messages.extend(std::iter::repeat_n(INSERT, inserts));
-            messages.push(COMMIT);
-            let mut assembler = Assembler::new(limit, 0);
-            let first = push(&mut assembler, &messages).unwrap();
-            // The next one starts from nothing.
-            let next = push(&mut assembler, &[BEGIN, INSERT, COMMIT]).unwrap();
-            assert_eq!((next.oversized, next.changes.len()), (false, 1));
-            (first.oversized, first.changes.len())
-        };
-        assert_eq!(sized(3 * one, 3), (false, 3));
-        assert_eq!(sized(3 * one - 1, 3), (true, 0));
-        assert_eq!(sized(3 * one, 9), (true, 0));
+    fn a_large_transaction_comes_out_in_pieces() {
+        let whole = push(&mut Assembler::new(1 << 20, 0), &[BEGIN, TABLE, INSERT, COMMIT]).unwrap();
+        let one = whole.changes[0].footprint();
+        let mut assembler = Assembler::new(2 * one, 0);
+        let messages = [&[BEGIN, TABLE][..], &[INSERT; 7], &[COMMIT, BEGIN, INSERT, COMMIT]];
+        let mut pieces = Vec::new();
+        for message in messages.concat() {
+            let piece = assembler.push(Bytes::from_static(message)).unwrap();
+            pieces.extend(piece.map(|piece| {
+                assert_eq!((piece.xid, piece.commit_lsn), (whole.xid, whole.commit_lsn));
+                assert_eq!(piece.is_last, piece.end_lsn == whole.end_lsn);
+                (piece.first, piece.changes.len(), piece.is_last)
+            }));
+        }
+        assert_eq!(pieces, [(0, 3, false), (3, 3, false), (6, 1, true), (0, 1, true)]);
+    }
+
+    #[test]
+    fn a_commit_is_where_its_begin_said() {
+        const ELSEWHERE: &[u8] = b"C\0\0\0\0\0\0\0\0\x11\0\0\0\0\0\0\0\x20\0\0\0\0\0\0\0\0";
+        let told = problem(&[BEGIN, TABLE, INSERT, ELSEWHERE]);
+        assert_eq!(told, "commit position is not the one that begin told");
     }
 
     #[test]
@@ -309,8 +322,9 @@ mod tests {
             .flatten()
             .copied()
             .collect();
-        let mut assembler = Assembler::new(1024 * size_of::<Cell>(), 0);
-        assert!(push(&mut assembler, &[BEGIN, &table, &many, COMMIT]).unwrap().oversized);
+        let mut assembler = Assembler::new(1024 * size_of::<crate::model::Cell>(), 0);
+        let piece = push(&mut assembler, &[BEGIN, &table, &many]).unwrap();
+        assert!(!piece.is_last);
     }
 
     #[test]

@@ -81,7 +81,7 @@ impl Golden {
 
 fn label(message: &Bytes) -> String {
     match Message::decode(&mut Reader::new(message.clone())).unwrap() {
-        Message::Begin { xid } => format!("begin xid {xid}"),
+        Message::Begin { xid, .. } => format!("begin xid {xid}"),
         Message::Commit { commit_lsn, .. } => format!("commit {commit_lsn}"),
         Message::Origin => "origin".to_owned(),
         Message::Relation(relation) => format!("relation {}", relation.name),

@@ -15,8 +15,8 @@ use crate::pgoutput::reader::Reader;
 /// One message of the logical stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
-    /// `B`: a committed transaction starts. Its position and time come again in `Commit`.
-    Begin { xid: u32 },
+    /// `B`: a committed transaction starts.
+    Begin { commit_lsn: Lsn, committed_at: PgTime, xid: u32 },
     /// `C`
     Commit { commit_lsn: Lsn, end_lsn: Lsn, committed_at: PgTime },
     /// `O`: the transaction was replicated to the source from elsewhere.
@@ -82,9 +82,11 @@ pub fn emitted(message: &Bytes, prefix: &str) -> Option<Bytes> {
 }
 
 fn begin(reader: &mut Reader) -> Result<Message, Malformed> {
-    reader.lsn("begin position")?;
-    reader.time("begin time")?;
-    Ok(Message::Begin { xid: reader.u32("begin xid")? })
+    Ok(Message::Begin {
+        commit_lsn: reader.lsn("begin position")?,
+        committed_at: reader.time("begin time")?,
+        xid: reader.u32("begin xid")?,
+    })
 }
 
 fn commit(reader: &mut Reader) -> Result<Message, Malformed> {

@@ -26,6 +26,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::{debug, warn};
 
+use crate::changelog::Trouble;
 use crate::egress::phoenix;
 use crate::metrics::Metrics;
 use crate::shutdown::Stage;
@@ -50,18 +51,19 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug)]
 struct Status {
     source: watch::Receiver<SourceState>,
+    log: watch::Receiver<Trouble>,
     metrics: Metrics,
 }
 
-/// All routes: those of the protocols and tools, `further` ones, and the files of `pages`.
+/// All routes: those of the protocols and tools, further ones, and the files of the pages.
 pub fn routes(
     desk: &Arc<phoenix::Desk>,
     tenant: Tenant,
-    further: Router,
-    pages: Option<PathBuf>,
+    log: watch::Receiver<Trouble>,
+    (further, pages): (Router, Option<PathBuf>),
 ) -> Router {
     let pages = pages.map(Pages::new);
-    let status = Status { source: desk.source.clone(), metrics: desk.metrics.clone() };
+    let status = Status { source: desk.source.clone(), log, metrics: desk.metrics.clone() };
     Router::new()
         .route("/healthz", get(|| std::future::ready(anywhere("ok"))))
         // The original's name for it.
@@ -160,7 +162,10 @@ async fn serve(
 
 async fn readyz(State(status): State<Status>) -> Response {
     let (code, text) = match &*status.source.borrow() {
-        SourceState::Streaming { .. } => (StatusCode::OK, "ok".to_owned()),
+        SourceState::Streaming { .. } => match status.log.borrow().as_deref() {
+            None => (StatusCode::OK, "ok".to_owned()),
+            Some(trouble) => (StatusCode::SERVICE_UNAVAILABLE, trouble.to_owned()),
+        },
         SourceState::Connecting { reason: None } => {
             (StatusCode::SERVICE_UNAVAILABLE, "connecting to Postgres".to_owned())
         }

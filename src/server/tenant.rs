@@ -93,7 +93,8 @@ impl Tenant {
             "max_joins_per_second": limits.joins_per_second,
             "inserted_at": null,
             "extensions": [],
-            "private_only": false,
+            "private_only": self.desk.rules.private_only,
+            "presence_enabled": self.desk.rules.presence_always,
         })
     }
 }

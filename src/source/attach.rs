@@ -4,16 +4,17 @@
 use tokio_postgres::Client;
 use tracing::{debug, error, info};
 
-use super::connection::{Connection, Wanted};
+use super::connection::{Connection, Identity, Wanted};
 use super::epoch::{Found, History, break_between};
 use super::health::Health;
 use super::messages::Messages;
 use super::progress::Progress;
 use super::publication::Facts;
 use super::slot::{self, Slot};
+use crate::changelog::{self, Origin};
 use crate::config::Postgres;
-use crate::error::Error;
-use crate::model::Epoch;
+use crate::error::{Error, ErrorKind};
+use crate::model::{Epoch, Lsn};
 use crate::postgres::{self, Sql, Target};
 use crate::shutdown::Stage;
 
@@ -22,6 +23,20 @@ use crate::shutdown::Stage;
 pub(super) struct Past {
     pub(super) history: History,
     pub(super) progress: Progress,
+    /// Whose log an earlier process left, until the first connection showed that it is ours.
+    left: Option<Origin>,
+}
+
+impl Past {
+    /// What an earlier process left in the log. Nothing beyond its end was ever confirmed.
+    pub(super) fn recalled(past: changelog::Past) -> Self {
+        let changelog::Past { origin, end, .. } = past;
+        let (system, timeline) = (origin.system.as_str().into(), origin.timeline.as_str().into());
+        let identity = Identity { system, timeline, position: end };
+        let history =
+            History { identity, database: origin.database_oid, generation: origin.generation };
+        Self { history, progress: Progress::new(end), left: Some(origin) }
+    }
 }
 
 /// An attached connection.
@@ -36,8 +51,8 @@ pub(super) struct Attached {
     pub(super) past: Past,
     /// The stream carries the database's broadcasts.
     pub(super) has_messages: bool,
-    /// What comes next does not continue what was read before.
-    pub(super) is_new_history: bool,
+    /// What comes next does not continue what was read before: whose history begins, and where.
+    pub(super) begins: Option<(Origin, Lsn)>,
 }
 
 /// Connects and attaches. `waiting` is called before Postgres is asked to create the slot, which takes as long as
@@ -57,12 +72,15 @@ pub(super) async fn attach(
             .await?;
     let identity = connection.identify().await?;
     let sql = postgres::connect(connection.target(), "relay-source", &[], stage).await?;
-    let (found, facts) =
-        look(&sql.client, target, settings, health, &mut connection, waiting).await?;
-
+    let facts = Facts::read(&sql.client, &settings.publication).await?;
     let database = facts.database;
     let generation = past.map_or(0, |past| past.history.generation);
     let mut history = History { identity, database, generation };
+    if let Some(left) = past.and_then(|past| past.left.as_ref()) {
+        check_log(left, &history.origin(slot_name, target.database()))?;
+    }
+    let found =
+        look((&sql.client, &facts), target, settings, health, &mut connection, waiting).await?;
     let broken = past.and_then(|past| {
         break_between(
             &past.history,
@@ -96,23 +114,23 @@ pub(super) async fn attach(
         connection,
         sql,
         epoch,
-        past: Past { history, progress },
+        begins: (past.is_none() || broken.is_some())
+            .then(|| (history.origin(slot_name, target.database()), found.confirmed)),
+        past: Past { history, progress, left: None },
         has_messages,
-        is_new_history: broken.is_some(),
     })
 }
 
 /// Checks what can be checked, and answers where the slot stands; creates it when there is none.
 async fn look(
-    client: &Client,
+    (client, facts): (&Client, &Facts),
     target: &Target,
     settings: &Postgres,
     health: &mut Health,
     connection: &mut Connection,
     waiting: impl FnOnce(),
-) -> Result<(Found, Facts), Error> {
+) -> Result<Found, Error> {
     let name = &*settings.slot;
-    let facts = Facts::read(client, &settings.publication).await?;
     let slot = Slot::read(client, name).await?;
     if let Some(slot) = &slot {
         health.see(slot);
@@ -132,5 +150,19 @@ async fn look(
             Found { confirmed, is_new: true }
         }
     };
-    Ok((found, facts))
+    Ok(found)
+}
+
+/// Refuses a log of another database before anything is touched in this one.
+fn check_log(left: &Origin, ours: &Origin) -> Result<(), Error> {
+    match left.is_foreign_to(ours) {
+        None => Ok(()),
+        Some(why) => Err(Error::new(
+            ErrorKind::Misconfigured,
+            format!(
+                "log.dir is the change log of something else: {why}; name another log.dir, or remove \
+                 the old one if nobody needs what it holds"
+            ),
+        )),
+    }
 }

@@ -1,13 +1,14 @@
 //! Is this still the history we were reading? Pure.
 //!
 //! An [`Epoch`] is made of the system identifier, the timeline, the database, the slot's name and the slot's
-//! generation. Postgres keeps no birth mark of a slot, so the generation is what this process saw: 0 for the slot it
-//! found or made first, and a position for one that turned out to be another while we ran. A slot that is dropped
-//! and made again while no relay runs therefore goes unnoticed by a log that does not outlive the process.
+//! generation. Postgres keeps no birth mark of a slot, so the generation is what was seen: 0 for the slot that was found or
+//! made first, and a position for one that turned out to be another. The log on disk remembers it, and how far was
+//! confirmed at most; without one, a slot that is dropped and made again while no relay runs goes unnoticed.
 
 use aws_lc_rs::digest;
 
 use super::connection::Identity;
+use crate::changelog::Origin;
 use crate::model::{Epoch, Lsn};
 
 /// A history: who wrote it, and through which slot we read it.
@@ -28,6 +29,19 @@ impl History {
         let hash = digest::digest(&digest::SHA256, text.as_bytes());
         let bytes = hash.as_ref().first_chunk().copied().unwrap_or_default();
         Epoch::new(u64::from_be_bytes(bytes))
+    }
+
+    /// The same for the log to keep.
+    pub(super) fn origin(&self, slot: &str, database: &str) -> Origin {
+        Origin {
+            epoch: self.epoch(slot),
+            system: self.identity.system.to_string(),
+            timeline: self.identity.timeline.to_string(),
+            database_oid: self.database,
+            database: database.to_owned(),
+            slot: slot.to_owned(),
+            generation: self.generation,
+        }
     }
 }
 

@@ -73,6 +73,9 @@ pub enum SourceState {
     },
 }
 
+/// Of a larger transaction, pieces of this size go to the log before its end is known.
+const PIECE_BYTES: usize = 1 << 20;
+
 /// What to do about a failure that usually heals by itself.
 const IF_IT_STAYS: &str =
     "it is tried again; if it stays, see that Postgres runs where postgres.url says";
@@ -89,6 +92,7 @@ pub async fn run<L: ChangeLog>(
     metrics: Metrics,
     stage: Stage,
 ) -> Result<(), Error> {
+    let recalled = log.recall();
     let mut source = Source {
         target,
         settings,
@@ -98,9 +102,9 @@ pub async fn run<L: ChangeLog>(
         metrics,
         stage: stage.clone(),
         backoff: Backoff::new(WAITS.0, WAITS.1),
-        past: None,
+        generation: recalled.as_ref().map_or(0, |recalled| recalled.relations),
+        past: recalled.map(Past::recalled),
         messages: Messages::default(),
-        generation: 0,
     };
     loop {
         let result = source.session().await;
@@ -157,10 +161,9 @@ impl<L: ChangeLog> Source<L> {
                 &self.stage, waiting,
             ) => attached?,
         };
-        let Attached { connection, sql, server, epoch, past, has_messages, is_new_history } =
-            attached;
-        if is_new_history {
-            self.log.forget();
+        let Attached { connection, sql, server, epoch, past, has_messages, begins } = attached;
+        if let Some((origin, from)) = begins {
+            self.log.begin(origin, from);
         }
         let past = self.past.insert(past);
         self.metrics.source_connects.inc();
@@ -168,7 +171,7 @@ impl<L: ChangeLog> Source<L> {
         self.state.send_replace(SourceState::Streaming { epoch, has_messages });
         let refuses_messages = connection.refuses_messages();
         // Relations are described anew to every session.
-        let mut assembler = Assembler::new(self.settings.max_transaction, self.generation);
+        let mut assembler = Assembler::new(PIECE_BYTES, self.generation);
         let (told, received) = (past.progress.confirmed(), past.progress.received());
         let heartbeat = Heartbeat::new(random());
         let watch = Watch {

@@ -4,6 +4,10 @@
 //! confirmed ≤ logged ≤ handed over ≤ received
 //! ```
 //!
+//! What is handed over is a transaction, or how far an idle server's WAL goes: the log makes both durable in order. So
+//! nothing is ever confirmed that the log does not know of, and after a crash the log can tell whether somebody else
+//! moved the slot.
+//!
 //! A position is confirmed exactly: a transaction's end, or where the WAL ended when nothing was under way. One byte
 //! more would be the first byte of the next commit record, and Postgres would never send that transaction. It never
 //! goes back.
@@ -49,13 +53,14 @@ impl Progress {
         self.confirmed = self.confirmed.max(self.logged.min(self.handed));
     }
 
-    /// The server's WAL ends at `end`, and everything before it was sent to us. While a transaction is open or not
-    /// yet in the log, that says nothing about what we have.
-    pub(super) fn keepalive(&mut self, end: Lsn, in_transaction: bool) {
+    /// The server's WAL ends at `end`, and everything before it was sent to us. True when the log is to be told; while
+    /// a transaction is under way, it says nothing about what we have.
+    pub(super) fn keepalive(&mut self, end: Lsn, in_transaction: bool) -> bool {
         self.receive(end);
-        if !in_transaction && !self.is_waiting() {
-            self.confirmed = self.confirmed.max(end);
+        if !in_transaction {
+            self.handed = self.handed.max(end);
         }
+        !in_transaction && self.confirmed < end
     }
 
     /// Whether something handed over is not in the log yet.
@@ -110,22 +115,27 @@ mod tests {
     #[test]
     fn an_idle_keepalive_is_confirmed_exactly() {
         let mut progress = started();
-        progress.keepalive(at(170), false);
-        assert_eq!(progress.confirmed(), at(170));
+        assert!(progress.keepalive(at(170), false));
+        assert_eq!((progress.confirmed(), progress.is_waiting()), (at(100), true));
+        progress.log(at(170));
+        assert_eq!((progress.confirmed(), progress.is_waiting()), (at(170), false));
+        assert!(!progress.keepalive(at(170), false), "it is known");
         assert_eq!(progress.lag_bytes(), 0);
     }
 
     #[test]
     fn a_keepalive_in_a_transaction_or_before_the_log_moves_nothing() {
         let mut progress = started();
-        progress.keepalive(at(170), true);
+        assert!(!progress.keepalive(at(170), true));
         assert_eq!((progress.received(), progress.confirmed()), (at(170), at(100)));
         assert_eq!(progress.lag_bytes(), 70);
         progress.hand(at(180));
-        progress.keepalive(at(200), false);
+        assert!(progress.keepalive(at(200), false));
         assert_eq!(progress.confirmed(), at(100));
         progress.log(at(180));
         assert_eq!(progress.confirmed(), at(180));
+        progress.log(at(200));
+        assert_eq!(progress.confirmed(), at(200));
     }
 
     #[test]
@@ -134,6 +144,7 @@ mod tests {
         progress.hand(at(150));
         progress.log(at(150));
         progress.keepalive(at(160), false);
+        progress.log(at(160));
         progress.attach();
         progress.hand(at(120));
         progress.log(at(150));

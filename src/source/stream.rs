@@ -137,7 +137,9 @@ impl<L: ChangeLog> Stream<'_, L> {
             }
             Envelope::Keepalive { wal_end, reply_requested } => {
                 self.progress.log(*durable.borrow_and_update());
-                self.progress.keepalive(wal_end, self.assembler.in_transaction());
+                if self.progress.keepalive(wal_end, self.assembler.in_transaction()) {
+                    self.log.mark(wal_end);
+                }
                 self.heartbeat.reach(wal_end);
                 if reply_requested {
                     self.tell(false);
@@ -147,15 +149,18 @@ impl<L: ChangeLog> Stream<'_, L> {
         Ok(())
     }
 
-    /// Hands a transaction to the log, and keeps the connection alive while the log has no room.
+    /// Hands a transaction or a piece of one to the log, and keeps the connection alive while the log has no room.
     async fn append(
         &mut self,
         transaction: Arc<Transaction>,
         durable: &mut watch::Receiver<Lsn>,
     ) -> Result<(), Interrupted> {
         let changes = u64::try_from(transaction.changes.len()).unwrap_or(u64::MAX);
-        self.progress.hand(transaction.end_lsn);
-        self.heartbeat.reach(transaction.end_lsn);
+        let is_last = transaction.is_last;
+        if is_last {
+            self.progress.hand(transaction.end_lsn);
+            self.heartbeat.reach(transaction.end_lsn);
+        }
         self.heartbeat.hold(true);
         let log = self.log;
         let mut append = pin!(log.append(transaction));
@@ -178,7 +183,7 @@ impl<L: ChangeLog> Stream<'_, L> {
         };
         self.heartbeat.hold(false);
         if is_new {
-            self.metrics.transactions.inc();
+            self.metrics.transactions.inc_by(u64::from(is_last));
             self.metrics.changes.inc_by(changes);
         }
         Ok(())

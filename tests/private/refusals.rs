@@ -76,7 +76,7 @@ async fn a_postgres_without_room_is_said() {
 }
 
 #[tokio::test]
-async fn a_postgres_that_can_only_be_read_is_said() {
+async fn a_database_that_was_made_read_only_still_says_who_may() {
     let database = database(Cluster::shared(), ALL).await;
     let relay = Relay::start(&database).await;
     let name = &database.name;
@@ -84,6 +84,18 @@ async fn a_postgres_that_can_only_be_read_is_said() {
         .execute(&format!("alter database {name} set default_transaction_read_only = on"))
         .await;
     hang_up(&database).await;
+    // What is tried is rolled back, so it may be.
+    let reply = connect(&relay).await.join("room", private()).await;
+    assert_eq!(reply["status"], "ok", "{reply}");
+}
+
+#[tokio::test]
+async fn a_server_that_fails_is_said() {
+    let fails = "create function fails() returns bool language plpgsql as
+                   $$ begin raise 'no more disk' using errcode = '58030'; end $$;
+                 create policy r on realtime.messages for select to authenticated using (fails())";
+    let database = database(Cluster::shared(), fails).await;
+    let relay = Relay::start(&database).await;
     let text = "Realtime was unable to connect to the project database";
     assert_eq!(refused(&mut connect(&relay).await).await, text);
 }

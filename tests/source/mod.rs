@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use relay::changelog::{ChangeLog, MemoryLog};
+use relay::changelog::{self, ChangeLog, MemoryLog};
 use relay::config;
 use relay::metrics::Metrics;
 use relay::model::{ChangeKind, Epoch, Transaction};
@@ -28,6 +28,7 @@ pub struct Reader {
     stage: Stage,
     state: Receiver<SourceState>,
     log: Arc<MemoryLog>,
+    follower: tokio::sync::Mutex<changelog::Reader>,
     metrics: Metrics,
 }
 
@@ -65,12 +66,13 @@ impl Wish {
         };
         let (sender, state) = tokio::sync::watch::channel(SourceState::Connecting { reason: None });
         let (stage, metrics) = (Stage::new(), Metrics::new());
-        let log = Arc::new(MemoryLog::new(self.log_bytes));
+        let log = Arc::new(MemoryLog::new(self.log_bytes, 64 << 20));
+        let follower = tokio::sync::Mutex::new(log.follow());
         let target = Target::parse(&self.url).unwrap();
         let running =
             source::run(target, settings, Arc::clone(&log), sender, metrics.clone(), stage.clone());
         stage.spawn(async move { running.await.unwrap() });
-        Reader { stage, state, log, metrics }
+        Reader { stage, state, log, follower, metrics }
     }
 }
 
@@ -140,7 +142,9 @@ impl Reader {
 
     /// The next transactions, at least one.
     pub async fn next(&self) -> Vec<Arc<Transaction>> {
-        tokio::time::timeout(PATIENCE, self.log.next(1)).await.expect("no transaction came")
+        let mut follower = self.follower.lock().await;
+        let next = tokio::time::timeout(PATIENCE, self.log.read(&mut follower, 1)).await;
+        next.expect("no transaction came").expect("nothing is missing")
     }
 
     /// Reads until a row with id `last` came, and answers how often each id came.

@@ -15,12 +15,18 @@ use super::{Database, PATIENCE, free_port, unique, until};
 /// The secret every test relay verifies tokens with.
 pub const SECRET: &str = "a-secret-for-tests-of-at-least-thirty-two-bytes";
 
+/// The built program.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_relay");
+
 /// A running relay. Killed when dropped; its log is printed when the test fails.
 #[derive(Debug)]
 pub struct Relay {
     port: u16,
     environment: BTreeMap<String, String>,
     log: PathBuf,
+    directory: PathBuf,
+    program: Vec<&'static str>,
+    arguments: Vec<&'static str>,
     child: Option<Child>,
 }
 
@@ -42,23 +48,53 @@ impl Relay {
     pub fn prepare(database: &Database, environment: &[(&str, &str)]) -> Self {
         let port = free_port();
         let log = std::env::temp_dir().join(unique(&format!("relay-log-{}", std::process::id())));
+        let directory = log.with_extension("d");
         let mut variables = BTreeMap::from([
             ("RELAY_HTTP__LISTEN".to_owned(), format!("127.0.0.1:{port}")),
             ("RELAY_POSTGRES__URL".to_owned(), database.url_as("relay")),
             ("RELAY_POSTGRES__SLOT".to_owned(), database.slot()),
+            ("RELAY_LOG__DIR".to_owned(), directory.display().to_string()),
             ("RELAY_AUTH__JWT_SECRET".to_owned(), SECRET.to_owned()),
             ("RUST_LOG".to_owned(), "relay=debug".to_owned()),
         ]);
         variables.extend(environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
-        Self { port, environment: variables, log, child: None }
+        let (program, arguments) = (vec![PROGRAM], vec!["run"]);
+        Self { port, environment: variables, log, directory, program, arguments, child: None }
+    }
+
+    /// Without a log on disk.
+    pub fn ephemeral(mut self) -> Self {
+        self.arguments.push("--ephemeral");
+        self
+    }
+
+    /// Living on when a file may not grow any more.
+    pub fn shielded(mut self) -> Self {
+        self.program = vec!["sh", "-c", "trap '' XFSZ; exec \"$0\" \"$@\"", PROGRAM];
+        self
+    }
+
+    /// Where its change log is.
+    pub fn directory(&self) -> &std::path::Path {
+        &self.directory
+    }
+
+    /// Waits for it to exit by itself.
+    pub async fn exited(&mut self) -> Option<i32> {
+        let child = self.child.as_mut().unwrap();
+        let status =
+            until("the relay to exit", || std::future::ready(child.try_wait().unwrap())).await;
+        self.child = None;
+        status.code()
     }
 
     /// Starts the process without waiting for it.
     pub fn launch(&mut self) {
         let open =
             || std::fs::OpenOptions::new().create(true).append(true).open(&self.log).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_relay"))
-            .arg("run")
+        let child = Command::new(self.program[0])
+            .args(&self.program[1..])
+            .args(&self.arguments)
             .envs(&self.environment)
             .env_remove("DATABASE_URL")
             .current_dir(std::env::temp_dir())
@@ -174,6 +210,7 @@ impl Drop for Relay {
             eprintln!("---- log of the relay ----\n{}", self.log_text());
         }
         let _ = std::fs::remove_file(&self.log);
+        let _ = std::fs::remove_dir_all(&self.directory);
     }
 }
 

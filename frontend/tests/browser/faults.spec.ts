@@ -1,7 +1,9 @@
 /** What goes wrong in the middle of a conversation, and that nothing is lost or doubled by it. */
 
+import type { Browser, BrowserContext } from '@playwright/test'
+
 import { freePort } from './cluster.ts'
-import { Relay } from './relay.ts'
+import { type Options, Relay } from './relay.ts'
 import { AgentDesk, type Stack, Visitor, expect, test } from './stack.ts'
 
 type Make = { visitor: () => Promise<Visitor>; agent: () => Promise<AgentDesk> }
@@ -128,15 +130,30 @@ test('a refused message says why, and can be tried again or given up', async ({ 
   expect(stack.url).toContain('127.0.0.1')
 })
 
-test('tokens run out and are replaced', async ({ browser, stack }) => {
-  const relay = new Relay(await freePort(), stack.cluster, { tokenLifetime: '4s', slot: 'short_lived' })
+/** What is done with a relay of its own on the same database. */
+async function onRelay({ browser, stack }: { browser: Browser; stack: Stack }, options: Options, use: (make: Make) => Promise<void>): Promise<void> {
+  const relay = new Relay(await freePort(), stack.cluster, options)
   await relay.start()
-  const contexts = [await browser.newContext(), await browser.newContext()] as const
+  const contexts: BrowserContext[] = []
+  const context = async (): Promise<BrowserContext> => {
+    const context = await browser.newContext()
+    contexts.push(context)
+    return context
+  }
   try {
-    const { ann, vera } = await talking(
-      { visitor: () => Visitor.open(contexts[0], relay.url), agent: () => AgentDesk.open(contexts[1], relay.url, 'Ann') },
-      'Tom',
-    )
+    await use({
+      visitor: async () => Visitor.open(await context(), relay.url),
+      agent: async () => AgentDesk.open(await context(), relay.url, 'Ann'),
+    })
+  } finally {
+    for (const context of contexts) await context.close()
+    await relay.stop()
+  }
+}
+
+test('tokens run out and are replaced', async ({ browser, stack }) => {
+  await onRelay({ browser, stack }, { tokenLifetime: '4s', slot: 'short_lived' }, async (make) => {
+    const { ann, vera } = await talking(make, 'Tom')
     const renewed = (person: Visitor | AgentDesk): Promise<unknown> => person.page.waitForResponse('**/demo/token')
     for (const round of ['first', 'second']) {
       await Promise.all([renewed(ann), renewed(vera)])
@@ -151,24 +168,23 @@ test('tokens run out and are replaced', async ({ browser, stack }) => {
     await vera.context.unroute('**/demo/token')
     await vera.sees('Are you still there?')
     await ann.sees('I wrote this meanwhile')
-  } finally {
-    for (const context of contexts) await context.close()
-    await relay.stop()
-  }
+  })
 })
 
-test('a gap that the server announces is told, and closed', async ({ visitor, agent, stack }) => {
-  const { ann, vera, id } = await talking({ visitor, agent }, 'Greta')
-  // More than this relay holds in memory for one transaction.
-  await stack.cluster.pool.query(
-    `insert into chat_messages (session_id, sender_type, sender_name, body)
-     select $1, 'agent', 'Ann', 'Page ' || n || ' ' || repeat('x', 9900) from generate_series(1, 130) n`,
-    [id],
-  )
-  await expect(vera.page.getByText('Some live updates were lost on the way')).toBeVisible()
-  for (const person of [ann, vera]) await person.sees('Page 130 ')
-  // Back to what both already had: nothing is left out in the middle.
-  for (const person of [ann, vera]) await expect(person.log.locator('[data-message]')).toHaveCount(132)
-  await vera.page.getByRole('button', { name: 'Dismiss' }).click()
-  await expect(vera.page.getByText('Some live updates were lost')).toBeHidden()
+test('a gap that the server announces is told, and closed', async ({ browser, stack }) => {
+  await onRelay({ browser, stack }, { forgetful: true, slot: 'forgetful' }, async (make) => {
+    const { ann, vera, id } = await talking(make, 'Greta')
+    // More than this relay holds in memory for one transaction.
+    await stack.cluster.pool.query(
+      `insert into chat_messages (session_id, sender_type, sender_name, body)
+       select $1, 'agent', 'Ann', 'Page ' || n || ' ' || repeat('x', 9900) from generate_series(1, 130) n`,
+      [id],
+    )
+    await expect(vera.page.getByText('Some live updates were lost on the way')).toBeVisible()
+    for (const person of [ann, vera]) await person.sees('Page 130 ')
+    // Back to what both already had: nothing is left out in the middle.
+    for (const person of [ann, vera]) await expect(person.log.locator('[data-message]')).toHaveCount(132)
+    await vera.page.getByRole('button', { name: 'Dismiss' }).click()
+    await expect(vera.page.getByText('Some live updates were lost')).toBeHidden()
+  })
 })

@@ -22,6 +22,8 @@ export interface Options {
   tokenLifetime?: string
   /** The replication slot; each relay on a database needs its own. */
   slot?: string
+  /** Whether it keeps what it has read in memory only, and little of it. */
+  forgetful?: boolean
 }
 
 export class Relay {
@@ -42,7 +44,7 @@ export class Relay {
   async start(): Promise<void> {
     if (!existsSync(PROGRAM)) throw new Error(`${PROGRAM} is missing; run cargo build`)
     mkdirSync(this.place, { recursive: true })
-    const { tokenLifetime = '1h', slot = 'relay' } = this.options
+    const { tokenLifetime = '1h', slot = 'relay', forgetful = false } = this.options
     const log = openSync(this.log, 'a')
     const script = `exec 3<&0; (cat <&3 >/dev/null; kill -KILL $$) & exec "$0" "$@" 3<&- </dev/null`
     const demo = ['demo', '--listen', `127.0.0.1:${this.port}`, '--database', this.cluster.url, '--pages', PAGES]
@@ -54,10 +56,12 @@ export class Relay {
         RUST_LOG: 'relay=info',
         // Where a demo says that it runs.
         XDG_RUNTIME_DIR: this.place,
-        // Small enough for a test to lose one.
-        RELAY_POSTGRES__MAX_TRANSACTION: '1 MiB',
         RELAY_POSTGRES__URL: this.cluster.relayUrl,
         RELAY_POSTGRES__SLOT: slot,
+        ...(forgetful
+          ? // Small enough for a test to lose one.
+            { RELAY_POSTGRES__MAX_TRANSACTION: '1 MiB' }
+          : { RELAY_LOG__DIR: join(this.place, 'changes') }),
         RELAY_AUTH__JWT_SECRET: SECRET,
       },
     })

@@ -12,7 +12,7 @@ use super::report::{NO_FLOOR, Report};
 use super::samples::{Samples, rate};
 use super::stand::{Stamps, Stand};
 use super::throughput::{Backlog, drain};
-use super::writer;
+use super::writer::{self, INSERT};
 use crate::error::Error;
 
 /// Rows per second while latency is measured: each is through before the next.
@@ -52,7 +52,7 @@ pub(super) async fn run(clients: usize, is_rls: bool, report: &mut Report) -> Re
     };
     let counting =
         Crowd::join(&stand, &relay, clients, |_| None).await?.count(&stand, ROWS * many, seen);
-    writer::write(&stand, &stamps, 1, ROWS, RATE).await?;
+    writer::write(&stand, &stamps, INSERT, (1, ROWS), RATE).await?;
     let missing = counting.finish().await?;
     report.row(
         &format!("one change to {clients} subscribers, {rls} row level security: every delivery"),

@@ -22,11 +22,11 @@ pub(super) struct Floor {
 }
 
 impl Floor {
-    /// Connects to the server at `socket` and starts to stream `slot`.
+    /// Connects to the server at `socket` and starts to stream `publication` from `slot`.
     ///
     /// # Errors
     /// `SourceUnreachable`.
-    pub(super) async fn start(socket: &Path, slot: &str) -> Result<Self, Error> {
+    pub(super) async fn start(socket: &Path, slot: &str, publication: &str) -> Result<Self, Error> {
         let stream = UnixStream::connect(socket).await.map_err(failed)?;
         let mut floor = Self { stream: BufReader::with_capacity(BUFFER, stream), body: Vec::new() };
         let parameters =
@@ -37,7 +37,7 @@ impl Floor {
         floor.wait_for(b'Z').await?;
         let query = format!(
             "START_REPLICATION SLOT \"{slot}\" LOGICAL 0/0 \
-             (proto_version '1', publication_names 'supabase_realtime')\0"
+             (proto_version '1', publication_names '{publication}')\0"
         );
         floor.send(Some(b'Q'), query.as_bytes()).await?;
         floor.wait_for(b'W').await?;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::floor::inserted_id;
 use super::report::Report;
 use super::samples::{Samples, rate};
-use super::stand::{Stamps, Stand, row_id};
-use super::writer;
+use super::stand::{PUBLICATION, Stamps, Stand, row_id};
+use super::writer::{self, INSERT};
 use crate::error::Error;
 
 /// Rows of each run that are not counted: caches and plans are cold.
@@ -28,6 +28,8 @@ pub(super) struct Load {
     pub(super) seconds: u32,
     /// Whether the table has row level security.
     pub(super) is_rls: bool,
+    /// Whether the relay goes without a log on disk.
+    pub(super) is_ephemeral: bool,
 }
 
 /// Measures.
@@ -39,14 +41,16 @@ pub(super) async fn run(load: Load, report: &mut Report) -> Result<(), Error> {
     report.about(&stand.version().await?);
     let count = u64::from(load.rate) * u64::from(load.seconds) + WARM_UP;
     let (mut floor, _) = below(&stand, load.rate, count).await?;
-    let relay = stand.relay().await?;
+    let flags: &[&str] = if load.is_ephemeral { &["--ephemeral"] } else { &[] };
+    let relay = stand.relay_with(flags).await?;
     let before = relay.cpu();
     let (mut through, took) = through(&stand, &relay, load.rate, count).await?;
     let cpu = relay.cpu().zip(before).map(|(after, before)| after.saturating_sub(before));
     let rls = if load.is_rls { "with" } else { "without" };
     let lost = count - WARM_UP - u64::try_from(through.count()).unwrap_or(0);
+    let log = if load.is_ephemeral { ", in memory only" } else { "" };
     report.row(
-        &format!("commit → client at {} changes/s, {rls} row level security", load.rate),
+        &format!("commit → client at {} changes/s, {rls} row level security{log}", load.rate),
         &through.describe(),
         &floor.describe(),
     );
@@ -64,7 +68,7 @@ pub(super) async fn run(load: Load, report: &mut Report) -> Result<(), Error> {
 /// The floor: COMMIT until the row's `CopyData` is read.
 async fn below(stand: &Stand, rate: u32, count: u64) -> Result<(Samples, Duration), Error> {
     stand.prepare_floor().await?;
-    let mut floor = stand.floor().await?;
+    let mut floor = stand.floor(PUBLICATION).await?;
     let stamps = Arc::new(Stamps::new(1, usize::try_from(count).unwrap_or(0)));
     let marks = Arc::clone(&stamps);
     let reading = stand.stage.spawn(async move {
@@ -79,7 +83,7 @@ async fn below(stand: &Stand, rate: u32, count: u64) -> Result<(Samples, Duratio
         }
         Ok::<_, Error>(samples)
     });
-    let took = writer::write(stand, &stamps, 1, count, rate).await?;
+    let took = writer::write(stand, &stamps, INSERT, (1, count), rate).await?;
     let samples = joined(reading).await?;
     stand.drop_floor().await?;
     Ok((samples, took))
@@ -109,12 +113,15 @@ async fn through(
         }
         Ok::<_, Error>(samples)
     });
-    let took = writer::write(stand, &stamps, first, count, rate).await?;
+    let took = writer::write(stand, &stamps, INSERT, (first, count), rate).await?;
     Ok((joined(reading).await?, took))
 }
 
 /// The result of a reading task, which has until the patience ends.
-async fn joined<T>(task: tokio::task::JoinHandle<Result<T, Error>>) -> Result<T, Error> {
+///
+/// # Errors
+/// The task's, or that the patience ended.
+pub(super) async fn joined<T>(task: tokio::task::JoinHandle<Result<T, Error>>) -> Result<T, Error> {
     use crate::error::ErrorKind::{Bug, PeerUnreachable};
     let ended = tokio::time::timeout(PATIENCE, task)
         .await

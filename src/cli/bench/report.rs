@@ -3,7 +3,7 @@
 use crate::cli::print;
 use crate::error::Error;
 
-/// Where reading the slot says nothing about the figure.
+/// Where there is no floor.
 pub(super) const NO_FLOOR: &str = "—";
 
 /// Rows of figures, printed as they come.
@@ -32,7 +32,7 @@ impl Report {
             command.join(" "),
             env!("CARGO_PKG_VERSION"),
         ));
-        self.say("| what | relay | floor: the slot read without the relay |");
+        self.say("| what | relay | floor: the same without the relay |");
         self.say("|---|---|---|");
     }
 

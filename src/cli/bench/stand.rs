@@ -11,6 +11,7 @@ use super::floor::Floor;
 use crate::cli::client::token::mint;
 use crate::cli::client::{Address, Client};
 use crate::cli::cluster::{Cluster, SUPERUSER, free_port, migrate, set_password};
+use crate::cli::migrate::script;
 use crate::cli::process::Process;
 use crate::cli::random;
 use crate::cli::slot::state::Slot;
@@ -21,6 +22,9 @@ use crate::shutdown::Stage;
 
 /// The slot that the floor reads.
 const FLOOR_SLOT: &str = "bench_floor";
+
+/// Where the bench's table is published.
+pub(super) const PUBLICATION: &str = "supabase_realtime";
 
 /// The relay's slot.
 pub(super) const SLOT: &str = "relay";
@@ -80,24 +84,41 @@ impl Stand {
         Ok(Self { sql, owner: random::uuid(), stage, secret, relay_url, cluster })
     }
 
+    /// Makes what broadcasts from the database need.
+    ///
+    /// # Errors
+    /// What Postgres answered.
+    pub(super) async fn migrate(&self) -> Result<(), Error> {
+        migrate(&self.sql, &script("relay")).await
+    }
+
     /// Starts a relay and waits until it streams.
     ///
     /// # Errors
     /// What failed to start.
     pub(super) async fn relay(&self) -> Result<Process, Error> {
+        self.relay_with(&[]).await
+    }
+
+    /// The same with flags of `relay run`.
+    ///
+    /// # Errors
+    /// What failed to start.
+    pub(super) async fn relay_with(&self, flags: &[&str]) -> Result<Process, Error> {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let variables = vec![
             ("RELAY_POSTGRES__URL", self.relay_url.clone()),
             ("RELAY_POSTGRES__SLOT", SLOT.to_owned()),
             // A bench stops the sender for a while; it is not to be taken for dead.
             ("RELAY_POSTGRES__WAL_SENDER_TIMEOUT", "10m".to_owned()),
+            ("RELAY_LOG__DIR", self.cluster.dir().join("relay-log").display().to_string()),
             ("RELAY_AUTH__JWT_SECRET", self.secret.reveal().clone()),
             ("RELAY_LIMITS__JOINS_PER_SECOND", "100000".to_owned()),
             // All clients are one user.
             ("RELAY_LIMITS__SUBJECT_JOINS_PER_SECOND", "100000".to_owned()),
             ("RELAY_LIMITS__SUBJECT_CONNECTIONS", "100000".to_owned()),
         ];
-        Process::start(address, &variables, &self.log()).await
+        Process::start(address, flags, &variables, &self.log()).await
     }
 
     /// A client that has joined with this filter.
@@ -110,15 +131,22 @@ impl Stand {
         filter: Option<&str>,
     ) -> Result<Client, Error> {
         let address = Address::parse(&format!("ws://{}", relay.address()))?;
-        let day = Duration::from_secs(24 * 3600);
-        let token = mint(&self.secret, "authenticated", Some(&self.owner), day)?;
-        let mut client = Client::connect(&address, &token).await?;
+        let mut client = Client::connect(&address, &self.token()?).await?;
         let mut wish = json!({ "event": "*", "schema": "public", "table": "bench_rows" });
         if let (Some(filter), Some(map)) = (filter, wish.as_object_mut()) {
             map.insert("filter".to_owned(), Value::from(filter));
         }
         client.join("bench", &[wish]).await?;
         Ok(client)
+    }
+
+    /// The clients' token.
+    ///
+    /// # Errors
+    /// `Bug`: it cannot be signed.
+    pub(super) fn token(&self) -> Result<String, Error> {
+        let day = Duration::from_secs(24 * 3600);
+        mint(&self.secret, "authenticated", Some(&self.owner), day)
     }
 
     /// A further connection that writes.
@@ -159,12 +187,12 @@ impl Stand {
         self.sql.client.query(text, &[&FLOOR_SLOT]).await.map(|_| ()).map_err(failed)
     }
 
-    /// Starts to read that slot.
+    /// Starts to read that slot, what is published in `publication`.
     ///
     /// # Errors
     /// `SourceUnreachable`.
-    pub(super) async fn floor(&self) -> Result<Floor, Error> {
-        Floor::start(&self.cluster.socket(), FLOOR_SLOT).await
+    pub(super) async fn floor(&self, publication: &str) -> Result<Floor, Error> {
+        Floor::start(&self.cluster.socket(), FLOOR_SLOT, publication).await
     }
 
     /// Drops that slot, waiting until its reader is gone.

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use super::crowd::Crowd;
 use super::report::Report;
 use super::samples::rate;
-use super::stand::{Commit, Stand};
+use super::stand::{Commit, PUBLICATION, Stand};
 use crate::cli::process::Process;
 use crate::error::Error;
 
@@ -97,7 +97,7 @@ pub(super) async fn drain(
 
 /// Reads `rows` transactions without doing anything with them.
 async fn floor(stand: &Stand, rows: u64) -> Result<std::time::Duration, Error> {
-    let mut floor = stand.floor().await?;
+    let mut floor = stand.floor(PUBLICATION).await?;
     let start = Instant::now();
     let mut commits = 0;
     while commits < rows {

@@ -10,10 +10,13 @@ use super::stand::{Stamps, Stand, failed};
 use crate::error::Error;
 use crate::postgres::Sql;
 
+/// What writes one row of the bench's table.
+pub(super) const INSERT: &str = include_str!("../../../sql/queries/bench_insert.sql");
+
 /// Connections that share the rate, so that a slow commit does not hold up the next.
 const CONNECTIONS: u64 = 4;
 
-/// Writes `count` rows from `first` on at `rate` per second, marking each just before its COMMIT is sent. Returns the
+/// Writes `count` rows from `first` on with the statement `text` at `rate` per second, marking each just before its COMMIT is sent. Returns the
 /// time it took.
 ///
 /// # Errors
@@ -21,8 +24,8 @@ const CONNECTIONS: u64 = 4;
 pub(super) async fn write(
     stand: &Stand,
     stamps: &Arc<Stamps>,
-    first: u64,
-    count: u64,
+    text: &str,
+    (first, count): (u64, u64),
     rate: u32,
 ) -> Result<Duration, Error> {
     let mut connections = Vec::new();
@@ -35,7 +38,6 @@ pub(super) async fn write(
         let owner = stand.owner.clone();
         let stamps = Arc::clone(stamps);
         async move {
-            let text = include_str!("../../../sql/queries/bench_insert.sql");
             let insert = sql.client.prepare(text).await.map_err(failed)?;
             for place in (lane..count).step_by(usize::try_from(CONNECTIONS).unwrap_or(1)) {
                 let id = first + place;

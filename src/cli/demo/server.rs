@@ -35,7 +35,10 @@ pub(super) async fn start(told: Told<'_>, own: Router) -> Result<Relay, Error> {
         "RELAY_CHAT__PRESET" => Some("support".to_owned()),
         name => told.is_open.then(|| environment(name)).flatten(),
     };
-    let (config, _) = Config::load(None, &given).map_err(|faults| misconfigured(&faults))?;
+    let (mut config, _) = Config::load(None, &given).map_err(|faults| misconfigured(&faults))?;
+    // Nothing is left behind, unless a place is named for it.
+    let is_placed = told.is_open && environment("RELAY_LOG__DIR").is_some();
+    config.log.is_ephemeral |= !is_placed;
     let mut relay = Relay::start_with(config, own).await?;
     let mut state = relay.state();
     let streaming = async {

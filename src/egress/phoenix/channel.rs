@@ -14,6 +14,7 @@ use crate::auth::policy::Kept;
 use crate::auth::token::Verified;
 use crate::catalog::bind::Wish;
 use crate::hub::{Frame, Member, Namespace, Receives, RoomName};
+use crate::model::Since;
 
 /// Clients give a join ten seconds; the answer must be there before.
 const JOIN_PATIENCE: Duration = Duration::from_secs(9);
@@ -44,6 +45,8 @@ pub(super) struct Channel {
     pub(super) replay: Option<Replay>,
     /// What it may hear and say.
     pub(super) rights: Rights,
+    /// The first message of the past it was told.
+    pub(super) first_told: Option<Box<str>>,
     /// The work that reads what was said while it joined.
     pub(super) catching_up: Option<u64>,
     /// The work that waits for the database's messages.
@@ -52,6 +55,8 @@ pub(super) struct Channel {
     pub(super) wishes: Arc<[Wish]>,
     /// The ids of the wishes in the client's eyes.
     pub(super) ids: Box<[u64]>,
+    /// For the wishes that continue, by id: after what. Empty once they were granted.
+    pub(super) since: Vec<(u64, Since)>,
     /// A hash of the token it uses, to know the same one again.
     pub(super) token: u64,
     /// The place on its socket of the subject it acts for.
@@ -130,6 +135,7 @@ impl Channel {
             wants_messages: join.wants_messages,
             replay: join.replay,
             rights: Rights::of(namespace),
+            first_told: None,
             catching_up: None,
             awaiting: None,
             attendance: Attendance::new(join.wants_presence, join.presence_key),
@@ -138,6 +144,7 @@ impl Channel {
             is_legacy: join.is_legacy,
             wishes: join.wishes.into(),
             ids: join.ids.into(),
+            since: join.since,
             token,
             seat: None,
             work: None,

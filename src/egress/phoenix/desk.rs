@@ -1,23 +1,31 @@
 //! What every socket needs, in one place.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::effect::Now;
 use super::rest;
+use super::session::Rules;
 use super::subject::{self, Subject, Subjects};
 use crate::auth::policy::Policies;
 use crate::auth::token::Tokens;
 use crate::catalog::Catalog;
 use crate::config::Limits;
 use crate::egress::budget::Budget;
-use crate::hub::{Backlog, Broadcast, Hub, Outbox, RoomName};
+use crate::fanout::Latecomer;
+use crate::hub::{
+    Backlog, Broadcast, Door, Hole, Hub, Member, Notice, Outbox, Post, RoomName, Wishes,
+};
 use crate::metrics::{Metrics, reason};
-use crate::model::Principal;
+use crate::model::{Principal, Since};
 use crate::shutdown::Stage;
 use crate::source::SourceState;
+
+/// Bytes of what is live that may wait while a channel is shown the past.
+const GATE: usize = 4 << 20;
 
 /// The services behind the sockets.
 #[derive(Debug)]
@@ -35,7 +43,7 @@ pub struct Desk {
     /// What one client may use.
     pub limits: Limits,
     /// Whether joins of public channels are refused.
-    pub private_only: bool,
+    pub rules: Rules,
     /// What is counted.
     pub metrics: Metrics,
     /// Unix seconds.
@@ -49,6 +57,9 @@ pub struct Desk {
     /// Memory for the bodies of requests.
     pub(super) bodies: Semaphore,
     backlog: Arc<Backlog>,
+    latecomers: mpsc::Sender<Latecomer>,
+    posts: Vec<Arc<Post>>,
+    opened: AtomicUsize,
     /// How often everybody was sent away.
     recalls: watch::Sender<u64>,
 }
@@ -66,6 +77,8 @@ pub struct Services {
     pub source: watch::Receiver<SourceState>,
     /// See [`Desk::hub`].
     pub hub: Arc<Hub>,
+    /// Where those go who are shown the past first.
+    pub latecomers: mpsc::Sender<Latecomer>,
 }
 
 /// One of the sockets that may be open at once; given back when dropped.
@@ -80,7 +93,7 @@ impl Desk {
     /// Opens the desk.
     pub fn new(
         services: Services,
-        (limits, private_only): (Limits, bool),
+        (limits, rules): (Limits, Rules),
         metrics: Metrics,
         clock: fn() -> i64,
         stage: Stage,
@@ -90,7 +103,10 @@ impl Desk {
         let subjects = Subjects::new(&limits);
         let bodies = Semaphore::new(rest::MAX_BODIES);
         let backlog = Arc::new(Backlog::new(limits.outboxes));
-        let Services { tokens, catalog, policies, source, hub } = services;
+        let Services { tokens, catalog, policies, source, hub, latecomers } = services;
+        // As many as threads can write at once.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let posts = (0..cores).map(|_| Post::start(&stage)).collect();
         Self {
             tokens,
             catalog,
@@ -98,7 +114,7 @@ impl Desk {
             source,
             hub,
             limits,
-            private_only,
+            rules,
             metrics,
             clock,
             stage,
@@ -107,13 +123,47 @@ impl Desk {
             http_messages,
             bodies,
             backlog,
+            latecomers,
+            posts,
+            opened: AtomicUsize::new(0),
             recalls: watch::Sender::new(0),
         }
     }
 
-    /// The queue in front of one more socket.
-    pub fn outbox(&self) -> Outbox {
-        Outbox::new(self.limits.outbox, Arc::clone(&self.backlog))
+    /// The queue in front of one more socket, whose frames go through `door`.
+    pub fn outbox(&self, door: Box<dyn Door>) -> Arc<Outbox> {
+        let outbox = Arc::new(Outbox::new(self.limits.outbox, Arc::clone(&self.backlog)));
+        let turn = self.opened.fetch_add(1, Ordering::Relaxed) % self.posts.len().max(1);
+        if let Some(post) = self.posts.get(turn) {
+            outbox.open(Arc::clone(post), door);
+        }
+        outbox
+    }
+
+    /// Subscribes a member; first it is shown what it missed, if it says `since` when.
+    pub(super) fn subscribe(&self, member: Arc<Member>, wishes: Wishes, since: Vec<(u64, Since)>) {
+        if since.is_empty() {
+            return self.hub.subscribe(&member, wishes);
+        }
+        member.shut(GATE);
+        let latecomer = Latecomer { member, wishes, since };
+        if let Err(full) = self.latecomers.try_send(latecomer) {
+            let Latecomer { member, wishes, .. } = full.into_inner();
+            self.hub.attach(&member, wishes);
+            member.open(None);
+            let why = "too_many_catching_up";
+            self.metrics.gaps.get_or_create(&reason(why)).inc();
+            let message =
+                "Changes may be missing: too many are catching up. Please read the table again.";
+            let hole = Hole { reason: why, ..Hole::default() };
+            // A member that cannot be told is being closed, and learns by reconnecting.
+            let _ = member.notify(&Notice::of_hole(message.to_owned(), hole));
+        }
+    }
+
+    /// Minutes since 1970.
+    pub(super) fn minute(&self) -> u32 {
+        u32::try_from((self.clock)() / 60).unwrap_or(0)
     }
 
     /// This moment.

@@ -113,7 +113,7 @@ impl Phoenix {
     /// The farewell of a server that is going away: to the whole topic, and of no channel.
     pub fn farewell(&self, topic: &str) -> Frame {
         let message = "Server requested disconnect".to_owned();
-        let mut payload = system(&Notice { extension: "system", is_ok: true, message });
+        let mut payload = system(&Notice::of_channel(true, message));
         payload.push('}');
         self.vsn.encode((NULL, NULL), topic, "system", &payload)
     }
@@ -144,6 +144,19 @@ fn system(notice: &Notice) -> String {
     payload.push_str(status);
     payload.push_str(r#"","message":"#);
     push_string(&mut payload, &notice.message);
+    if let Some(hole) = &notice.hole {
+        let place = |payload: &mut String, place: &Option<Box<str>>| match place {
+            Some(place) => push_string(payload, place),
+            None => payload.push_str(NULL),
+        };
+        payload.push_str(r#","gap":{"from":"#);
+        place(&mut payload, &hole.from);
+        payload.push_str(r#","to":"#);
+        place(&mut payload, &hole.to);
+        payload.push_str(r#","reason":""#);
+        payload.push_str(hole.reason);
+        payload.push_str(r#""}"#);
+    }
     payload
 }
 
@@ -211,7 +224,7 @@ mod tests {
     #[test]
     fn names_the_channel_in_a_notice_and_none_in_a_farewell() {
         let message = "Subscribed to PostgreSQL".to_owned();
-        let notice = Notice { extension: "postgres_changes", is_ok: true, message };
+        let notice = Notice::of_changes(true, message);
         check(
             PHOENIX_V2.notice("realtime:room:1", r#""6""#, &notice),
             r#"["6",null,"realtime:room:1","system",{"extension":"postgres_changes","status":"ok","message":"Subscribed to PostgreSQL","channel":"room:1"}]"#,

@@ -10,7 +10,7 @@ use crate::auth::token::{TokenRefusal, Verified};
 use crate::catalog::bind::{Unbound, Wish};
 use crate::hub::presence::Payload;
 use crate::hub::{Attendee, Broadcast, Frame, Member, Receives, RoomName};
-use crate::model::{Principal, Subscription};
+use crate::model::{Principal, Since, Subscription};
 
 /// The moment something happens, on both clocks.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +56,8 @@ pub enum Effect {
         principal: Arc<Principal>,
         /// What it asks for.
         subscriptions: Vec<(u64, Arc<Subscription>)>,
+        /// For those that continue: after what. It is shown that past first.
+        since: Vec<(u64, Since)>,
     },
     /// From now on the member is in the room.
     Enter {

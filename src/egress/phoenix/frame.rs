@@ -259,7 +259,7 @@ mod tests {
     fn text(frame: Frame) -> String {
         match frame {
             Frame::Text(text) => text.as_str().to_owned(),
-            Frame::Binary(_) => panic!("a binary frame"),
+            Frame::Binary(_) | Frame::Ping(_) => panic!("no text frame"),
         }
     }
 

@@ -13,10 +13,12 @@ pub mod effect;
 pub mod frame;
 mod json;
 pub mod payload;
+mod pen;
 mod private;
 mod progress;
 mod refusal;
 mod rest;
+mod resuming;
 pub mod session;
 #[cfg(test)]
 mod session_tests;
@@ -29,4 +31,5 @@ mod work;
 
 pub use desk::{Desk, Services};
 pub use dialect::{PHOENIX_V1, PHOENIX_V2};
+pub use session::Rules;
 pub use upgrade::{PATHS, routes};

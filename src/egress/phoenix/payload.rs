@@ -21,6 +21,7 @@ use serde_json::value::RawValue;
 
 use super::frame::NULL;
 use crate::catalog::bind::Wish;
+use crate::model::Since;
 
 /// What a join asks for.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub struct Join {
     pub wishes: Vec<Wish>,
     /// The ids of the wishes, unique in the channel.
     pub ids: Vec<u64>,
+    /// For the wishes that continue, by id: after what.
+    pub since: Vec<(u64, Since)>,
     /// The wishes as the reply echoes them: a JSON array.
     pub echo: String,
 }
@@ -86,7 +89,7 @@ keys!(Payload { access_token, user_token, config });
 keys!(Config { private, broadcast, presence, postgres_changes });
 keys!(Presence { enabled, key });
 keys!(Past { since, limit });
-keys!(Element { event, schema, table, filter, select });
+keys!(Element { event, schema, table, filter, select, since });
 
 /// As [`keys`], but one of them is a word of Rust.
 #[derive(Deserialize)]
@@ -195,8 +198,9 @@ fn read_wishes(changes: &str, join: &mut Join) -> Result<(), String> {
         if place == MAX_WISHES {
             return Err(format!("InvalidJoinPayload: {key}: more than {MAX_WISHES} elements"));
         }
-        let wish = read_wish(&format!("{key}[{place}]"), element.get())?;
+        let (wish, since) = read_wish(&format!("{key}[{place}]"), element.get())?;
         let id = unused_id(&wish, &join.ids);
+        join.since.extend(since.map(|since| (id, since)));
         if place > 0 {
             echo.push(',');
         }
@@ -213,7 +217,8 @@ fn read_wishes(changes: &str, join: &mut Join) -> Result<(), String> {
     Ok(())
 }
 
-fn read_wish(key: &str, element: &str) -> Result<Wish, String> {
+/// A wish, and after what it continues. What is there and no position is told after the join.
+fn read_wish(key: &str, element: &str) -> Result<(Wish, Option<Since>), String> {
     let element: Element<'_> = object(key, element)?;
     let text = |name: &str, value: Option<&RawValue>| match some(value) {
         None => Ok(None),
@@ -221,13 +226,16 @@ fn read_wish(key: &str, element: &str) -> Result<Wish, String> {
             string(value).map(Some).ok_or_else(|| invalid(&format!("{key}.{name}"), "string"))
         }
     };
-    Ok(Wish {
+    let since = some(element.since)
+        .map(|since| string(since).map_or(Since::Unreadable, |since| Since::parse(&since)));
+    let wish = Wish {
         event: text("event", element.event)?,
         schema: text("schema", element.schema)?,
         table: text("table", element.table)?,
         filter: text("filter", element.filter)?,
         select: some(element.select).and_then(columns),
-    })
+    };
+    Ok((wish, since))
 }
 
 /// A `select`: no strings in the list means all columns.

@@ -20,6 +20,9 @@ use crate::model::Principal;
 /// Messages that wait for permission; more are refused. Their bytes are bounded by one broadcast's largest payload.
 const UNSAID: usize = 100;
 
+/// Messages that may be said while a channel joins; of more, the oldest are not told.
+const MEANWHILE: usize = 10_000;
+
 /// What a channel is told whose past cannot be read.
 const NO_PAST: &str = "UnableToReplayMessages: Realtime was unable to replay messages";
 
@@ -140,6 +143,7 @@ impl Session {
         let Some(channel) = self.channels.get(place) else { return };
         let Some((since, limit)) = self.wanted_past(channel) else { return };
         let topic = channel.room().topic;
+        let limit = limit.max(MEANWHILE);
         let work = self.start(Work::CatchUp { topic, since, limit }, effects);
         if let Some(channel) = self.channels.get_mut(place) {
             channel.catching_up = Some(work);
@@ -153,7 +157,11 @@ impl Session {
         let Phase::Joined(joined) = &channel.phase else { return };
         let member = &joined.member;
         if channel.rights.readable.broadcast {
-            for kept in past.iter().filter(|kept| member.is_news(&kept.id)) {
+            // What is older than the first one told was too much to be told.
+            let first = channel.first_told.take();
+            let older = past.iter().take_while(|kept| Some(&kept.id) != first.as_ref()).count();
+            let older = if older < past.len() { older } else { 0 };
+            for kept in past.iter().skip(older).filter(|kept| member.is_news(&kept.id)) {
                 effects.extend(replayed(self.dialect.vsn, member, kept).map(Effect::Send));
             }
         }
@@ -324,7 +332,7 @@ impl Session {
         } else {
             "Replication connection was not established in time"
         };
-        let notice = Notice { extension: "system", is_ok, message: text.to_owned() };
+        let notice = Notice::of_channel(is_ok, text.to_owned());
         let frame = self.dialect.notice(&channel.topic, &channel.join_ref, &notice);
         if is_ok {
             effects.push(Effect::Send(frame));

@@ -197,6 +197,7 @@ impl Session {
         // After the reply: nothing on this channel may come before it.
         let wants_past = channel.replay.is_some();
         if wants_past {
+            channel.first_told = past.first().map(|kept| kept.id.clone());
             replay(dialect.vsn, &member, past, effects);
         }
         let (room, receives) = (channel.room(), channel.receives());
@@ -240,21 +241,24 @@ impl Session {
         let Some(channel) = self.channels.get_mut(place) else { return };
         let Phase::Joined(joined) = &mut channel.phase else { return };
         let member = Arc::clone(&joined.member);
-        let (subscriptions, notice) = match bound {
+        let (subscriptions, since, notice) = match bound {
             Ok(granted) => {
                 let granted = granted.into_iter().map(Arc::new);
                 let subscriptions = channel.ids.iter().copied().zip(granted).collect();
                 let text = "Subscribed to PostgreSQL".to_owned();
-                (subscriptions, postgres_notice(&member, true, text))
+                let since = std::mem::take(&mut channel.since);
+                (subscriptions, since, postgres_notice(&member, true, text))
             }
-            Err(Unbound::Refused(text)) => (Vec::new(), postgres_notice(&member, false, text)),
+            Err(Unbound::Refused(text)) => {
+                (Vec::new(), Vec::new(), postgres_notice(&member, false, text))
+            }
             Err(Unbound::Unavailable(text)) => {
                 joined.retry_at = Some(now.at + Duration::from_millis(RETRY_MS.0 + jitter));
                 return effects.push(postgres_notice(&member, false, text));
             }
         };
         let principal = member.principal();
-        effects.push(Effect::Subscribe { member, principal, subscriptions });
+        effects.push(Effect::Subscribe { member, principal, subscriptions, since });
         effects.push(notice);
     }
 
@@ -302,6 +306,6 @@ impl Session {
 
 /// A `system` message about row changes.
 fn postgres_notice(member: &Member, is_ok: bool, message: String) -> Effect {
-    let notice = Notice { extension: "postgres_changes", is_ok, message };
+    let notice = Notice::of_changes(is_ok, message);
     Effect::Send(member.dialect.notice(&member.topic, &member.join_ref, &notice))
 }

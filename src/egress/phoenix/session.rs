@@ -49,12 +49,21 @@ pub struct Opening<'a> {
     pub credential: &'a str,
     /// What it may use.
     pub limits: &'a Limits,
-    /// Whether joins of public channels are refused.
-    pub private_only: bool,
+    /// What holds for every channel.
+    pub rules: Rules,
     /// The place of the token's subject on the socket.
     pub seat: Option<Arc<Seat>>,
     /// This moment.
     pub at: Instant,
+}
+
+/// What an operator decided for every channel.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rules {
+    /// Joins of public channels are refused.
+    pub private_only: bool,
+    /// Every channel is told who is present.
+    pub presence_always: bool,
 }
 
 /// One client's protocol state.
@@ -76,7 +85,7 @@ pub struct Session {
     pub(super) allowance: Allowance,
     /// The place on it of the subject it was opened for.
     seat: Option<Arc<Seat>>,
-    private_only: bool,
+    rules: Rules,
     /// What it was told last to have done too much, and when it last did.
     pub(super) scolded: Option<(&'static str, Instant)>,
     next_work: u64,
@@ -86,7 +95,7 @@ pub struct Session {
 impl Session {
     /// A session with no channels.
     pub fn new(dialect: &'static Phoenix, outbox: Arc<Outbox>, opening: Opening<'_>) -> Self {
-        let Opening { credential, limits, private_only, seat, at } = opening;
+        let Opening { credential, limits, rules, seat, at } = opening;
         Self {
             dialect,
             outbox,
@@ -99,7 +108,7 @@ impl Session {
             presence: PresenceLimits::of(limits),
             allowance: Allowance::of_socket(limits, at),
             seat,
-            private_only,
+            rules,
             scolded: None,
             next_work: 0,
             is_draining: false,
@@ -210,8 +219,9 @@ impl Session {
 
     /// What a join asks for, if it may be asked for now.
     fn parse_join(&self, now: Now, payload: &str) -> Result<Join, Refusal> {
-        let join = parse_join(payload)?;
-        if self.private_only && !join.is_private {
+        let mut join = parse_join(payload)?;
+        join.wants_presence |= self.rules.presence_always;
+        if self.rules.private_only && !join.is_private {
             return Err("PrivateOnly: This project only allows private channels".into());
         }
         // Its subject is not known yet.
@@ -346,7 +356,7 @@ impl Session {
         effects: &mut Vec<Effect>,
     ) {
         let Some(channel) = self.channels.get(place) else { return };
-        let notice = Notice { extension: "system", is_ok: false, message: text.to_owned() };
+        let notice = Notice::of_channel(false, text.to_owned());
         let frame = self.dialect.notice(&channel.topic, &channel.join_ref, &notice);
         effects.push(Effect::Refused(code));
         self.shut(place, frame, effects);

@@ -7,11 +7,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::desk::{Desk, Seat};
 use super::dialect::Phoenix;
 use super::effect::{Done, Effect, Input};
+use super::resuming::Resuming;
 use super::session::{Opening, Session};
 use super::wire::{Incoming, Unwritten, Wire};
 use super::work::Works;
@@ -43,6 +44,7 @@ struct Socket {
     outbox: Arc<Outbox>,
     works: Works,
     joined: usize,
+    resuming: Option<Resuming>,
     _seat: Seat,
 }
 
@@ -54,19 +56,21 @@ pub(super) async fn run(
     dialect: &'static Phoenix,
     credential: String,
     headers: Arc<str>,
+    resume: Option<String>,
 ) {
-    let outbox = Arc::new(desk.outbox());
+    let outbox = desk.outbox(wire.door());
     let opening = Opening {
         credential: &credential,
         limits: &desk.limits,
-        private_only: desk.private_only,
+        rules: desk.rules,
         seat: seat.of_subject.as_ref().map(Arc::clone),
         at: desk.now().at,
     };
     let session = Session::new(dialect, Arc::clone(&outbox), opening);
     drop(credential);
     let works = Works::new(headers);
-    let mut socket = Socket { desk, session, outbox, works, joined: 0, _seat: seat };
+    let resuming = resume.as_deref().map(Resuming::new);
+    let mut socket = Socket { desk, session, outbox, works, joined: 0, resuming, _seat: seat };
     if let Some((code, reason, word)) = serve(&mut socket, &mut wire).await {
         socket.desk.closed(word);
         // Its members leave before the goodbye is waited for.
@@ -103,6 +107,12 @@ async fn serve(socket: &mut Socket, wire: &mut Wire) -> Option<Goodbye> {
                 match incoming {
                     Incoming::Text(text) => socket.handle(Input::Text(text.as_str())),
                     Incoming::Binary(bytes) => socket.handle(Input::Binary(&bytes)),
+                    Incoming::Pong(said) => {
+                        if let Some(resuming) = &mut socket.resuming {
+                            resuming.answered(&desk, &said);
+                        }
+                        None
+                    }
                     Incoming::Alive => None,
                     Incoming::Ended => return None,
                     Incoming::Broken(code, reason) => Some((code, reason, "broken")),
@@ -139,13 +149,23 @@ async fn serve(socket: &mut Socket, wire: &mut Wire) -> Option<Goodbye> {
         };
         if let Some(goodbye) = goodbye {
             // What was said before the goodbye still counts.
-            if outbox.take(&mut frames) == Some(Ok(())) {
-                let patience = desk.limits.write_stall.min(FAREWELL);
-                wire.send(&mut frames, patience, is_slow).await.ok()?;
-            }
+            outbox.close(Closed::Drain);
+            // In a box, so that no socket keeps room for its last words while it lives.
+            let last = Box::pin(async {
+                outbox.take_over().await;
+                while outbox.take(&mut frames) == Some(Ok(())) {
+                    wire.send(&mut frames, FAREWELL, is_slow).await.ok()?;
+                }
+                Some(())
+            });
+            timeout(desk.limits.write_stall.min(FAREWELL), last).await.ok()??;
             return Some(goodbye);
         }
-        let due = socket.session.deadline().map_or(idle_at, |at| idle_at.min(at.into()));
+        let mut due = socket.session.deadline().map_or(idle_at, |at| idle_at.min(at.into()));
+        if let Some(resuming) = &mut socket.resuming {
+            resuming.look(&desk, &outbox);
+            due = due.min(resuming.look_at());
+        }
         if alarm.is_elapsed() || due < alarm.deadline() {
             alarm.as_mut().reset(due);
         }
@@ -161,6 +181,8 @@ impl Socket {
         let mut effects = Vec::new();
         let now = self.desk.now();
         self.session.handle(now, input, &mut effects);
+        // A client that reads that it is subscribed must be.
+        self.outbox.pause();
         let (presences, at) = (self.desk.hub.presences(), now.at);
         let mut goodbye = None;
         for effect in effects {
@@ -169,9 +191,15 @@ impl Socket {
                 Effect::Send(frame) => drop(self.outbox.offer(frame)),
                 Effect::Start(number, work) => self.works.start(&self.desk, number, work),
                 Effect::Cancel(number) => self.works.cancel(number),
-                Effect::Subscribe { member, principal, subscriptions } => {
+                Effect::Subscribe { member, principal, subscriptions, since } => {
                     member.set_principal(principal);
-                    self.desk.hub.subscribe(&member, &subscriptions);
+                    let since = match &mut self.resuming {
+                        Some(resuming) => {
+                            resuming.subscribe(&self.desk, &member, &subscriptions, since)
+                        }
+                        None => since,
+                    };
+                    self.desk.subscribe(member, subscriptions, since);
                 }
                 Effect::Enter { member, room, receives } => {
                     self.desk.hub.rooms().enter(&room, &member, receives);
@@ -187,11 +215,17 @@ impl Socket {
                         self.desk.broadcast(room, Some(member.id), &broadcast);
                     }
                 }
-                Effect::Unsubscribe(member) => self.desk.hub.unsubscribe(&member),
+                Effect::Unsubscribe(member) => {
+                    if let Some(resuming) = &mut self.resuming {
+                        resuming.unsubscribe(&self.desk, &member);
+                    }
+                    self.desk.hub.unsubscribe(&member);
+                }
                 Effect::Refused(code) => self.desk.refused(code),
                 Effect::Close(code, reason) => goodbye = Some(goodbye_of(code, reason)),
             }
         }
+        self.outbox.resume();
         let joined = self.session.joined();
         if joined != self.joined {
             let gauge = &self.desk.metrics.channels;
@@ -212,5 +246,6 @@ fn goodbye_of(code: u16, reason: &'static str) -> Goodbye {
 impl Drop for Socket {
     fn drop(&mut self) {
         self.handle(Input::Gone);
+        self.outbox.seal();
     }
 }

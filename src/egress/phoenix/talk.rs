@@ -137,7 +137,7 @@ impl Session {
         let Some(channel) = self.channels.get(place) else { return };
         let before = self.scolded.replace((text, now.at));
         if before.is_none_or(|(told, at)| told != text || at + LULL <= now.at) {
-            let notice = Notice { extension: "system", is_ok: false, message: text.to_owned() };
+            let notice = Notice::of_channel(false, text.to_owned());
             let frame = self.dialect.notice(&channel.topic, &channel.join_ref, &notice);
             effects.push(Effect::Send(frame));
         }

@@ -19,6 +19,7 @@ use super::desk::Desk;
 use super::dialect::Phoenix;
 use super::frame::Vsn;
 use super::rest;
+use super::resuming::MAX_ID;
 use super::socket;
 use super::wire::Wire;
 use crate::rowjson::push_string;
@@ -50,6 +51,13 @@ async fn open(State(desk): State<Arc<Desk>>, mut request: Request) -> Response<B
             return refusal(status, &text);
         }
     };
+    let resume = match parameter(request.uri().query(), "resume").map(str::to_owned) {
+        Some(id) if MAX_ID < id.len() => {
+            desk.refused("ResumeIdTooLong");
+            return refusal(400, "The resume id may have 128 bytes");
+        }
+        id => id.filter(|id| !id.is_empty()),
+    };
     let key = match websocket_key(request.headers()) {
         Ok(key) => key,
         Err(refused) => return refused,
@@ -71,7 +79,7 @@ async fn open(State(desk): State<Arc<Desk>>, mut request: Request) -> Response<B
     let runner = Arc::clone(&desk);
     desk.stage.spawn(async move {
         if let Some(wire) = take_over(upgrade, runner.limits.frame).await {
-            socket::run(runner, seat, wire, Phoenix::of(vsn), credential, headers).await;
+            socket::run(runner, seat, wire, Phoenix::of(vsn), credential, headers, resume).await;
         }
     });
     let mut response = answer(StatusCode::SWITCHING_PROTOCOLS, Body::empty());

@@ -1,19 +1,21 @@
 //! The WebSocket of one client: the only file that knows the codec.
 //!
-//! Every buffer of the codec is set: its defaults cost 128 KiB a connection and let a peer announce 64 MiB. Frames
-//! are written in batches: all of them are fed, then flushed once.
+//! The codec reads, answers pings and closes. Everything else is written by the [`Pen`], past the codec: frames of a
+//! server need none. Every buffer of the codec is set: its defaults cost 128 KiB a connection and let a peer announce
+//! 64 MiB.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::CapacityError;
@@ -21,17 +23,11 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
-use crate::hub::Frame;
+use super::pen::{Pen, PenDoor};
+use crate::hub::{Door, Frame};
 
 /// Allocated for every connection and zeroed at each read, so small; a heartbeat is 40 bytes.
 const READ_BUFFER: usize = 2 * 1024;
-
-/// Frames are gathered up to here before a write.
-const WRITE_BUFFER: usize = 16 * 1024;
-
-/// No frame is larger: a row is cut long before. The buffer never holds more than one frame beyond
-/// [`WRITE_BUFFER`], because the next one waits for a flush.
-const MAX_WRITE_BUFFER: usize = 64 * 1024 * 1024;
 
 /// How long a client may take to answer a close.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
@@ -46,6 +42,8 @@ pub(super) enum Incoming {
     Text(Utf8Bytes),
     /// A binary frame.
     Binary(Bytes),
+    /// The answer to a ping, with what the ping said.
+    Pong(Bytes),
     /// A sign of life without meaning.
     Alive,
     /// The connection ended.
@@ -66,23 +64,18 @@ pub(super) enum Unwritten {
 /// The WebSocket of one client.
 #[derive(Debug)]
 pub(super) struct Wire {
-    socket: WebSocketStream<Metered>,
-    traffic: Arc<Traffic>,
+    socket: WebSocketStream<Halves>,
+    pen: Arc<Pen>,
     is_broken: bool,
 }
 
-/// Bytes that passed, so that silence and standstill can be told from slowness.
-#[derive(Debug, Default)]
-struct Traffic {
-    read: AtomicU64,
-    written: AtomicU64,
-}
-
-/// A stream that counts.
+/// A stream for the codec: it reads, counting, and writes with the pen.
 #[derive(Debug)]
-struct Metered {
-    stream: TcpStream,
-    traffic: Arc<Traffic>,
+struct Halves {
+    stream: OwnedReadHalf,
+    /// Bytes read, so that silence can be told from slowness.
+    read: u64,
+    pen: Arc<Pen>,
 }
 
 impl Wire {
@@ -90,20 +83,25 @@ impl Wire {
     pub(super) async fn open(stream: TcpStream, early: Vec<u8>, max_frame: usize) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
-            .write_buffer_size(WRITE_BUFFER)
-            .max_write_buffer_size(MAX_WRITE_BUFFER)
+            .write_buffer_size(0)
             .max_message_size(Some(max_frame))
             .max_frame_size(Some(max_frame));
-        let traffic = Arc::new(Traffic::default());
-        let metered = Metered { stream, traffic: Arc::clone(&traffic) };
+        let (stream, write) = stream.into_split();
+        let pen = Arc::new(Pen::new(write));
+        let halves = Halves { stream, read: 0, pen: Arc::clone(&pen) };
         let socket =
-            WebSocketStream::from_partially_read(metered, early, Role::Server, Some(config)).await;
-        Self { socket, traffic, is_broken: false }
+            WebSocketStream::from_partially_read(halves, early, Role::Server, Some(config)).await;
+        Self { socket, pen, is_broken: false }
+    }
+
+    /// A way to write that needs no turn of the socket's own task.
+    pub(super) fn door(&self) -> Box<dyn Door> {
+        Box::new(PenDoor(Arc::clone(&self.pen)))
     }
 
     /// Bytes read so far.
     pub(super) fn bytes_read(&self) -> u64 {
-        self.traffic.read.load(Ordering::Relaxed)
+        self.socket.get_ref().read
     }
 
     /// What comes next. Cancel-safe.
@@ -117,9 +115,12 @@ impl Wire {
         match self.socket.next().await {
             Some(Ok(Message::Text(text))) => Incoming::Text(text),
             Some(Ok(Message::Binary(bytes))) => Incoming::Binary(bytes),
-            Some(Ok(
-                Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_),
-            )) => Incoming::Alive,
+            Some(Ok(Message::Close(_))) => {
+                self.pen.end();
+                Incoming::Alive
+            }
+            Some(Ok(Message::Pong(said))) => Incoming::Pong(said),
+            Some(Ok(Message::Ping(_) | Message::Frame(_))) => Incoming::Alive,
             Some(Err(Error::Capacity(CapacityError::MessageTooLong { .. }))) => {
                 Incoming::Broken(CloseCode::Size.into(), "the message is too long")
             }
@@ -133,7 +134,7 @@ impl Wire {
         }
     }
 
-    /// Writes all frames and flushes once. Gives up when nothing moves for `stall`, or as soon as `is_hopeless`.
+    /// Writes all frames, and what was kept before them. Gives up when nothing moves for `stall`, or as soon as `is_hopeless`.
     ///
     /// # Errors
     /// Not everything was written; the connection is of no more use.
@@ -143,23 +144,16 @@ impl Wire {
         stall: Duration,
         is_hopeless: impl Fn() -> bool,
     ) -> Result<(), Unwritten> {
-        let (socket, traffic) = (&mut self.socket, &self.traffic);
-        let mut sending = pin!(async {
-            for frame in frames.drain(..) {
-                let message = match frame {
-                    Frame::Text(text) => Message::Text(text),
-                    Frame::Binary(bytes) => Message::Binary(bytes),
-                };
-                socket.feed(message).await?;
-            }
-            socket.flush().await
-        });
-        let mut moved = (traffic.written.load(Ordering::Relaxed), Instant::now());
+        if self.pen.put(frames, &mut Vec::new()) {
+            return Ok(());
+        }
+        let mut flushing = pin!(poll_fn(|cx| self.pen.poll_flush(cx)));
+        let mut moved = (self.pen.written(), Instant::now());
         loop {
-            if let Ok(sent) = timeout(LOOK.min(stall), &mut sending).await {
+            if let Ok(sent) = timeout(LOOK.min(stall), &mut flushing).await {
                 return sent.map_err(|_| Unwritten::Ended);
             }
-            let written = traffic.written.load(Ordering::Relaxed);
+            let written = self.pen.written();
             if written != moved.0 {
                 moved = (written, Instant::now());
             }
@@ -176,8 +170,8 @@ impl Wire {
             self.socket.send(Message::Close(Some(frame))).await?;
             if self.is_broken {
                 // The codec reads no further, but what is left unread would turn the close into a reset.
+                self.pen.shut()?;
                 let stream = &mut self.socket.get_mut().stream;
-                stream.shutdown().await?;
                 let mut discarded = [0; 1024];
                 while stream.read(&mut discarded).await? > 0 {}
             } else {
@@ -190,7 +184,7 @@ impl Wire {
     }
 }
 
-impl AsyncRead for Metered {
+impl AsyncRead for Halves {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -198,32 +192,29 @@ impl AsyncRead for Metered {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        let read = u64::try_from(buffer.filled().len() - before).unwrap_or(0);
-        self.traffic.read.fetch_add(read, Ordering::Relaxed);
+        self.read += u64::try_from(buffer.filled().len() - before).unwrap_or(0);
         polled
     }
 }
 
-impl AsyncWrite for Metered {
+impl AsyncWrite for Halves {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        bytes: &[u8],
+        frames: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        if let Poll::Ready(Ok(written)) = polled {
-            let written = u64::try_from(written).unwrap_or(0);
-            self.traffic.written.fetch_add(written, Ordering::Relaxed);
+        self.pen.poll_codec(cx, frames)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.pen.poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.pen.poll_flush(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(self.pen.shut()),
+            other => other,
         }
-        polled
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

@@ -60,18 +60,20 @@ fn lanes() -> Lanes {
     };
     let (address, stage, metrics) = (Address::parse(url).unwrap(), Stage::new(), Metrics::new());
     let (_, source) = watch::channel(SourceState::Connecting { reason: None });
-    Lanes::new(Fanout {
+    let fanout = Fanout {
         hub: Arc::new(Hub::new(Duration::ZERO, 0, metrics.clone())),
         catalog: Catalog::new(address.clone(), "none", &[], stage.clone()),
         visibility: Visibility::new(address, &settings, metrics.clone(), stage),
         streamed: Arc::default(),
         source,
         deletes: Deletes::Strict,
+        hold: Duration::ZERO,
         record_limit: 1 << 20,
         broadcast_limit: 1 << 20,
         now: Default::default,
         metrics,
-    })
+    };
+    Lanes::new(fanout, Way::Live)
 }
 
 fn ask() -> (Ask, Arc<Outbox>) {

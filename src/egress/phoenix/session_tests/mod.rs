@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::dialect::{PHOENIX_V1, PHOENIX_V2, Phoenix};
 use super::effect::{Done, Effect, Finding, Input, Now, Readable, Work, Writable};
-use super::session::{Opening, Session};
+use super::session::{Opening, Rules, Session};
 use super::subject::Subject;
 use crate::auth::denial::Denial;
 use crate::auth::policy::Kept;
@@ -21,7 +21,7 @@ use crate::catalog::bind::Unbound;
 use crate::config::{Config, Limits};
 use crate::hub::{Attendee, Backlog, Content, Frame, Namespace, Outbox};
 use crate::model::filter::Filter;
-use crate::model::{Principal, Subscription, Target};
+use crate::model::{Principal, Since, Subscription, Target};
 
 /// `exp` of every token of these scripts, unless they say otherwise.
 const EXP: i64 = 10_000;
@@ -98,10 +98,10 @@ impl Script {
     }
 
     fn with(dialect: &'static Phoenix, limits: &Limits, private_only: bool) -> Self {
+        let rules = Rules { private_only, ..Rules::default() };
         let outbox = Arc::new(Outbox::new(1 << 20, Arc::new(Backlog::new(1 << 30))));
         let start = Instant::now();
-        let opening =
-            Opening { credential: "connection", limits, private_only, seat: None, at: start };
+        let opening = Opening { credential: "connection", limits, rules, seat: None, at: start };
         let session = Session::new(dialect, outbox, opening);
         Self { session, start, passed_ms: 0, newest: 0, wishes: 0 }
     }
@@ -156,7 +156,7 @@ impl Script {
     fn line(&mut self, effect: Effect) -> String {
         match effect {
             Effect::Send(Frame::Text(text)) => without_ids(text.as_str()),
-            Effect::Send(Frame::Binary(_)) => panic!("a binary frame"),
+            Effect::Send(Frame::Binary(_) | Frame::Ping(_)) => panic!("no text frame"),
             Effect::Start(number, work) => {
                 self.newest = number;
                 match work {
@@ -182,9 +182,14 @@ impl Script {
                 }
             }
             Effect::Cancel(number) => format!("cancel {number}"),
-            Effect::Subscribe { member, principal, subscriptions } => {
+            Effect::Subscribe { member, principal, subscriptions, since } => {
                 assert_eq!(member.principal(), principal);
-                format!("subscribe {} x{}", member.join_ref, subscriptions.len())
+                let places = since.iter().map(|(_, since)| match since {
+                    Since::After(position) => format!(" after {position}"),
+                    Since::Unreadable => " after something".to_owned(),
+                });
+                let places: String = places.collect();
+                format!("subscribe {} x{}{places}", member.join_ref, subscriptions.len())
             }
             Effect::Enter { member, room, receives } => {
                 let own = if receives.own { " and itself" } else { "" };

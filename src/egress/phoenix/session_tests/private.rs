@@ -19,7 +19,7 @@ fn joined<'a>() -> Vec<(Step<'a>, &'a [&'a str])> {
     vec![
         (Says(ASKS), &["admit connection"]),
         (Believed(EXP), &["authorise 10000 in b with presence and (5, 25)"]),
-        (Authorised(Ok(ALL)), &[PLAIN_JOINED, ENTERED, ATTEND, "catch up b 5 25"]),
+        (Authorised(Ok(ALL)), &[PLAIN_JOINED, ENTERED, ATTEND, "catch up b 5 10000"]),
         (CaughtUp(Ok(Vec::new())), &[]),
     ]
 }

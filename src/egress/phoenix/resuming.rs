@@ -1,0 +1,124 @@
+//! A socket whose client named itself with a `resume` id: where its channels continue, and the pings that prove how far
+//! they are.
+//!
+//! A ping is written after the changes it asks about, and the client's own WebSocket answers it with the same payload,
+//! so an answer proves that they were received. A gateway that answers pings itself proves nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::desk::Desk;
+use crate::changelog::Place;
+use crate::hub::resumes::Key;
+use crate::hub::{Frame, Member, Outbox, Proof, Wishes};
+use crate::model::{Position, Since};
+
+/// Longer ids are refused: they are hashed for every join.
+pub(super) const MAX_ID: usize = 128;
+
+/// Deliveries are unproven, and so repeated after a break, for about this long.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// The resumable channels of one socket.
+#[derive(Debug)]
+pub(super) struct Resuming {
+    id: Box<str>,
+    channels: Vec<(Key, Arc<Member>)>,
+    /// What the ping says that is under way.
+    asked: Option<Bytes>,
+    pings: u64,
+    look_at: Instant,
+}
+
+impl Resuming {
+    /// A socket of the client with this id.
+    pub(super) fn new(id: &str) -> Self {
+        let look_at = Instant::now() + EVERY;
+        Self { id: id.into(), channels: Vec::new(), asked: None, pings: 0, look_at }
+    }
+
+    /// A channel has its wishes: after what they continue, when it was here before and does not say so itself.
+    pub(super) fn subscribe(
+        &mut self,
+        desk: &Desk,
+        member: &Arc<Member>,
+        wishes: &Wishes,
+        since: Vec<(u64, Since)>,
+    ) -> Vec<(u64, Since)> {
+        let Some(room) = member.room() else { return since };
+        if self.channels.iter().any(|(_, known)| known.id == member.id) {
+            return since;
+        }
+        let key = Key::new(&member.principal(), &self.id, room);
+        let resumes = desk.hub.resumes();
+        let before = resumes.find(key);
+        let since = match before {
+            Some(position) if since.is_empty() => {
+                wishes.iter().map(|(id, _)| (*id, Since::After(position))).collect()
+            }
+            _ => since,
+        };
+        let starts = since.iter().filter_map(|(_, since)| match since {
+            Since::After(position) => Some(Place::from(*position)),
+            Since::Unreadable => None,
+        });
+        let now = resumes.settled().map(Place::from).unwrap_or_default();
+        member.prove(starts.min().unwrap_or(now));
+        resumes.open(key, member, desk.minute());
+        self.channels.push((key, Arc::clone(member)));
+        since
+    }
+
+    /// A channel ended.
+    pub(super) fn unsubscribe(&mut self, desk: &Desk, member: &Member) {
+        let place = self.channels.iter().position(|(_, known)| known.id == member.id);
+        if let Some(place) = place {
+            let (key, member) = self.channels.swap_remove(place);
+            desk.hub.resumes().close(key, &member, desk.minute());
+        }
+    }
+
+    /// When to look whether something is unproven.
+    pub(super) const fn look_at(&self) -> Instant {
+        self.look_at
+    }
+
+    /// Queues a ping if it is time and something was delivered since the last.
+    pub(super) fn look(&mut self, desk: &Desk, outbox: &Arc<Outbox>) {
+        let now = Instant::now();
+        if now < self.look_at {
+            return;
+        }
+        self.look_at = now + EVERY;
+        let proofs = || self.channels.iter().filter_map(|(_, member)| member.proof());
+        let epoch = desk.hub.resumes().settled().map(|position| position.epoch);
+        let Some(epoch) = epoch.filter(|_| self.asked.is_none()) else { return };
+        if !proofs().any(Proof::wants_ping) {
+            return;
+        }
+        let last = proofs().filter_map(Proof::ask).max().unwrap_or_default();
+        let Place { commit_lsn, index } = last;
+        self.pings += 1;
+        let said = format!("{} {}", Position { epoch, commit_lsn, index }, self.pings);
+        let said = Bytes::from(said);
+        self.asked = Some(said.clone());
+        // An outbox that takes nothing is of a socket that ends.
+        let _ = outbox.offer(Frame::Ping(said));
+    }
+
+    /// The client's WebSocket answered a ping.
+    pub(super) fn answered(&mut self, desk: &Desk, said: &Bytes) {
+        if self.asked.as_ref() == Some(said) {
+            self.asked = None;
+            desk.metrics.proofs.inc();
+            for (_, member) in &self.channels {
+                if let Some(proof) = member.proof() {
+                    proof.answered();
+                }
+            }
+        }
+    }
+}
