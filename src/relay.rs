@@ -25,7 +25,7 @@ use crate::catalog::Catalog;
 use crate::changelog::disk::Settings;
 use crate::changelog::{ChangeLog, DiskLog, MemoryLog};
 use crate::config::{Config, Realtime};
-use crate::egress::chat::Chat;
+use crate::egress::chat::{self, Chat};
 use crate::egress::phoenix::{Desk, Rules, Services};
 use crate::error::{Error, ErrorKind};
 use crate::fanout::{CatchUp, Fanout};
@@ -129,10 +129,19 @@ impl Relay {
         let address = listener.local_addr().unwrap_or(config.http.listen);
         let clock = || now().unix_micros().div_euclid(1_000_000);
         let chat = config.chat.map(|settings| {
-            let (asked, metrics) = ((Arc::clone(&tokens), state.clone()), metrics.clone());
-            let chances: (fn() -> i64, fn() -> [u8; 16]) = (clock, random);
-            let stage = connections.clone();
-            Chat::new(settings, target.clone(), asked, metrics, chances, stage).routes()
+            let services = chat::Services {
+                tokens: Arc::clone(&tokens),
+                source: state.clone(),
+                hub: Arc::clone(&hub),
+                catalog: Arc::clone(&catalog),
+                limits: config.limits.clone(),
+                metrics: metrics.clone(),
+                clients: clients.clone(),
+                connections: connections.clone(),
+                clock,
+                random,
+            };
+            Chat::new(settings, target.clone(), services).routes()
         });
         let services = Services {
             tokens,

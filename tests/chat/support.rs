@@ -293,7 +293,7 @@ async fn a_restart_of_postgres_is_survived() {
 #[tokio::test]
 async fn the_description_names_what_there_is() {
     let database = support_database().await;
-    for (preset, expected) in [("support", 11), ("unified", 15), ("gre", 18)] {
+    for (preset, expected) in [("support", 11), ("unified", 15), ("gre", 19)] {
         let relay = relay(&database, preset, &[]).await;
         let described: Value = serde_json::from_str(&relay.get("/chat/v1/openapi.json").1).unwrap();
         let vera = Person::new(&relay, VERA);

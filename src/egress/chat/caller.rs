@@ -49,22 +49,32 @@ impl FromRequestParts<Arc<Chat>> for Caller {
 
 impl Chat {
     /// Believes a token and finds its caller within their rate.
-    pub(super) async fn admit(&self, token: &str) -> Result<Caller, Problem> {
+    async fn admit(&self, token: &str) -> Result<Caller, Problem> {
+        let (caller, _) = self.believe(token).await?;
+        self.pay(&caller)?;
+        Ok(caller)
+    }
+
+    /// Believes a token; until when, in Unix seconds.
+    pub(super) async fn believe(&self, token: &str) -> Result<(Caller, i64), Problem> {
         let verified = self.tokens.verify(token, (self.clock)()).await.map_err(|refused| {
             self.refused(refused.code());
             unauthorised(&format!("{}.", refused.on_connect().1))
         })?;
         let principal = verified.principal;
         let sub = principal.subject();
-        if !self
-            .callers
-            .take(if sub.is_empty() { principal.claims() } else { &sub }, Instant::now())
-        {
-            self.refused("ChatRateLimitReached");
-            let detail = "Too many requests; wait a second.";
-            return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).after(1));
+        Ok((Caller { principal, sub }, verified.expires_at))
+    }
+
+    /// Takes one request from the caller's rate.
+    pub(super) fn pay(&self, caller: &Caller) -> Result<(), Problem> {
+        let key = if caller.sub.is_empty() { caller.principal.claims() } else { &caller.sub };
+        if self.callers.take(key, Instant::now()) {
+            return Ok(());
         }
-        Ok(Caller { principal, sub })
+        self.refused("ChatRateLimitReached");
+        let detail = "Too many requests; wait a second.";
+        Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).after(1))
     }
 }
 

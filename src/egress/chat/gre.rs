@@ -11,15 +11,17 @@ use axum::routing::{get, post};
 use super::Chat;
 use super::caller::Caller;
 use super::calls::{Page, Side, Which};
-use super::player::{Telling, history, succeeded};
+use super::player::{Telling, answered, history, succeeded};
 use super::problem::Problem;
 use super::rest::Paged;
+use super::socket;
 use super::wire::{Asked, Given, Json, Named, around, no_method, nowhere};
 use crate::source::SourceState;
 
 /// The routes.
 pub(super) fn routes(chat: &Arc<Chat>) -> Router {
     let routes = Router::new()
+        .route("/ws", get(socket::open))
         .route("/send", post(send))
         .route("/messages/{player}", get(history))
         .route("/send-to-player", post(send_to_player))
@@ -39,7 +41,7 @@ async fn send(
     caller: Caller,
     Given(telling): Given<Telling>,
 ) -> Result<Json, Problem> {
-    chat.tell(&caller, &telling, Some(Side::Visitor)).await
+    chat.tell(&caller, &telling, Some(Side::Visitor)).await.map(answered)
 }
 
 async fn send_to_player(
@@ -47,7 +49,7 @@ async fn send_to_player(
     caller: Caller,
     Given(telling): Given<Telling>,
 ) -> Result<Json, Problem> {
-    chat.tell(&caller, &telling, Some(Side::Agent)).await
+    chat.tell(&caller, &telling, Some(Side::Agent)).await.map(answered)
 }
 
 /// Closes whatever the player has open; doing it again closes nothing.

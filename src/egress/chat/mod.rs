@@ -10,10 +10,12 @@ mod caller;
 mod calls;
 mod gre;
 mod link;
+mod live;
 mod player;
 mod pool;
 mod problem;
 mod rest;
+mod socket;
 mod text;
 mod unified;
 mod wire;
@@ -25,10 +27,14 @@ use tokio::sync::watch;
 
 use self::caller::Callers;
 use self::calls::Calls;
+use self::live::Names;
 use self::pool::Pools;
+use self::socket::Sockets;
 use self::text::Texts;
 use crate::auth::token::Tokens;
-use crate::config::{Chat as Settings, Preset};
+use crate::catalog::Catalog;
+use crate::config::{Chat as Settings, Limits, Preset};
+use crate::hub::{Backlog, Hub};
 use crate::metrics::{Metrics, reason};
 use crate::postgres::Target;
 use crate::shutdown::Stage;
@@ -44,38 +50,70 @@ pub struct Chat {
     description: String,
     /// Bytes of a body.
     body: usize,
+    names: Names,
+    limits: Limits,
+    /// What waits for sockets.
+    backlog: Arc<Backlog>,
+    sockets: Sockets,
     tokens: Arc<Tokens>,
     source: watch::Receiver<SourceState>,
+    hub: Arc<Hub>,
+    catalog: Arc<Catalog>,
     metrics: Metrics,
-    /// Unix seconds.
+    stage: Stage,
     clock: fn() -> i64,
-    /// Random bytes for ids that clients do not choose.
     random: fn() -> [u8; 16],
 }
 
+/// Whom a chat asks.
+#[derive(Debug)]
+pub struct Services {
+    /// Believes tokens or not.
+    pub tokens: Arc<Tokens>,
+    /// What the source is doing.
+    pub source: watch::Receiver<SourceState>,
+    /// Knows who is subscribed to what.
+    pub hub: Arc<Hub>,
+    /// Knows the tables.
+    pub catalog: Arc<Catalog>,
+    /// What one socket may use.
+    pub limits: Limits,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Where sockets run.
+    pub clients: Stage,
+    /// Where connections to Postgres run.
+    pub connections: Stage,
+    /// Unix seconds.
+    pub clock: fn() -> i64,
+    /// Random bytes for ids that clients do not choose.
+    pub random: fn() -> [u8; 16],
+}
+
 impl Chat {
-    /// The chat that the configuration describes, in the database at `target`. Connections live in `stage`.
-    pub fn new(
-        settings: Settings,
-        target: Target,
-        (tokens, source): (Arc<Tokens>, watch::Receiver<SourceState>),
-        metrics: Metrics,
-        (clock, random): (fn() -> i64, fn() -> [u8; 16]),
-        stage: Stage,
-    ) -> Arc<Self> {
+    /// The chat that the configuration describes, in the database at `target`.
+    pub fn new(settings: Settings, target: Target, services: Services) -> Arc<Self> {
+        let (size, limit) = (settings.pool, settings.timeout);
+        let pools = Pools::new(target, size, limit, services.connections);
         let texts = Texts::new(&settings);
-        let pools = Pools::new(target, settings.pool, settings.timeout, stage);
         Arc::new(Self {
             callers: Callers::new(settings.requests_per_second),
             preset: settings.preset,
             description: rest::describe(settings.preset),
             body: settings.body,
+            names: Names::new(&settings),
             calls: Calls::new(settings, texts, pools),
-            tokens,
-            source,
-            metrics,
-            clock,
-            random,
+            backlog: Arc::new(Backlog::new(services.limits.outboxes)),
+            sockets: Sockets::default(),
+            limits: services.limits,
+            tokens: services.tokens,
+            source: services.source,
+            hub: services.hub,
+            catalog: services.catalog,
+            metrics: services.metrics,
+            stage: services.clients,
+            clock: services.clock,
+            random: services.random,
         })
     }
 

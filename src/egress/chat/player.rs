@@ -6,12 +6,11 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
 use serde::Deserialize;
 
 use super::Chat;
 use super::caller::Caller;
-use super::calls::{Opening, Saying, Side};
+use super::calls::{Opening, Saying, Side, Stored};
 use super::problem::Problem;
 use super::rest::{Paged, said};
 use super::wire::{Asked, Json, Named};
@@ -55,7 +54,7 @@ impl Chat {
         caller: &Caller,
         telling: &Telling,
         side: Option<Side>,
-    ) -> Result<Json, Problem> {
+    ) -> Result<Stored, Problem> {
         let player = match telling.player_id.as_deref() {
             Some(player) if !player.is_empty() => player,
             _ if !caller.sub.is_empty() => &caller.sub,
@@ -73,10 +72,14 @@ impl Chat {
         });
         let saying = Saying { id: &id, body: said(&telling.message)?, name };
         let opening = Opening { id: &session, name: player_name, ..Opening::default() };
-        let stored = self.calls.say_to(caller.as_caller(), player, side, opening, saying).await?;
-        let status = if stored.is_new { StatusCode::CREATED } else { StatusCode::OK };
-        Ok(Json(status, succeeded("message", &stored.json)))
+        self.calls.say_to(caller.as_caller(), player, side, opening, saying).await
     }
+}
+
+/// A stored message as it is answered.
+pub(super) fn answered(stored: Stored) -> Json {
+    let Stored { json, is_new } = stored;
+    Json::stored(Stored { json: succeeded("message", &json), is_new })
 }
 
 /// A player's messages over all sessions, oldest first.

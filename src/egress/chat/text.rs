@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use super::live::MESSAGE;
 use crate::auth::quote::{fill, identifier, literal};
 use crate::config::{Chat, Preset, Table};
 
@@ -208,17 +209,7 @@ fn row(alias: &str, table: &Table) -> String {
 
 /// A message as JSON under the names that clients of the older chats know.
 fn told(messages: &Table) -> String {
-    const NAMES: [(&str, &str); 8] = [
-        ("id", "id"),
-        ("message", "body"),
-        ("sender", "sender"),
-        ("sender_name", "name"),
-        ("player_id", "visitor"),
-        ("timestamp", "created_at"),
-        ("status", "status"),
-        ("session_id", "session"),
-    ];
-    object(NAMES.iter().filter_map(|(told, meaning)| {
+    object(MESSAGE.iter().filter_map(|(told, meaning)| {
         let name = messages.column(meaning)?;
         Some((*told, format!("m.{}", identifier(name))))
     }))

@@ -10,7 +10,7 @@ use axum::routing::{get, post};
 use super::Chat;
 use super::caller::Caller;
 use super::calls::Side;
-use super::player::{Telling, history};
+use super::player::{Telling, answered, history};
 use super::problem::Problem;
 use super::wire::{Given, Json, around, no_method};
 
@@ -33,7 +33,7 @@ async fn request(
     Given(telling): Given<Telling>,
 ) -> Result<Json, Problem> {
     let side = telling.side(&chat)?.unwrap_or(Side::Visitor);
-    chat.tell(&caller, &telling, Some(side)).await
+    chat.tell(&caller, &telling, Some(side)).await.map(answered)
 }
 
 /// Either side writes: who is not the player is staff.
@@ -43,5 +43,5 @@ async fn send(
     Given(telling): Given<Telling>,
 ) -> Result<Json, Problem> {
     let side = telling.side(&chat)?;
-    chat.tell(&caller, &telling, side).await
+    chat.tell(&caller, &telling, side).await.map(answered)
 }
