@@ -14,8 +14,8 @@ help: ## list the targets
 setup: ## fetch what is missing for the tests: Postgres server programs, Node, Python packages, Chromium; build the chat pages
 	@tests/setup/setup.sh postgres node python pages browser
 
-demo: ## a throwaway Postgres, the relay on it at 127.0.0.1:4000, and a live conversation
-	@tests/setup/setup.sh postgres pages
+demo: ## a chat to use: builds the pages, and prints one address to open; a throwaway Postgres, the relay on it
+	@tests/setup/setup.sh postgres pages-if-possible
 	cargo run -- demo
 
 test: setup ## every test: units, SQL, the relay on real Postgres, the SDKs; ends with one line of totals

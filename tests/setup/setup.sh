@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fetches what is missing, says what it fetches, and is silent when nothing is: setup.sh [postgres] [node] [python] [pages] [browser]
+# Fetches what is missing, says what it fetches, and is silent when nothing is: setup.sh [postgres] [node] [python] [pages] [browser]; or pages-if-possible
 # A second run touches neither the network nor the disk.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -92,6 +92,19 @@ pages() {
   fi
 }
 
+# The same for those who only want to look: without Node the demo has no pages, and says so.
+pages_if_possible() {
+  local version
+  if version=$(command node --version 2>/dev/null) && command -v npm >/dev/null &&
+    command node -e 'const [major, minor] = process.versions.node.split("."); process.exit(major > 20 || (major == 20 && minor >= 19) ? 0 : 1)'; then
+    pages
+  elif [ -f frontend/dist/index.html ]; then
+    say "the chat pages are as they were built before: building them anew needs Node 20.19 or newer, with npm"
+  else
+    say "no chat pages: building them needs Node 20.19 or newer, with npm, and here is ${version:-none}"
+  fi
+}
+
 browser() {
   [ -n "${CHROMIUM:-}" ] || command -v chromium >/dev/null || command -v chromium-browser >/dev/null ||
     command -v google-chrome >/dev/null || packages chromium fonts-noto-color-emoji
@@ -100,6 +113,7 @@ browser() {
 for part in "$@"; do
   case $part in
     postgres | node | python | pages | browser) "$part" ;;
+    pages-if-possible) pages_if_possible ;;
     *) say "unknown part $part"; exit 2 ;;
   esac
 done
