@@ -168,7 +168,7 @@ mod tests {
             secret: Secret::new("s".repeat(32)),
             code: Secret::new("1234".to_owned()),
             lifetime: Duration::from_secs(60),
-            target: Target::parse("postgres://127.0.0.1/x").unwrap(),
+            target: Target::parse("postgres://u@127.0.0.1/x").unwrap(),
             stage: Stage::new(),
             wrong: Mutex::new(None),
         }
