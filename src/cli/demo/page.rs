@@ -37,6 +37,11 @@ pub(super) fn lines(facts: &Facts<'_>) -> Vec<String> {
         Some(dir) => format!("throwaway, in {}", dir.display()),
         None => "yours; nothing of it is thrown away but the slot".to_owned(),
     };
+    let as_visitor = if facts.talks {
+        format!("\n  {relay} tail chat_messages --role authenticated --sub {visitor}")
+    } else {
+        String::new()
+    };
     let meanwhile = if facts.talks { " Meanwhile a visitor and an agent talk:" } else { "" };
     let end = if facts.dir.is_some() {
         "Ctrl-C stops everything and leaves nothing behind."
@@ -49,8 +54,7 @@ pub(super) fn lines(facts: &Facts<'_>) -> Vec<String> {
 
 In a second terminal
   {relay} tail chat_messages
-  {relay} tail live_chat_sessions --event UPDATE
-  {relay} tail chat_messages --role authenticated --sub {visitor}
+  {relay} tail live_chat_sessions --event UPDATE{as_visitor}
   psql '{database_url}'
 
 {end}{meanwhile}
