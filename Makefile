@@ -3,7 +3,7 @@
 # `postgres` (or `nobody`) when they are run as root, and as yourself otherwise.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check test-sql test-clients test-pg chaos golden readme bench psql deny
+.PHONY: help setup demo test check test-sql test-clients test-frontend test-pg chaos golden readme bench psql deny
 
 # How many tests run at once. Most wait for Postgres, so a little more than there are processors.
 THREADS ?= $(shell echo $$(( $$(nproc) + 1 )))
@@ -11,11 +11,11 @@ THREADS ?= $(shell echo $$(( $$(nproc) + 1 )))
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s%s\n", $$1, $$2 }' Makefile
 
-setup: ## fetch what is missing for the tests: Postgres server programs, Node, Python packages
-	@tests/setup/setup.sh postgres node python
+setup: ## fetch what is missing for the tests: Postgres server programs, Node, Python packages, Chromium; build the chat pages
+	@tests/setup/setup.sh postgres node python pages browser
 
-demo: ## a throwaway Postgres, the relay on it at 127.0.0.1:4000, and a live conversation
-	@tests/setup/setup.sh postgres
+demo: ## a chat to use: builds the pages, and prints one address to open; a throwaway Postgres, the relay on it
+	@tests/setup/setup.sh postgres pages-if-possible
 	cargo run -- demo
 
 test: setup ## every test: units, SQL, the relay on real Postgres, the SDKs; ends with one line of totals
@@ -37,8 +37,13 @@ test-sql: ## only the shipped SQL, against sql/tests/expected
 test-clients: setup ## only the SDKs: supabase-js of both protocol versions, realtime-py
 	cargo test --test main clients::
 
+test-frontend: ## only the chat pages: types, units, and the browser on the built relay
+	@tests/setup/setup.sh postgres pages browser
+	cargo build
+	@tests/setup/frontend.sh
+
 test-pg: ## every test on another Postgres: PGBIN=/path/to/bin, or PG=16, 17, 18 fetched from npm
-	@tests/setup/setup.sh postgres node python
+	@tests/setup/setup.sh postgres node python pages browser
 	@bin="$(abspath $(PGBIN))"; [ -n "$$bin" ] || bin=$$(tests/setup/postgres.sh "$(PG)") || exit 1; \
 	PGBIN="$$bin" tests/setup/test.sh $(THREADS)
 

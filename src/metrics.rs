@@ -113,6 +113,10 @@ pub struct Metrics {
     pub check_waits: Counter,
     /// Seconds one round of row checks took.
     pub check_seconds: Histogram,
+    /// Requests of the chat API, by what became of them.
+    pub chat_requests: Family<Reason, Counter>,
+    /// Seconds one request of the chat API took.
+    pub chat_seconds: Histogram,
     /// Seconds from commit (server clock) to the outbox.
     pub lag_seconds: Histogram,
     registry: Arc<Registry>,
@@ -206,6 +210,10 @@ impl Metrics {
             "check_seconds" "Seconds one round of row checks took" histogram(),
             "lag_seconds" "Seconds from commit to the outbox" histogram(),
         );
+        let (chat_requests, chat_seconds) = register!(
+            "chat_requests" "Requests of the chat API" Family::default(),
+            "chat_seconds" "Seconds one request of the chat API took" histogram(),
+        );
         Self {
             connections,
             channels,
@@ -253,6 +261,8 @@ impl Metrics {
             check_waits,
             check_seconds,
             lag_seconds,
+            chat_requests,
+            chat_seconds,
             registry: Arc::new(registry),
         }
     }

@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
@@ -28,6 +29,7 @@ use crate::catalog::Catalog;
 use crate::changelog::MemoryLog;
 use crate::changelog::disk::Settings;
 use crate::config::{Config, Realtime};
+use crate::egress::chat::{self, Chat};
 use crate::egress::phoenix::{Desk, Rules, Services};
 use crate::error::{Error, ErrorKind};
 use crate::fanout::Fanout;
@@ -73,6 +75,14 @@ impl Relay {
     /// # Errors
     /// The configuration cannot be meant, or the address cannot be listened on.
     pub async fn start(config: Config) -> Result<Self, Error> {
+        Self::start_with(config, Router::new()).await
+    }
+
+    /// The same with routes of the caller's own.
+    ///
+    /// # Errors
+    /// As [`Relay::start`].
+    pub async fn start_with(config: Config, own: Router) -> Result<Self, Error> {
         let metrics = Metrics::new();
         let stages = [(); 5].map(|()| Stage::new());
         let [clients, middle, source, connections, keeping] = stages;
@@ -103,6 +113,22 @@ impl Relay {
         let (latecomers, latecomer) = mpsc::channel(LATECOMERS);
         let listener = listen(config.http.listen).await?;
         let address = listener.local_addr().unwrap_or(config.http.listen);
+        let clock = || now().unix_micros().div_euclid(1_000_000);
+        let chat = config.chat.map(|settings| {
+            let services = chat::Services {
+                tokens: Arc::clone(&tokens),
+                source: state.clone(),
+                hub: Arc::clone(&hub),
+                catalog: Arc::clone(&catalog),
+                limits: config.limits.clone(),
+                metrics: metrics.clone(),
+                clients: clients.clone(),
+                connections: connections.clone(),
+                clock,
+                random,
+            };
+            Chat::new(settings, target.clone(), services).routes()
+        });
         let services = Services {
             tokens,
             catalog: Arc::clone(&catalog),
@@ -117,11 +143,12 @@ impl Relay {
             services,
             (config.limits.clone(), rules),
             metrics.clone(),
-            || now().unix_micros().div_euclid(1_000_000),
+            clock,
             clients.clone(),
         ));
         let tenant = Tenant::new(Arc::clone(&desk), api_keys, target.database(), address);
-        let routes = server::routes(&desk, tenant, troubles);
+        let further = (own.merge(chat.unwrap_or_default()), config.http.pages);
+        let routes = server::routes(&desk, tenant, troubles, further);
         clients.spawn(server::run(listener, routes, clients.clone()));
 
         let drain = config.http.drain;
@@ -354,6 +381,14 @@ where
         // The receiver is gone only when the relay is stopping anyway.
         let _ = failed.send(error).await;
     });
+}
+
+/// Bytes nobody can guess.
+#[allow(clippy::expect_used, reason = "without randomness no id may be made")]
+fn random() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system's random source answers");
+    bytes
 }
 
 /// The wall clock, here at the outermost edge.

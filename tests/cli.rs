@@ -287,7 +287,7 @@ async fn tail_refuses_what_the_relay_refuses() {
 
 /// A directory for a demo: its temporary directory and its runtime directory, which Postgres' user must be able to
 /// pass through.
-fn place() -> tempfile::TempDir {
+pub(crate) fn place() -> tempfile::TempDir {
     use std::os::unix::fs::PermissionsExt;
     let directory = tempfile::tempdir().unwrap();
     for path in [directory.path(), &directory.path().join("tmp"), &directory.path().join("run")] {
@@ -297,7 +297,7 @@ fn place() -> tempfile::TempDir {
     directory
 }
 
-fn demo(place: &Path, port: u16, arguments: &[&str]) -> Command {
+pub(crate) fn demo(place: &Path, port: u16, arguments: &[&str]) -> Command {
     let mut command = relay(&["demo", "--listen", &format!("127.0.0.1:{port}")]);
     command
         .args(arguments)
@@ -306,7 +306,7 @@ fn demo(place: &Path, port: u16, arguments: &[&str]) -> Command {
     command
 }
 
-fn left_behind(place: &Path) -> Vec<String> {
+pub(crate) fn left_behind(place: &Path) -> Vec<String> {
     let list = |name: &str| {
         let entries = std::fs::read_dir(place.join(name)).unwrap();
         entries.map(|entry| entry.unwrap().path().display().to_string()).collect::<Vec<_>>()
@@ -316,7 +316,8 @@ fn left_behind(place: &Path) -> Vec<String> {
 
 /// A demo that has started, and its output from there on.
 fn started(place: &Path, port: u16) -> (Child, impl BufRead) {
-    let mut demo = demo(place, port, &["--pace", "0.1"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut demo =
+        demo(place, port, &["--talk", "--pace", "0.1"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(demo.stdout.take().unwrap());
     let mut line = String::new();
     while !line.contains("Ctrl-C") {
@@ -326,7 +327,7 @@ fn started(place: &Path, port: u16) -> (Child, impl BufRead) {
     (demo, lines)
 }
 
-fn signal(child: &Child, name: &str) {
+pub(crate) fn signal(child: &Child, name: &str) {
     let pid = child.id().to_string();
     assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
 }

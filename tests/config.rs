@@ -18,6 +18,7 @@ fn with(section: &str, line: &str) -> String {
         ("auth", format!("jwt_secret = \"{SECRET}\"\n")),
         ("realtime", String::new()),
         ("limits", String::new()),
+        ("chat", "preset = \"gre\"\n".to_owned()),
     ] {
         let further = if name == section { line } else { "" };
         // A line for a key that is there replaces it.
@@ -122,6 +123,22 @@ fn each_contradiction_names_its_key_and_the_fix() {
         ("limits", "broadcast_payload = \"1 B\"", "limits.broadcast_payload", "at least 1 KiB"),
         ("limits", "frame = \"1 B\"", "limits.frame", "at least 16 KiB"),
         ("limits", "idle = \"1ms\"", "limits.idle", "use 1s to 1d"),
+        ("http", "pages = \"nowhere\"", "http.pages", "build the pages"),
+        ("chat", "preset = \"suport\"", "chat.preset", "did you mean \"support\"?"),
+        ("chat", "pool = 0", "chat.pool", "use 1 to 1000"),
+        ("chat", "requests_per_second = 0", "chat.requests_per_second", "at least 1"),
+        ("chat", "body = \"1 B\"", "chat.body", "at least 1 KiB"),
+        ("chat", "sessions = \"a.\"", "chat.sessions", "1 to 63 bytes"),
+        (
+            "chat",
+            "session_columns = [\"visitr=x\"]",
+            "chat.session_columns",
+            "did you mean visitor?",
+        ),
+        ("chat", "session_columns = [\"x\"]", "chat.session_columns", "meaning=name"),
+        ("chat", "message_columns = [\"body=\"]", "chat.message_columns", "cannot do without body"),
+        ("chat", "words = [\"actve=x\"]", "chat.words", "did you mean active?"),
+        ("chat", "times = \"mine\"", "chat.times", "\"database\", \"relay\""),
     ] {
         let told = load(&with(section, line), &[]).expect_err(line);
         assert!(told.starts_with(&format!("{key}: ")), "{line}: {told}");

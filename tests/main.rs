@@ -56,6 +56,9 @@ mod broadcast_http;
 // How the one tenant fares, for tools of self-hosted installations.
 mod tenant;
 
+// The chat API, its presets, and the pages.
+mod chat;
+
 // What a change looks like to the client that asked for it.
 mod delivery;
 // Who sees which rows: policies, claims, deletes, revoked rights.

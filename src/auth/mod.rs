@@ -12,7 +12,7 @@ mod keys;
 pub mod policy;
 mod policy_link;
 mod pool;
-mod quote;
+pub mod quote;
 pub mod streamed;
 pub mod token;
 mod token_cache;

@@ -1,12 +1,12 @@
 //! Names and fixed words as SQL text. Values never become text; they are parameters.
 
 /// A name, quoted.
-pub(super) fn identifier(name: &str) -> String {
+pub fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// A name as a string constant, right whatever `standard_conforming_strings` says.
-pub(super) fn literal(text: &str) -> String {
+pub fn literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");
     if quoted.contains('\\') {
         format!(" E'{}'", quoted.replace('\\', "\\\\"))
@@ -16,7 +16,7 @@ pub(super) fn literal(text: &str) -> String {
 }
 
 /// `template` without its comments and with each `{name}` replaced. What is put in is not looked at again.
-pub(super) fn fill(template: &str, places: &[(&str, &str)]) -> String {
+pub fn fill(template: &str, places: &[(&str, &str)]) -> String {
     let mut sql = String::with_capacity(template.len() + 256);
     for line in template.lines().filter(|line| !line.trim_start().starts_with("--")) {
         let mut rest = line;

@@ -68,7 +68,7 @@ pub(crate) struct Globals {
 enum Verb {
     /// Run the server
     Run(run::Args),
-    /// Try it: a throwaway Postgres, the SQL applied, the server on it, and a conversation
+    /// Try it: a throwaway Postgres, the SQL applied, the server on it, and a chat to use
     Demo(demo::Args),
     /// Check the configuration and Postgres, and print the SQL that mends what is wrong
     Check(check::Args),

@@ -37,6 +37,7 @@ impl Check<'_> {
             auth: self.auth(&written.auth),
             realtime: self.realtime(&written.realtime),
             limits: self.limits(&written.limits),
+            chat: self.chat(&written.chat),
         }
     }
 
@@ -51,7 +52,14 @@ impl Check<'_> {
             SocketAddr::from(([127, 0, 0, 1], 4000))
         });
         let drain = self.time("http.drain", written.drain, 0, 3_600_000);
-        Http { listen, drain }
+        let pages = written.pages.as_ref().map(|path| (self.base)("http.pages").join(path));
+        if let Some(pages) = &pages
+            && !pages.join("index.html").is_file()
+        {
+            let reason = format!("there is no index.html in {}; build the pages", pages.display());
+            self.say("http.pages", reason);
+        }
+        Http { listen, drain, pages }
     }
 
     fn postgres(&mut self, written: &written::Postgres) -> Postgres {
@@ -338,7 +346,7 @@ impl Check<'_> {
         Some(secret)
     }
 
-    fn name(&mut self, key: &'static str, name: &str) {
+    pub(super) fn name(&mut self, key: &'static str, name: &str) {
         if name.is_empty() || LONGEST_NAME < name.len() || name.contains(char::is_control) {
             let reason = format!("{name:?} is no Postgres name; use 1 to {LONGEST_NAME} bytes");
             self.say(key, reason);
@@ -352,14 +360,26 @@ impl Check<'_> {
         text.cloned()
     }
 
-    fn count(&mut self, key: &'static str, value: usize, least: usize, most: usize) -> usize {
+    pub(super) fn count(
+        &mut self,
+        key: &'static str,
+        value: usize,
+        least: usize,
+        most: usize,
+    ) -> usize {
         if value < least || most < value {
             self.say(key, format!("{value} is out of range; use {least} to {most}"));
         }
         value
     }
 
-    fn time(&mut self, key: &'static str, time: Time, least_ms: u64, most_ms: u64) -> Duration {
+    pub(super) fn time(
+        &mut self,
+        key: &'static str,
+        time: Time,
+        least_ms: u64,
+        most_ms: u64,
+    ) -> Duration {
         let (least, most) = (Duration::from_millis(least_ms), Duration::from_millis(most_ms));
         if time.0 < least || most < time.0 {
             let range = format!("{} to {}", Time(least), Time(most));
@@ -390,14 +410,14 @@ impl Check<'_> {
         size.0
     }
 
-    fn size(&mut self, key: &'static str, size: Size, least: usize) -> usize {
+    pub(super) fn size(&mut self, key: &'static str, size: Size, least: usize) -> usize {
         if size.0 < least {
             self.say(key, format!("{size} is too small; use at least {}", Size(least)));
         }
         size.0
     }
 
-    fn say(&mut self, key: &'static str, reason: impl Into<String>) {
+    pub(super) fn say(&mut self, key: &'static str, reason: impl Into<String>) {
         self.faults.push(Nonsense { key: key.to_owned(), reason: reason.into() });
     }
 }

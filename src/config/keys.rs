@@ -40,6 +40,7 @@ macro_rules! keys {
 pub(crate) const KEYS: &[Key] = keys![
     http.listen,
     http.drain,
+    http.pages,
     postgres.url true,
     postgres.url_file,
     postgres.publication,
@@ -90,6 +91,19 @@ pub(crate) const KEYS: &[Key] = keys![
     limits.presence_messages_per_second,
     limits.subject_presence_messages_per_second,
     limits.presence_payload,
+    chat.preset,
+    chat.pool,
+    chat.timeout,
+    chat.requests_per_second,
+    chat.body,
+    chat.sessions,
+    chat.session_columns,
+    chat.messages,
+    chat.message_columns,
+    chat.agents,
+    chat.agent_columns,
+    chat.words,
+    chat.times,
 ];
 
 impl Key {

@@ -3,6 +3,7 @@
 //! `written` is `relay.toml` as written; this is what it means. The step between them is the only place that says
 //! no, and it says the dotted key.
 
+mod chat;
 mod check;
 mod env;
 mod file;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use crate::secret::Secret;
 use written::Written;
 
+pub use chat::{Chat, Preset, Table, Times};
 pub use origin::{Origin, Origins};
 
 /// Everything the relay was told.
@@ -36,6 +38,8 @@ pub struct Config {
     pub realtime: Realtime,
     /// `[limits]`
     pub limits: Limits,
+    /// `[chat]`; `None` when it is off.
+    pub chat: Option<Chat>,
 }
 
 /// Where clients connect.
@@ -45,6 +49,8 @@ pub struct Http {
     pub listen: SocketAddr,
     /// How long SIGTERM lets connections finish.
     pub drain: Duration,
+    /// Directory of the chat's built pages, served when given.
+    pub pages: Option<PathBuf>,
 }
 
 /// Where rows come from.

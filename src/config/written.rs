@@ -21,6 +21,7 @@ pub(crate) struct Written {
     pub(crate) auth: Auth,
     pub(crate) realtime: Realtime,
     pub(crate) limits: Limits,
+    pub(crate) chat: Chat,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -28,6 +29,7 @@ pub(crate) struct Written {
 pub(crate) struct Http {
     pub(crate) listen: String,
     pub(crate) drain: Time,
+    pub(crate) pages: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -109,9 +111,27 @@ pub(crate) struct Limits {
     pub(crate) presence_payload: Size,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Chat {
+    pub(crate) preset: String,
+    pub(crate) pool: usize,
+    pub(crate) timeout: Time,
+    pub(crate) requests_per_second: u32,
+    pub(crate) body: Size,
+    pub(crate) sessions: Option<String>,
+    pub(crate) session_columns: Vec<String>,
+    pub(crate) messages: Option<String>,
+    pub(crate) message_columns: Vec<String>,
+    pub(crate) agents: Option<String>,
+    pub(crate) agent_columns: Vec<String>,
+    pub(crate) words: Vec<String>,
+    pub(crate) times: Option<String>,
+}
+
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:4000".to_owned(), drain: seconds(25) }
+        Self { listen: "127.0.0.1:4000".to_owned(), drain: seconds(25), pages: None }
     }
 }
 
@@ -200,6 +220,26 @@ impl Default for Limits {
     }
 }
 
+impl Default for Chat {
+    fn default() -> Self {
+        Self {
+            preset: "off".to_owned(),
+            pool: 8,
+            timeout: seconds(5),
+            requests_per_second: 20,
+            body: Size(64 << 10),
+            sessions: None,
+            session_columns: Vec::new(),
+            messages: None,
+            message_columns: Vec::new(),
+            agents: None,
+            agent_columns: Vec::new(),
+            words: Vec::new(),
+            times: None,
+        }
+    }
+}
+
 const fn seconds(seconds: u64) -> Time {
     Time(Duration::from_secs(seconds))
 }
@@ -246,7 +286,7 @@ mod tests {
     fn what_is_commented_out_can_be_uncommented() {
         let is_example = |line: &&str| line.starts_with("# ") && line.contains(" = \"");
         let examples: Vec<&str> = MANUAL.lines().filter(is_example).collect();
-        assert_eq!(examples.len(), 9);
+        assert_eq!(examples.len(), 14);
         let uncomment = |line: &str| {
             if examples.contains(&line) { line.replacen("# ", "", 1) } else { line.to_owned() }
         };

@@ -1,3 +1,5 @@
-//! The ways out. Each client protocol is a folder here and sees none of the others.
+//! The ways out. Each client protocol is a folder here and sees none of the others; what they share is beside them.
 
+mod budget;
+pub mod chat;
 pub mod phoenix;

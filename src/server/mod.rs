@@ -3,18 +3,20 @@
 //! Connections are bounded in every direction: how long a request may take to arrive, how large its head may be,
 //! how many may be on their way to becoming a socket. What is over the bound waits in the kernel's queue.
 
+mod pages;
 mod tenant;
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{Method, StatusCode, header};
+use axum::http::{Method, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -31,6 +33,7 @@ use crate::metrics::{Metrics, reason};
 use crate::shutdown::Stage;
 use crate::source::SourceState;
 
+use pages::Pages;
 pub use tenant::Tenant;
 
 /// How long the head of a request may take, and how long a connection may wait between requests.
@@ -53,11 +56,16 @@ struct Status {
     metrics: Metrics,
 }
 
-/// All routes.
-pub fn routes(desk: &Arc<phoenix::Desk>, tenant: Tenant, log: watch::Receiver<Trouble>) -> Router {
+/// All routes: those of the protocols and tools, further ones, and the files of the pages.
+pub fn routes(
+    desk: &Arc<phoenix::Desk>,
+    tenant: Tenant,
+    log: watch::Receiver<Trouble>,
+    (further, pages): (Router, Option<PathBuf>),
+) -> Router {
+    let pages = pages.map(Pages::new);
     let status = Status { source: desk.source.clone(), log, metrics: desk.metrics.clone() };
     Router::new()
-        .route("/", get(|| std::future::ready(HINT)))
         .route("/healthz", get(|| std::future::ready(anywhere("ok"))))
         // The original's name for it.
         .route("/healthcheck", get(|| std::future::ready(anywhere("ok"))))
@@ -69,7 +77,22 @@ pub fn routes(desk: &Arc<phoenix::Desk>, tenant: Tenant, log: watch::Receiver<Tr
                 .layer(from_fn_with_state((status, Arc::clone(desk)), only_if_it_reads)),
         )
         .merge(tenant.routes())
-        .fallback(|| std::future::ready((StatusCode::NOT_FOUND, HINT)))
+        .merge(further)
+        .fallback(move |method, uri| otherwise(pages.clone(), method, uri))
+}
+
+/// A page, or what somebody who looks with a browser should know.
+async fn otherwise(pages: Option<Pages>, method: Method, uri: Uri) -> Response {
+    if let Some(pages) = pages
+        && let Some(page) = pages.answer(&method, &uri).await
+    {
+        return page;
+    }
+    match (uri.path(), method) {
+        ("/", Method::GET | Method::HEAD) => HINT.into_response(),
+        ("/", _) => StatusCode::METHOD_NOT_ALLOWED.into_response(),
+        _ => (StatusCode::NOT_FOUND, HINT).into_response(),
+    }
 }
 
 /// What somebody who looks with a browser should know.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fetches what is missing, says what it fetches, and is silent when nothing is: setup.sh [postgres] [node] [python]
+# Fetches what is missing, says what it fetches, and is silent when nothing is: setup.sh [postgres] [node] [python] [pages] [browser]; or pages-if-possible
 # A second run touches neither the network nor the disk.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -39,10 +39,14 @@ postgres() {
   [ -x "${PGBIN:-}/psql" ] || command -v psql >/dev/null || packages postgresql-client
 }
 
-node() {
+node_itself() {
   if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
     packages nodejs npm
   fi
+}
+
+node() {
+  node_itself
   local folder=tests/clients/node
   if ! fresh "$folder/package-lock.json" "$folder/node_modules/.installed"; then
     say "fetching the versions of supabase-js into $folder/node_modules"
@@ -68,9 +72,48 @@ python() {
   done
 }
 
+# The chat pages, built from exactly the sources that are there.
+pages() {
+  node_itself
+  command node -e 'const [major, minor] = process.versions.node.split("."); process.exit(major > 20 || (major == 20 && minor >= 19) ? 0 : 1)' ||
+    { say "the chat pages need Node 20.19 or newer, and this is $(command node --version)"; exit 1; }
+  local folder=frontend
+  if ! fresh "$folder/package-lock.json" "$folder/node_modules/.installed"; then
+    say "fetching what the chat pages are built with into $folder/node_modules"
+    (cd "$folder" && npm ci --silent --ignore-scripts </dev/null)
+    mark "$folder/package-lock.json" "$folder/node_modules/.installed"
+  fi
+  local sources
+  sources=$(cd "$folder" && find package-lock.json index.html vite.config.ts src public -type f | LC_ALL=C sort | xargs cat | sha256sum)
+  if [ ! -f "$folder/dist/.built" ] || [ "$(cat "$folder/dist/.built")" != "$sources" ]; then
+    say "building the chat pages into $folder/dist"
+    (cd "$folder" && npx --no-install vite build --logLevel warn </dev/null)
+    echo "$sources" >"$folder/dist/.built"
+  fi
+}
+
+# The same for those who only want to look: without Node the demo has no pages, and says so.
+pages_if_possible() {
+  local version
+  if version=$(command node --version 2>/dev/null) && command -v npm >/dev/null &&
+    command node -e 'const [major, minor] = process.versions.node.split("."); process.exit(major > 20 || (major == 20 && minor >= 19) ? 0 : 1)'; then
+    pages
+  elif [ -f frontend/dist/index.html ]; then
+    say "the chat pages are as they were built before: building them anew needs Node 20.19 or newer, with npm"
+  else
+    say "no chat pages: building them needs Node 20.19 or newer, with npm, and here is ${version:-none}"
+  fi
+}
+
+browser() {
+  [ -n "${CHROMIUM:-}" ] || command -v chromium >/dev/null || command -v chromium-browser >/dev/null ||
+    command -v google-chrome >/dev/null || packages chromium fonts-noto-color-emoji
+}
+
 for part in "$@"; do
   case $part in
-    postgres | node | python) "$part" ;;
+    postgres | node | python | pages | browser) "$part" ;;
+    pages-if-possible) pages_if_possible ;;
     *) say "unknown part $part"; exit 2 ;;
   esac
 done

@@ -179,6 +179,7 @@ async fn converse(
     say(&format!("  · {AGENT} closes the chat; {visitor} rates it {stars} of 5"))
 }
 
-fn failed(error: tokio_postgres::Error) -> Error {
+/// What a demo's own statement came to.
+pub(super) fn failed(error: tokio_postgres::Error) -> Error {
     Error::new(ErrorKind::SourceRejected, "the demo could not write").because(error)
 }

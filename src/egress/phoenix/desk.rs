@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use super::budget::Budget;
 use super::departure::{Departure, Generation};
 use super::effect::Now;
 use super::rest;
@@ -17,6 +16,7 @@ use crate::auth::token::Tokens;
 use crate::catalog::Catalog;
 use crate::changelog::Place;
 use crate::config::Limits;
+use crate::egress::budget::Budget;
 use crate::fanout::Latecomer;
 use crate::hub::{
     Backlog, Broadcast, Door, Hole, Hub, Member, Notice, Outbox, Post, RoomName, Wishes,

@@ -2,11 +2,10 @@
 //!
 //! `session` is the protocol as a pure function from inputs to effects; `socket` is the connection that obeys it;
 //! `rest` is what can be said without one.
-//! What a client may use of everything is in `subject` and `budget`; what it did too much of is refused to it alone.
+//! What a client may use of everything is in `subject`; what it did too much of is refused to it alone.
 
 mod attend;
 mod binary;
-mod budget;
 mod channel;
 mod departure;
 mod desk;

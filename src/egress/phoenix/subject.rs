@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::budget::Budget;
 use crate::config::Limits;
+use crate::egress::budget::Budget;
 use crate::model::Principal;
 
 /// What is counted by the second.

@@ -1,0 +1,3 @@
+-- Everybody who answers.
+select coalesce(json_agg({answerer} order by a.{agent_name}), '[]')::text
+from {agents} a

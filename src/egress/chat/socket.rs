@@ -1,0 +1,362 @@
+//! The socket of the guest relations chat: JSON texts, each an object with a `type`.
+//!
+//! ```text
+//! client  {"type":"authenticate","token":…,"as":"player"|"gre"}     again with a new token before the old one runs out
+//!         {"type":"send","message":…,"id"?,"playerId"?,…}           as POST /send; of guest relations, /send-to-player
+//!         {"type":"history","playerId"?,"before"?}                  {"type":"close","playerId"?}   {"type":"ping"}
+//! server  authenticated, chat_history, message_sent, new_message, chat_closed; gap, error, pong
+//! ```
+//!
+//! A player hears of what is theirs, guest relations of everything the policies let them see. It listens before it reads
+//! history, so nothing falls between the two; what is in both is told once. `message_sent` is sent when the message is
+//! committed. A client that does not read, says nothing, or whose token ran out is closed.
+
+use std::collections::{HashSet, VecDeque};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::{Instant, interval, sleep_until, timeout};
+
+use super::Chat;
+use super::caller::Caller;
+use super::calls::{Page, Side};
+use super::live::{Event, Plain};
+use super::player::Telling;
+use super::problem::Problem;
+use crate::catalog::bind::{Unbound, bind};
+use crate::hub::{Closed, Frame, Member, Outbox};
+
+/// How long a client may take to say who it is.
+const INTRODUCTION: Duration = Duration::from_secs(10);
+
+/// Messages and sessions a socket remembers having told of.
+const REMEMBERED: usize = 1024;
+
+/// Tokens that live longer are looked at again after so many seconds at the latest: something is said more often.
+const A_DAY: u64 = 86_400;
+
+/// Messages of a page of history.
+const PAGE: &str = "50";
+
+/// What a client says.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Said {
+    Authenticate {
+        token: String,
+        #[serde(default, rename = "as")]
+        role: Role,
+    },
+    Send(Telling),
+    History {
+        #[serde(alias = "playerId")]
+        player_id: Option<String>,
+        before: Option<String>,
+    },
+    Close {
+        #[serde(alias = "playerId")]
+        player_id: Option<String>,
+    },
+    Ping,
+}
+
+/// Whom a socket listens for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Role {
+    #[default]
+    Player,
+    Gre,
+}
+
+/// Sockets that are open.
+#[derive(Debug, Default)]
+pub(super) struct Sockets(AtomicUsize);
+
+/// One of the sockets that may be open at once; given back when dropped.
+struct Seat(Arc<Chat>);
+
+impl Seat {
+    fn take(chat: &Arc<Chat>) -> Option<Self> {
+        let before = chat.sockets.0.fetch_add(1, Ordering::Relaxed);
+        chat.metrics.connections.inc();
+        let seat = Self(Arc::clone(chat));
+        (before < chat.limits.connections).then_some(seat)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.sockets.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.metrics.connections.dec();
+    }
+}
+
+/// From a GET to a socket.
+pub(super) async fn open(State(chat): State<Arc<Chat>>, upgrade: WebSocketUpgrade) -> Response {
+    let Some(seat) = Seat::take(&chat) else {
+        chat.refused("ConnectionRateLimitReached");
+        let detail = "Too many sockets are open.";
+        return Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).after(1).into_response();
+    };
+    let upgrade = upgrade.max_message_size(chat.body).max_frame_size(chat.body);
+    std::future::ready(upgrade.on_upgrade(|socket| async move {
+        let stage = chat.stage.clone();
+        // In the stage, so that stopping waits for its goodbye.
+        let serving = stage.spawn(serve(chat, socket, seat));
+        drop(serving.await);
+    }))
+    .await
+}
+
+/// Why a socket closes: code, reason, and the word for the metrics.
+type Goodbye = (u16, &'static str, &'static str);
+
+/// A client that said who it is.
+struct Session {
+    chat: Arc<Chat>,
+    caller: Caller,
+    role: Role,
+    expires_at: i64,
+    member: Arc<Member>,
+    told: Told,
+}
+
+/// Ids that were told of, the oldest forgotten first.
+#[derive(Default)]
+struct Told {
+    ids: HashSet<String>,
+    order: VecDeque<String>,
+}
+
+impl Told {
+    /// Whether this is news; it is none from now on.
+    fn is_news(&mut self, id: &str) -> bool {
+        if !self.ids.insert(id.to_owned()) {
+            return false;
+        }
+        self.order.push_back(id.to_owned());
+        if REMEMBERED < self.order.len()
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.ids.remove(&oldest);
+        }
+        true
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.chat.hub.unsubscribe(&self.member);
+    }
+}
+
+async fn serve(chat: Arc<Chat>, mut socket: WebSocket, _seat: Seat) {
+    if let Some((code, reason, word)) = converse(&chat, &mut socket).await {
+        chat.metrics.closed.get_or_create(&crate::metrics::reason(word)).inc();
+        let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
+        // A client that does not take it either is gone in a moment.
+        let _ = timeout(Duration::from_secs(2), socket.send(close)).await;
+    }
+}
+
+/// Until the client is gone (`None`) or must be sent away.
+async fn converse(chat: &Arc<Chat>, socket: &mut WebSocket) -> Option<Goodbye> {
+    let outbox = Arc::new(Outbox::new(chat.limits.outbox, Arc::clone(&chat.backlog)));
+    let mut session: Option<Session> = None;
+    let mut stopping = pin!(chat.stage.stopping());
+    let introduced_by = Instant::now() + INTRODUCTION;
+    let mut heard_at = Instant::now();
+    let mut looks = interval(chat.limits.idle / 3);
+    let mut frames = Vec::new();
+    loop {
+        let expires_by = session.as_ref().map_or(introduced_by, |session| {
+            let left = u64::try_from(session.expires_at - (chat.clock)()).unwrap_or_default();
+            Instant::now() + Duration::from_secs(left.min(A_DAY))
+        });
+        tokio::select! {
+            () = &mut stopping => return Some((1012, "the server is going away", "drain")),
+            () = sleep_until(introduced_by), if session.is_none() => {
+                return Some((1008, "not authenticated in time", "joins"));
+            }
+            () = sleep_until(expires_by), if session.is_some() => {
+                return Some((1008, "the token has expired", "joins"));
+            }
+            incoming = socket.recv() => {
+                heard_at = Instant::now();
+                match incoming? {
+                    Ok(Message::Text(text)) => {
+                        let answers = hear(chat, &mut session, &outbox, &text).await;
+                        for answer in answers {
+                            send(chat, socket, &answer).await?;
+                        }
+                    }
+                    Ok(Message::Binary(_)) => return Some((1003, "texts only", "broken")),
+                    Ok(Message::Close(_)) | Err(_) => return None,
+                    Ok(_) => {}
+                }
+            }
+            drained = outbox.drain(&mut frames) => {
+                match drained {
+                    Ok(()) => {}
+                    Err(Closed::Slow) => return Some((1008, "too slow: messages were not read in time", "slow")),
+                    Err(Closed::Drain) => return Some((1012, "the server is going away", "drain")),
+                }
+                for frame in frames.drain(..) {
+                    let Some(event) = session.as_mut().and_then(|session| session.notice(&frame)) else { continue };
+                    send(chat, socket, &event.to_json()).await?;
+                }
+            }
+            _ = looks.tick() => {
+                if chat.limits.idle <= heard_at.elapsed() {
+                    return Some((1000, "idle", "idle"));
+                }
+                write(chat, socket, Message::Ping(axum::body::Bytes::new())).await?;
+            }
+        }
+    }
+}
+
+async fn send(chat: &Chat, socket: &mut WebSocket, value: &Value) -> Option<()> {
+    write(chat, socket, Message::Text(value.to_string().into())).await
+}
+
+/// Nothing when the client is gone, or does not read.
+async fn write(chat: &Chat, socket: &mut WebSocket, message: Message) -> Option<()> {
+    timeout(chat.limits.write_stall, socket.send(message)).await.ok()?.ok()
+}
+
+/// What is answered to something said.
+async fn hear(
+    chat: &Arc<Chat>,
+    session: &mut Option<Session>,
+    outbox: &Arc<Outbox>,
+    text: &str,
+) -> Vec<Value> {
+    let answered = match serde_json::from_str::<Said>(text) {
+        Err(error) => Err(Problem::invalid(format!("This cannot be read: {error}."))),
+        Ok(Said::Ping) => Ok(vec![json!({ "type": "pong" })]),
+        Ok(Said::Authenticate { token, role }) => {
+            introduce(chat, session, outbox, &token, role).await
+        }
+        Ok(said) => match session {
+            Some(session) => session.answer(said).await,
+            None => {
+                let detail = "Authenticate first.";
+                Err(Problem::new(StatusCode::UNAUTHORIZED, detail))
+            }
+        },
+    };
+    answered.unwrap_or_else(|problem| vec![failed(&problem)])
+}
+
+/// The id of a message as it is told.
+fn id_of(message: &Value) -> &str {
+    message.get("id").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Something did not work.
+fn failed(problem: &Problem) -> Value {
+    json!({ "type": "error", "status": problem.status.as_u16(), "detail": problem.detail })
+}
+
+/// Somebody says who they are, or brings a new token.
+async fn introduce(
+    chat: &Arc<Chat>,
+    session: &mut Option<Session>,
+    outbox: &Arc<Outbox>,
+    token: &str,
+    role: Role,
+) -> Result<Vec<Value>, Problem> {
+    let (caller, expires_at) = chat.believe(token).await?;
+    if caller.sub.is_empty() && role == Role::Player {
+        return Err(Problem::invalid("The token of a player needs a `sub`."));
+    }
+    let authenticated = json!({ "type": "authenticated", "player_id": caller.sub });
+    if let Some(session) = session {
+        if session.caller.sub != caller.sub || session.role != role {
+            let detail = "This socket is somebody else's; open another.";
+            return Err(Problem::new(StatusCode::CONFLICT, detail));
+        }
+        session.member.set_principal(Arc::clone(&caller.principal));
+        (session.caller, session.expires_at) = (caller, expires_at);
+        return Ok(vec![authenticated]);
+    }
+    let player = (role == Role::Player).then_some(&*caller.sub);
+    let bound = bind(&chat.catalog, &caller.principal, &chat.names.wishes(player)).await;
+    let wishes = bound.map_err(|unbound| match unbound {
+        Unbound::Refused(text) => Problem::new(StatusCode::FORBIDDEN, text),
+        Unbound::Unavailable(_) => Problem::later("The database cannot be asked now."),
+    })?;
+    let wishes = (0..).zip(wishes.into_iter().map(Arc::new)).collect();
+    let member = Arc::new(Member::new(
+        chat.hub.next_id(),
+        "chat".into(),
+        "null".into(),
+        &Plain,
+        Arc::clone(outbox),
+        Arc::clone(&caller.principal),
+    ));
+    chat.hub.subscribe(&member, wishes);
+    let (chat, told) = (Arc::clone(chat), Told::default());
+    let joined = session.insert(Session { chat, caller, role, expires_at, member, told });
+    let mut answers = vec![authenticated];
+    if role == Role::Player {
+        let own = joined.caller.sub.clone();
+        answers.push(joined.history(&own, None).await.unwrap_or_else(|problem| failed(&problem)));
+    }
+    Ok(answers)
+}
+
+impl Session {
+    /// What a change is to this client; nothing when it was told before.
+    fn notice(&mut self, frame: &Frame) -> Option<Event> {
+        let Frame::Text(text) = frame else { return None };
+        let event = self.chat.names.read(text.as_str())?;
+        match &event {
+            Event::NewMessage(id, _) | Event::ChatClosed(id, _) if !self.told.is_news(id) => None,
+            _ => Some(event),
+        }
+    }
+
+    async fn answer(&mut self, said: Said) -> Result<Vec<Value>, Problem> {
+        self.chat.pay(&self.caller)?;
+        match said {
+            Said::Send(telling) => {
+                let side = if self.role == Role::Player { Side::Visitor } else { Side::Agent };
+                let stored = self.chat.tell(&self.caller, &telling, Some(side)).await?;
+                let message: Value = serde_json::from_str(&stored.json).unwrap_or_default();
+                self.told.is_news(id_of(&message));
+                Ok(vec![json!({ "type": "message_sent", "message": message })])
+            }
+            Said::History { player_id, before } => {
+                let player = player_id.unwrap_or_else(|| self.caller.sub.clone());
+                Ok(vec![self.history(&player, before.as_deref()).await?])
+            }
+            Said::Close { player_id } => {
+                let player = player_id.as_deref().unwrap_or(&self.caller.sub);
+                // Whoever may see it, this client too, hears of it from the stream.
+                self.chat.calls.close_all(self.caller.as_caller(), player).await.map(|_| Vec::new())
+            }
+            Said::Authenticate { .. } | Said::Ping => Ok(Vec::new()),
+        }
+    }
+
+    async fn history(&mut self, player: &str, before: Option<&str>) -> Result<Value, Problem> {
+        let page = Page { limit: PAGE, before };
+        let json = self.chat.calls.history_of(self.caller.as_caller(), player, page).await?;
+        let messages: Vec<Value> = serde_json::from_str(&json).unwrap_or_default();
+        for message in &messages {
+            self.told.is_news(id_of(message));
+        }
+        Ok(json!({ "type": "chat_history", "player_id": player, "messages": messages }))
+    }
+}

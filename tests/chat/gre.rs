@@ -1,0 +1,247 @@
+//! The routes of the guest relations chat.
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+use super::{ANN, MALLORY, Person, VERA, relay};
+use crate::support::relay::{now, sign, token, token_of};
+use crate::support::{Cluster, Database, PATIENCE, Relay};
+
+async fn database() -> Database {
+    let database = Cluster::shared().database().await.with_roles().await;
+    database
+        .execute(
+            "create function is_gre() returns boolean language sql stable
+               as $$ select coalesce(current_setting('request.jwt.claims', true)::json ->> 'gre', '') = 'yes' $$;
+             create table gre_chat_sessions (
+               id uuid primary key, player_id text not null, player_name text, status text not null,
+               created_at timestamptz not null default now(), last_message_at timestamptz,
+               closed_at timestamptz, closed_by text);
+             create table gre_chat_messages (
+               id uuid primary key, session_id uuid not null references gre_chat_sessions, player_id text not null,
+               message text not null, sender text not null check (sender in ('player', 'gre')), sender_name text,
+               timestamp timestamptz not null default clock_timestamp());
+             alter table gre_chat_sessions enable row level security, replica identity full;
+             alter table gre_chat_messages enable row level security, replica identity full;
+             create policy p on gre_chat_sessions to authenticated using (player_id = auth.uid()::text or is_gre());
+             create policy p on gre_chat_messages to authenticated
+               using (player_id = auth.uid()::text or is_gre())
+               with check (is_gre() or (player_id = auth.uid()::text and sender = 'player'));
+             grant select, insert, update on gre_chat_sessions, gre_chat_messages to authenticated;
+             alter publication supabase_realtime add table gre_chat_sessions, gre_chat_messages;",
+        )
+        .await;
+    database
+}
+
+fn staff(relay: &Relay) -> Person<'_> {
+    Person::with_token(relay, token("authenticated", &json!({ "sub": ANN, "gre": "yes" })))
+}
+
+#[tokio::test]
+async fn a_player_and_guest_relations_talk() {
+    let database = database().await;
+    let relay = relay(&database, "gre", &[]).await;
+    let (player, gre) = (Person::new(&relay, VERA), staff(&relay));
+    assert_eq!(player.get("/api/gre-chat/health", 200)["status"], "ok");
+    let sent = json!({ "playerId": VERA, "playerName": "Vera", "message": "Room service?" });
+    let sent = player.post("/api/gre-chat/send", &sent, 201);
+    assert_eq!((&sent["success"], &sent["message"]["sender"]), (&json!(true), &json!("player")));
+    let requests = gre.get("/api/gre-chat/requests", 200);
+    assert_eq!(
+        (&requests["requests"][0]["status"], &requests["requests"][0]["player_name"]),
+        (&json!("waiting"), &json!("Vera"))
+    );
+    let answer = json!({ "playerId": VERA, "message": "At once", "senderName": "Gina" });
+    let answer = gre.post("/api/gre-chat/send-to-player", &answer, 201);
+    assert_eq!(
+        (&answer["message"]["sender"], &answer["message"]["sender_name"]),
+        (&json!("gre"), &json!("Gina"))
+    );
+    assert_eq!(gre.get("/api/gre-chat/requests", 200)["requests"][0]["status"], "active");
+    let history = player.get(&format!("/api/gre-chat/messages/{VERA}"), 200);
+    assert_eq!(history["messages"].as_array().unwrap().len(), 2);
+    let stored = gre.get(&format!("/api/gre-chat/debug/{VERA}"), 200);
+    assert_eq!(stored["stored"], json!({ "sessions": 1, "open": 1, "messages": 2 }));
+
+    let close = format!("/api/gre-chat/close-session/{VERA}");
+    assert_eq!(gre.post(&close, &Value::Null, 200)["closed"], 1);
+    assert_eq!(gre.post(&close, &Value::Null, 200)["closed"], 0);
+    let audit = "select concat_ws(' ', status, closed_by, closed_at is not null, last_message_at is not null) from gre_chat_sessions";
+    assert_eq!(database.text(audit).await, format!("closed {ANN} t t"));
+    // History goes on over sessions.
+    player.post("/api/gre-chat/send", &json!({ "message": "And breakfast?" }), 201);
+    assert_eq!(database.text("select count(*)::text from gre_chat_sessions").await, "2");
+    let history = player.get(&format!("/api/gre-chat/messages/{VERA}?limit=2"), 200);
+    let texts: Vec<&Value> =
+        history["messages"].as_array().unwrap().iter().map(|message| &message["message"]).collect();
+    assert_eq!(texts, ["At once", "And breakfast?"]);
+}
+
+#[tokio::test]
+async fn nobody_speaks_for_guest_relations() {
+    let database = database().await;
+    let relay = relay(&database, "gre", &[]).await;
+    let mallory = Person::new(&relay, MALLORY);
+    Person::new(&relay, VERA).post("/api/gre-chat/send", &json!({ "message": "private" }), 201);
+    let forged = json!({ "playerId": VERA, "message": "Your card number, please" });
+    mallory.post("/api/gre-chat/send-to-player", &forged, 403);
+    mallory.post("/api/gre-chat/send", &forged, 403);
+    assert_eq!(
+        mallory.post(&format!("/api/gre-chat/close-session/{VERA}"), &json!({}), 200)["closed"],
+        0
+    );
+    assert_eq!(mallory.get(&format!("/api/gre-chat/messages/{VERA}"), 200)["messages"], json!([]));
+    assert_eq!(mallory.get("/api/gre-chat/requests", 200)["requests"], json!([]));
+    mallory.get("/api/gre-chat/nothing", 404);
+    assert_eq!(database.text("select status from gre_chat_sessions").await, "waiting");
+}
+
+/// A client of the socket.
+struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+impl Socket {
+    async fn open(relay: &Relay) -> Self {
+        let url = format!("ws://127.0.0.1:{}/api/gre-chat/ws", relay.port());
+        Self(tokio_tungstenite::connect_async(url).await.unwrap().0)
+    }
+
+    async fn authenticated(relay: &Relay, token: &str, role: &str) -> Self {
+        let mut socket = Self::open(relay).await;
+        socket.say(json!({ "type": "authenticate", "token": token, "as": role })).await;
+        socket.expect("authenticated").await;
+        socket
+    }
+
+    async fn say(&mut self, value: Value) {
+        self.0.send(Message::Text(value.to_string().into())).await.unwrap();
+    }
+
+    /// The next event, or the reason why the socket closed.
+    async fn next(&mut self) -> Result<Value, String> {
+        loop {
+            match tokio::time::timeout(PATIENCE, self.0.next()).await.expect("nothing came") {
+                Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).unwrap()),
+                Some(Ok(Message::Close(close))) => {
+                    return Err(close.map_or_else(String::new, |close| close.reason.to_string()));
+                }
+                Some(Ok(_)) => {}
+                other => return Err(format!("{other:?}")),
+            }
+        }
+    }
+
+    async fn expect(&mut self, kind: &str) -> Value {
+        let event = self.next().await.unwrap();
+        assert_eq!(event["type"], kind, "{event}");
+        event
+    }
+}
+
+#[tokio::test]
+async fn the_socket_tells_both_sides_what_was_stored() {
+    let database = database().await;
+    let relay = relay(&database, "gre", &[]).await;
+    let (player, gre) = (Person::new(&relay, VERA), staff(&relay));
+    let gre_token = token("authenticated", &json!({ "sub": ANN, "gre": "yes" }));
+    let mut desk = Socket::authenticated(&relay, &gre_token, "gre").await;
+    player.post("/api/gre-chat/send", &json!({ "message": "first" }), 201);
+    desk.expect("new_message").await;
+    let mut vera = Socket::authenticated(&relay, &token_of(VERA), "player").await;
+    let history = vera.expect("chat_history").await;
+    assert_eq!(history["messages"][0]["message"], "first");
+    let mut mallory = Socket::authenticated(&relay, &token_of(MALLORY), "gre").await;
+    let mut other = Socket::authenticated(&relay, &token_of(MALLORY), "player").await;
+    assert_eq!(other.expect("chat_history").await["messages"], json!([]));
+
+    vera.say(json!({ "type": "send", "message": "by socket" })).await;
+    let sent = vera.expect("message_sent").await["message"].clone();
+    assert_eq!((&sent["message"], &sent["sender"]), (&json!("by socket"), &json!("player")));
+    assert_eq!(
+        database
+            .text("select message from gre_chat_messages order by timestamp desc limit 1")
+            .await,
+        "by socket"
+    );
+    assert_eq!(desk.expect("new_message").await["message"], sent);
+
+    desk.say(json!({ "type": "send", "playerId": VERA, "message": "At your service" })).await;
+    let sent = desk.expect("message_sent").await["message"].clone();
+    assert_eq!(vera.expect("new_message").await["message"], sent);
+    // By HTTP it is the same chat.
+    let sent = gre.post(
+        "/api/gre-chat/send-to-player",
+        &json!({ "playerId": VERA, "message": "by HTTP" }),
+        201,
+    );
+    assert_eq!(vera.expect("new_message").await["message"], sent["message"]);
+    assert_eq!(desk.expect("new_message").await["message"], sent["message"]);
+    let stored = gre.get(&format!("/api/gre-chat/debug/{VERA}"), 200);
+    assert_eq!(stored["stored"]["messages"], 4);
+
+    desk.say(json!({ "type": "close", "playerId": VERA })).await;
+    for socket in [&mut vera, &mut desk] {
+        let closed = socket.expect("chat_closed").await;
+        assert_eq!(
+            (&closed["session"]["player_id"], &closed["session"]["closed_by"]),
+            (&json!(VERA), &json!(ANN))
+        );
+    }
+    // Whoever may see nothing was told nothing.
+    for socket in [&mut mallory, &mut other] {
+        socket.say(json!({ "type": "ping" })).await;
+        socket.expect("pong").await;
+    }
+}
+
+#[tokio::test]
+async fn the_socket_refuses_in_words() {
+    let database = database().await;
+    let relay = relay(&database, "gre", &[]).await;
+    let mut socket = Socket::open(&relay).await;
+    for (said, status) in [
+        (json!({ "type": "send", "message": "x" }), 401),
+        (json!({ "type": "authenticate", "token": "x" }), 401),
+        (json!({ "type": "dance" }), 422),
+        (json!([]), 422),
+        (json!({ "type": "authenticate", "token": token("authenticated", &json!({})) }), 422),
+    ] {
+        socket.say(said.clone()).await;
+        assert_eq!(socket.expect("error").await["status"], status, "{said}");
+    }
+    socket.say(json!({ "type": "authenticate", "token": token_of(VERA) })).await;
+    socket.expect("authenticated").await;
+    socket.expect("chat_history").await;
+    for (said, status) in [
+        (json!({ "type": "send", "message": " " }), 422),
+        (json!({ "type": "send", "message": "x", "playerId": MALLORY }), 403),
+        (json!({ "type": "authenticate", "token": token_of(MALLORY) }), 409),
+    ] {
+        socket.say(said.clone()).await;
+        assert_eq!(socket.expect("error").await["status"], status, "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_socket_ends_with_its_token_unless_there_is_a_new_one() {
+    let database = database().await;
+    let relay = relay(&database, "gre", &[]).await;
+    let short = || sign(&json!({ "role": "authenticated", "sub": VERA, "exp": now() + 2 }));
+    let mut renewed = Socket::authenticated(&relay, &short(), "player").await;
+    let mut socket = Socket::authenticated(&relay, &short(), "player").await;
+    renewed.expect("chat_history").await;
+    renewed.say(json!({ "type": "authenticate", "token": token_of(VERA) })).await;
+    renewed.expect("authenticated").await;
+    socket.expect("chat_history").await;
+    assert_eq!(socket.next().await.unwrap_err(), "the token has expired");
+    renewed.say(json!({ "type": "ping" })).await;
+    renewed.expect("pong").await;
+    drop(renewed);
+    let mut left = Socket::authenticated(&relay, &token_of(VERA), "player").await;
+    left.expect("chat_history").await;
+    relay.signal("TERM");
+    assert_eq!(left.next().await.unwrap_err(), "the server is going away");
+}
