@@ -100,10 +100,11 @@ impl Wire {
                 Parsed::Skipped => continue,
                 Parsed::Missing(bytes) => bytes,
             };
-            // Memory follows what arrives, not what was announced.
-            self.input.reserve(missing.clamp(CHUNK / 8, 8 * CHUNK));
-            if self.input.capacity() - self.input.len() < CHUNK / 8 {
-                self.input.reserve(CHUNK);
+            // Memory follows what arrives, not what was announced. Whoever keeps a message keeps the whole buffer it is in,
+            // so a buffer is filled, by however many small reads, before there is another.
+            let wanted = missing.clamp(CHUNK / 32, 8 * CHUNK);
+            if self.input.capacity() - self.input.len() < wanted {
+                self.input.reserve(wanted.max(CHUNK));
             }
             let read = ready!(pin!(self.stream.read_buf(&mut self.input)).poll(cx))?;
             if read == 0 {

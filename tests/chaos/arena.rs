@@ -14,8 +14,10 @@ use super::verdict::{ALL, Change, Committed, Story, Verdict};
 use super::writer::{Book, Load, SCHEMA, Writer, connect};
 use crate::support::{Cluster, Database, Relay};
 
-/// How long a row may take to reach everybody before it counts as lost.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a row may take to reach everybody before it counts as lost. Fifteen million rows may be before it.
+fn patience() -> Duration {
+    Duration::from_secs(size(60, 400))
+}
 
 /// Whether this is the long form (`CHAOS=long`).
 pub fn is_long() -> bool {
@@ -281,7 +283,7 @@ impl Arena {
     pub async fn reach_since(&mut self, start: Instant) -> Option<Duration> {
         // Who joins for the first time, or after a gap, may miss a row and sees the next one.
         let first = self.sentinel + 1;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience();
         while Instant::now() < deadline {
             self.sentinel += 1;
             let (key, ver) = (SENTINEL, self.sentinel);
