@@ -6,7 +6,7 @@
 //! closed near the limit. All queues together have a limit too ([`Backlog`]): while it is exceeded, every queue over its
 //! own limit closes, moving or not.
 //!
-//! What is queued is written by one hand at a time ([`Hand`]): as a rule by a [`Post`], which carries the frames of
+//! What is queued is written by one hand at a time (`Hand`): as a rule by a [`Post`], which carries the frames of
 //! many outboxes to their [`Door`]s without waking anybody; by the outbox' owner while its client does not take them at
 //! once, and where there is no door.
 

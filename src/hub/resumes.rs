@@ -11,7 +11,7 @@ pub mod file;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use sha2::{Digest, Sha256};
+use aws_lc_rs::digest;
 
 use super::{Member, Namespace, RoomName};
 use crate::changelog::Place;
@@ -27,20 +27,20 @@ pub struct Key(pub [u8; 16]);
 impl Key {
     /// The key of a channel.
     pub fn new(principal: &Principal, resume: &str, room: &RoomName) -> Self {
-        let mut digest = Sha256::new();
+        let mut context = digest::Context::new(&digest::SHA256);
         let space = match room.namespace {
             Namespace::Public => "public",
             Namespace::Private => "private",
         };
         let subject = principal.subject();
         for part in [principal.role(), &*subject, resume, space, &room.topic] {
-            digest.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
-            digest.update(part);
+            context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
+            context.update(part.as_bytes());
         }
-        let digest = digest.finalize();
+        let digest = context.finish();
         let mut key = [0; 16];
-        for (to, from) in key.iter_mut().zip(digest) {
-            *to = from;
+        for (to, from) in key.iter_mut().zip(digest.as_ref()) {
+            *to = *from;
         }
         Self(key)
     }

@@ -71,7 +71,7 @@ async fn a_slot_in_use_is_waited_for() {
     arena.relay.launch();
     until("the relay to say who has the slot", || async {
         get(arena.relay.port(), "/readyz")
-            .filter(|(status, body)| *status == 503 && body.contains("in use by pid"))
+            .filter(|(status, body)| *status == 503 && body.contains("is read by pid"))
     })
     .await;
     // It must not confirm anything when it ends either.
