@@ -306,14 +306,7 @@ async fn a_commit_held_back_by_synchronous_replication_is_judged_once_it_is_visi
         .await;
     let relay = Relay::start(&database).await;
     let mut one = watch(&relay, &token_of(ONE)).await;
-    database.execute("alter system set synchronous_standby_names = 'ghost'").await;
-    cluster.reload();
-    let writer = database.connect().await;
-    until("synchronous replication to be in force", || async {
-        let set = writer.query_one("show synchronous_standby_names", &[]).await.ok()?;
-        (set.get::<_, String>(0) == "ghost").then_some(())
-    })
-    .await;
+    let writer = cluster.hold_commits(&database).await;
     let write = format!(
         "begin; insert into members values ('{ONE}'); insert into notes values (1, '{ONE}', 'x'); commit"
     );
@@ -323,8 +316,7 @@ async fn a_commit_held_back_by_synchronous_replication_is_judged_once_it_is_visi
     })
     .await;
     assert!(one.flush().await.is_empty());
-    database.execute("alter system set synchronous_standby_names = ''").await;
-    cluster.reload();
+    cluster.release_commits(&database).await;
     held.await.unwrap().unwrap();
     assert_eq!(one.change().await["record"]["id"], 1);
 }
@@ -341,14 +333,7 @@ async fn a_transaction_that_hides_its_table_shows_none_of_its_rows() {
     database.execute("insert into open values (1, 'x')").await;
     assert_eq!(anon.change().await["record"]["id"], 1);
     let read = relay.metric("relay_changes_total");
-    database.execute("alter system set synchronous_standby_names = 'ghost'").await;
-    cluster.reload();
-    let writer = database.connect().await;
-    until("synchronous replication to be in force", || async {
-        let set = writer.query_one("show synchronous_standby_names", &[]).await.ok()?;
-        (set.get::<_, String>(0) == "ghost").then_some(())
-    })
-    .await;
+    let writer = cluster.hold_commits(&database).await;
     let write = "begin; alter table open enable row level security; insert into open values (2, 'secret'); commit";
     let held = tokio::spawn(async move { writer.batch_execute(write).await });
     until("the relay to have read the row", || async {
@@ -357,8 +342,7 @@ async fn a_transaction_that_hides_its_table_shows_none_of_its_rows() {
     .await;
     tokio::time::sleep(QUIET).await;
     assert!(anon.flush().await.is_empty());
-    database.execute("alter system set synchronous_standby_names = ''").await;
-    cluster.reload();
+    cluster.release_commits(&database).await;
     held.await.unwrap().unwrap();
     database.execute("insert into plain values (3)").await;
     assert_eq!(anon.change().await["table"], "plain");

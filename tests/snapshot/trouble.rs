@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{anon, gap, ids, prepare, quiet, read, refusal, snapshot_ids, wish};
 use crate::support::relay::token;
-use crate::support::{Client, Cluster, Relay, until};
+use crate::support::{Client, Cluster, Relay};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_meant_is_refused_in_words() {
@@ -116,14 +116,7 @@ async fn commits_that_are_streamed_before_they_are_visible_are_waited_for() {
     watcher.subscribe("room", json!([wish(Value::Null)])).await;
     database.execute("insert into notes (id) values (1)").await;
     assert_eq!(watcher.change().await["record"]["id"], 1);
-    database.execute("alter system set synchronous_standby_names = 'ghost'").await;
-    cluster.reload();
-    let writer = database.connect().await;
-    until("synchronous replication to be in force", || async {
-        let set = writer.query_one("show synchronous_standby_names", &[]).await.ok()?;
-        (set.get::<_, String>(0) == "ghost").then_some(())
-    })
-    .await;
+    let writer = cluster.hold_commits(&database).await;
     let held =
         tokio::spawn(
             async move { writer.batch_execute("insert into notes (id) values (2)").await },
@@ -140,8 +133,7 @@ async fn commits_that_are_streamed_before_they_are_visible_are_waited_for() {
     patient.subscribe("room", json!([element])).await;
     assert!(patient.flush().await.is_empty());
     assert!((relay.metric("relay_snapshots_total") - snapshots).abs() < 0.1);
-    database.execute("alter system set synchronous_standby_names = ''").await;
-    cluster.reload();
+    cluster.release_commits(&database).await;
     held.await.unwrap().unwrap();
     assert_eq!(ids(&read(&mut patient).await.0), [1, 2]);
     database.execute("insert into notes (id) values (3)").await;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock};
 
-use super::{Database, free_port, unique};
+use super::{Database, free_port, unique, until};
 
 /// The superuser of every cluster.
 pub const SUPERUSER: &str = "postgres";
@@ -156,6 +156,26 @@ impl Cluster {
     pub fn restart(&self, mode: &str) {
         self.stop(mode);
         self.start_again();
+    }
+
+    /// Lets no commit of a new connection be visible until [`Self::release_commits`], though it is streamed: they wait for
+    /// a synchronous standby that does not exist. Returns such a connection.
+    pub async fn hold_commits(&self, database: &Database) -> tokio_postgres::Client {
+        database.execute("alter system set synchronous_standby_names = 'ghost'").await;
+        self.reload();
+        let writer = database.connect().await;
+        until("synchronous replication to be in force", || async {
+            let set = writer.query_one("show synchronous_standby_names", &[]).await.ok()?;
+            (set.get::<_, String>(0) == "ghost").then_some(())
+        })
+        .await;
+        writer
+    }
+
+    /// Lets commits through that [`Self::hold_commits`] held back.
+    pub async fn release_commits(&self, database: &Database) {
+        database.execute("alter system set synchronous_standby_names = ''").await;
+        self.reload();
     }
 
     /// Re-reads the configuration files.
