@@ -30,6 +30,9 @@ use crate::relay::Relay;
 use crate::secret::Secret;
 use crate::shutdown::Stage;
 
+/// The slot of a demo on a database that was there before: never one that a relay in use has.
+const SLOT: &str = "relay_demo";
+
 /// Longer than anybody looks at a demo.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
@@ -58,7 +61,7 @@ pub(crate) struct Args {
     #[arg(long, default_value = "1h", value_name = "TIME", value_parser = parse_time)]
     pub(crate) token_lifetime: Duration,
     /// A database to use instead of a throwaway one, as its superuser. The chat's tables are made in it and stay, as does
-    /// what is written; RELAY_… settings of the environment apply
+    /// what is written; RELAY_… settings of the environment apply, and the slot is `relay_demo` if they name none
     #[arg(long, value_name = "URL")]
     pub(crate) database: Option<String>,
     /// Let two people talk who are made up [default: only when there are no pages]
@@ -91,7 +94,14 @@ enum Base {
     /// Ours, and gone afterwards.
     Throwaway(Cluster),
     /// Somebody's.
-    Theirs(Target),
+    Theirs {
+        /// How to reach it.
+        target: Target,
+        /// The slot the demo reads.
+        slot: String,
+        /// Whether somebody else made the slot, and has it back.
+        is_slot_theirs: bool,
+    },
 }
 
 /// The signals that end a demo.
@@ -168,6 +178,7 @@ async fn start(args: &Args) -> Result<Running, Error> {
         url: &relay_url,
         secret: &secret,
         pages: pages.as_deref(),
+        slot: base.slot(),
         is_open,
     };
     let relay = server::start(told, identity.routes()).await?;
@@ -187,7 +198,7 @@ async fn start(args: &Args) -> Result<Running, Error> {
     let open = pages.is_some().then(|| address_of(args.listen, &code));
     let dir = match &base {
         Base::Throwaway(cluster) => Some(cluster.dir()),
-        Base::Theirs(_) => None,
+        Base::Theirs { .. } => None,
     };
     let facts = page::Facts {
         demo: &demo,
@@ -229,7 +240,13 @@ async fn theirs(url: &str, stage: &Stage) -> Result<Found, Error> {
     let target = Target::parse(url)?;
     let sql = prepare(&target, stage).await?;
     let relay_url = environment("RELAY_POSTGRES__URL").unwrap_or_else(|| url.to_owned());
-    let base = Base::Theirs(target.clone());
+    let named = environment("RELAY_POSTGRES__SLOT");
+    let slot = named.unwrap_or_else(|| SLOT.to_owned());
+    let text = include_str!("../../sql/queries/demo_slot_exists.sql");
+    let exists = sql.client.query_one(text, &[&slot]).await.map_err(talk::failed)?;
+    // One of the demo's own name is what a demo left that was killed.
+    let is_slot_theirs = slot != SLOT && exists.try_get(0).map_err(talk::failed)?;
+    let base = Base::Theirs { target: target.clone(), slot, is_slot_theirs };
     Ok(Found { base, sql, target, url: url.to_owned(), relay_url })
 }
 
@@ -281,14 +298,23 @@ fn check_free(listen: SocketAddr) -> Result<(), Error> {
     })
 }
 
+impl Base {
+    fn slot(&self) -> &str {
+        match self {
+            Self::Throwaway(_) => SLOT,
+            Self::Theirs { slot, .. } => slot,
+        }
+    }
+}
+
 impl Running {
     async fn stop(self) {
         let Self { _announced, relay, sql, stage, base, .. } = self;
         drop(_announced);
         relay.stop().await;
         drop(sql);
-        if let Base::Theirs(target) = &base {
-            let_go(target, &stage).await;
+        if let Base::Theirs { target, slot, is_slot_theirs: false } = &base {
+            let_go(target, slot, &stage).await;
         }
         stage.stop(DRAIN).await;
         if let Base::Throwaway(cluster) = base {
@@ -298,15 +324,14 @@ impl Running {
 }
 
 /// Drops the slot, so that a database that stays keeps no WAL for a demo that is over.
-async fn let_go(target: &Target, stage: &Stage) {
-    let name = environment("RELAY_POSTGRES__SLOT").unwrap_or_else(|| "relay".to_owned());
+async fn let_go(target: &Target, slot: &str, stage: &Stage) {
     let dropping = async {
         let sql = connect(target, "relay-demo", &[], stage).await?;
         let text = include_str!("../../sql/queries/demo_slot_drop.sql");
-        sql.client.execute(text, &[&name]).await.map_err(talk::failed)
+        sql.client.execute(text, &[&slot]).await.map_err(talk::failed)
     };
     if let Err(error) = dropping.await {
-        tracing::warn!(%error, slot = name, "the slot could not be dropped; `relay slot drop` does it");
+        tracing::warn!(%error, slot, "the slot could not be dropped; `relay slot drop` does it");
     }
 }
 

@@ -14,7 +14,11 @@ pub(crate) fn hex(bytes: usize) -> String {
 
 /// A random (version 4) UUID.
 pub(crate) fn uuid() -> String {
-    let digits = hex(16);
+    uuid_of(&hex(16))
+}
+
+/// A UUID (version 4, as far as its form goes) of 32 hexadecimal digits.
+pub(crate) fn uuid_of(digits: &str) -> String {
     let part = |from: usize, to: usize| digits.get(from..to).unwrap_or_default();
     format!("{}-{}-4{}-8{}-{}", part(0, 8), part(8, 12), part(13, 16), part(17, 20), part(20, 32))
 }

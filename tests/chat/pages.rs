@@ -3,12 +3,21 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::{ANN, VERA, read, support_database};
 use crate::cli::{demo, left_behind, place, signal};
 use crate::support::relay::{SECRET, get};
 use crate::support::{Relay, free_port, until};
+
+/// The `sub` of a token.
+fn subject(token: &str) -> String {
+    let claims = token.split('.').nth(1).unwrap();
+    let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
+    claims["sub"].as_str().unwrap().to_owned()
+}
 
 #[tokio::test]
 async fn built_pages_are_served_and_nothing_else_of_the_disk_is() {
@@ -115,6 +124,9 @@ async fn a_demo_is_one_address_with_pages_tokens_and_a_chat() {
         let headers = [("authorization", &*bearer), ("content-type", json)];
         crate::support::relay::request(port, method, path, &headers, body.to_string().as_bytes())
     };
+    // Whoever saw an agent's id cannot ask for it.
+    let id = subject(&ann);
+    assert_ne!(id, subject(&token(&json!({ "role": "visitor", "session": id }))));
     read(&ask(&vera, "POST", "/chat/v1/sessions", &json!({ "name": "Vera" })), 201);
     let listed = read(&ask(&ann, "GET", "/chat/v1/sessions", &json!({})), 200);
     assert_eq!(listed[0]["visitor_name"], "Vera");
@@ -129,25 +141,49 @@ async fn a_demo_is_one_address_with_pages_tokens_and_a_chat() {
 }
 
 #[tokio::test]
-async fn a_demo_on_a_database_of_ones_own_leaves_no_slot_there() {
+async fn a_demo_on_a_database_of_ones_own_leaves_it_as_it_was() {
     let database = support_database().await;
-    let (place, port) = (place(), free_port());
-    let mut running = demo(place.path(), port, &["--database", &database.url, "--quiet"])
-        .env("RELAY_POSTGRES__URL", database.url_as("relay"))
-        .env("RELAY_POSTGRES__SLOT", database.slot())
-        .env("RELAY_AUTH__JWT_SECRET", SECRET)
-        .spawn()
-        .unwrap();
-    until("the demo to stream", || async {
-        get(port, "/readyz").filter(|(status, _)| *status == 200)
-    })
-    .await;
+    database
+        .execute(&format!(
+            "insert into live_chat_sessions (id, visitor_id, status, closed_at)
+             values ('{VERA}', '{VERA}', 'closed', now() - interval '1 day')"
+        ))
+        .await;
     let slots = format!(
         "select count(*)::text from pg_replication_slots where slot_name = '{}'",
         database.slot()
     );
-    assert_eq!(database.text(&slots).await, "1");
-    signal(&running, "TERM");
-    assert_eq!(running.wait().unwrap().code(), Some(0));
-    assert_eq!(database.text(&slots).await, "0");
+    for was_there in ["0", "1"] {
+        let (place, port) = (place(), free_port());
+        let options = ["--database", &database.url, "--quiet", "--talk", "--pace", "0.01"];
+        let mut running = demo(place.path(), port, &options)
+            .env("RELAY_POSTGRES__URL", database.url_as("relay"))
+            .env("RELAY_POSTGRES__SLOT", database.slot())
+            .env("RELAY_AUTH__JWT_SECRET", SECRET)
+            .spawn()
+            .unwrap();
+        until("the demo to stream", || async {
+            get(port, "/readyz").filter(|(status, _)| *status == 200)
+        })
+        .await;
+        assert_eq!(database.text(&slots).await, "1");
+        // Old chats of its own are forgotten between two conversations.
+        let talked = "select count(*)::text from live_chat_sessions";
+        let before: u32 = database.text(talked).await.parse().unwrap();
+        until("two conversations", || async {
+            (before + 2 < database.text(talked).await.parse::<u32>().unwrap()).then_some(())
+        })
+        .await;
+        signal(&running, "TERM");
+        assert_eq!(running.wait().unwrap().code(), Some(0));
+        let closed = format!("select count(*)::text from live_chat_sessions where id = '{VERA}'");
+        assert_eq!(database.text(&closed).await, "1");
+        assert_eq!(database.text(&slots).await, was_there);
+        let make = format!(
+            "select pg_create_logical_replication_slot('{}', 'pgoutput')
+             where not exists (select from pg_replication_slots where slot_name = '{0}')",
+            database.slot()
+        );
+        database.execute(&make).await;
+    }
 }

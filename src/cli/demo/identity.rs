@@ -1,11 +1,12 @@
 //! Who somebody is in a demo: tokens for whoever asks, and an agent's for whoever knows the access code.
 //!
-//! Only `relay demo` has this route. It knows nobody: a browser says which user it is, and that is the `sub` of its token.
+//! Only `relay demo` has this route. It knows nobody: a browser says which session is its own, and the user is made from that.
 //! Pages of other origins cannot ask, because nothing tells their browser that they may.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use aws_lc_rs::hmac;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
@@ -16,6 +17,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::cli::client::token::mint;
+use crate::cli::random;
 use crate::error::Error;
 use crate::postgres::{Target, connect};
 use crate::secret::Secret;
@@ -74,11 +76,12 @@ impl Identity {
             let detail = "`session` is a UUID that the browser keeps.";
             return Err((StatusCode::UNPROCESSABLE_ENTITY, detail.to_owned()));
         }
+        let user = self.user(request.role, &request.session);
         if request.role == Role::Agent {
             self.check(request.code.as_deref().unwrap_or_default())?;
             let name = request.name.as_deref().map(str::trim).filter(|name| !name.is_empty());
             let name: String = name.unwrap_or("Agent").chars().take(NAME).collect();
-            self.introduce(&request.session, &name).await.map_err(|error| {
+            self.introduce(&user, &name).await.map_err(|error| {
                 tracing::warn!(%error, "an agent could not be entered");
                 let detail = "The database cannot be reached.";
                 (StatusCode::SERVICE_UNAVAILABLE, detail.to_owned())
@@ -89,10 +92,24 @@ impl Identity {
                 .map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
         };
         Ok(json!({
-            "token": mint("authenticated", Some(&request.session))?,
+            "token": mint("authenticated", Some(&user))?,
             "expires_in": self.lifetime.as_secs(),
             "anon_key": mint("anon", None)?,
         }))
+    }
+
+    /// The user behind a browser's session. Nobody can ask for a user whose id they saw: it cannot be told from the session
+    /// without the secret, nor the session from it.
+    fn user(&self, role: Role, session: &str) -> String {
+        let role = match role {
+            Role::Visitor => "visitor",
+            Role::Agent => "agent",
+        };
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.secret.reveal().as_bytes());
+        let text = format!("demo user:{role}:{}", session.to_ascii_lowercase());
+        let tag = hmac::sign(&key, text.as_bytes());
+        let digits: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        random::uuid_of(&digits)
     }
 
     /// Whether this is the access code.
@@ -183,6 +200,17 @@ mod tests {
             assert_eq!(refused.0, StatusCode::UNAUTHORIZED);
         }
         assert_eq!(identity.check("1234").unwrap_err().0, StatusCode::TOO_MANY_REQUESTS);
+    }
+
+    #[test]
+    fn a_user_cannot_be_asked_for_by_its_id() {
+        let identity = identity();
+        let session = "0f1e0000-0000-4000-8000-00000000000a";
+        let agent = identity.user(Role::Agent, session);
+        assert!(is_uuid(&agent));
+        assert_eq!(agent, identity.user(Role::Agent, &session.to_uppercase()));
+        assert_ne!(agent, identity.user(Role::Visitor, session));
+        assert_ne!(agent, identity.user(Role::Visitor, &agent));
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub(super) struct Told<'a> {
     pub(super) url: &'a str,
     pub(super) secret: &'a str,
     pub(super) pages: Option<&'a Path>,
+    /// The slot, in a database that stays.
+    pub(super) slot: &'a str,
     /// Whether settings of the environment apply.
     pub(super) is_open: bool,
 }
@@ -33,6 +35,7 @@ pub(super) async fn start(told: Told<'_>, own: Router) -> Result<Relay, Error> {
         "RELAY_POSTGRES__URL" => Some(told.url.to_owned()),
         "RELAY_AUTH__JWT_SECRET" => Some(told.secret.to_owned()),
         "RELAY_CHAT__PRESET" => Some("support".to_owned()),
+        "RELAY_POSTGRES__SLOT" if told.is_open => Some(told.slot.to_owned()),
         name => told.is_open.then(|| environment(name)).flatten(),
     };
     let (mut config, _) = Config::load(None, &given).map_err(|faults| misconfigured(&faults))?;

@@ -144,7 +144,7 @@ pub(super) async fn run(
         }
         tokio::time::sleep(pace * REST).await;
         let forget = include_str!("../../../sql/queries/demo_forget.sql");
-        sql.client.execute(forget, &[]).await.map_err(failed)?;
+        sql.client.execute(forget, &[&people.visitor]).await.map_err(failed)?;
     }
     Ok(())
 }
