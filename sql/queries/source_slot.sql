@@ -11,6 +11,7 @@ select
     to_jsonb(s) ->> 'wal_status' as wal_status,
     to_jsonb(s) ->> 'invalidation_reason' as invalidation,
     s.restart_lsn::text as restart_lsn,
+    r.sent_lsn::text as sent_lsn,
     s.confirmed_flush_lsn::text as confirmed_lsn,
     here.lsn::text as server_lsn,
     pg_catalog.pg_wal_lsn_diff(here.lsn, s.restart_lsn)::int8 as retained_bytes,
@@ -21,6 +22,7 @@ select
     )::int8 as inactive_s
 from pg_catalog.pg_replication_slots as s
 left join pg_catalog.pg_stat_activity as a on a.pid = s.active_pid
+left join pg_catalog.pg_stat_replication as r on r.pid = s.active_pid
 cross join (
     select case
         when pg_catalog.pg_is_in_recovery() then pg_catalog.pg_last_wal_replay_lsn()

@@ -1,10 +1,13 @@
 //! From nothing to a stream: connect, look before attaching, create the slot when there is none, and tell whether the
 //! history continues.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 use tokio_postgres::Client;
 use tracing::{debug, error, info};
 
+use super::answer::within;
 use super::connection::{Connection, Identity, Wanted};
 use super::epoch::{Before, Break, Found, History, break_between, end_of};
 use super::health::Health;
@@ -88,6 +91,9 @@ enum Looked {
     Held(Holder),
 }
 
+/// A server that does not answer for this long is given up, or the next one is tried.
+const ANSWER: Duration = Duration::from_secs(10);
+
 /// Connects and attaches. `waiting` is called before Postgres is asked to create the slot, which takes as long as
 /// the oldest open transaction.
 pub(super) async fn attach(
@@ -103,10 +109,10 @@ pub(super) async fn attach(
     let mut connection =
         Connection::open(target, slot_name, &settings.publication, settings.wal_sender_timeout)
             .await?;
-    let identity = connection.identify().await?;
-    let walsender = connection.walsender().await?;
+    let identity = within(ANSWER, connection.identify()).await?;
+    let walsender = within(ANSWER, connection.walsender()).await?;
     let sql = postgres::connect(connection.target(), "relay-source", &[], stage).await?;
-    let facts = Facts::read(&sql.client, &settings.publication).await?;
+    let facts = within(ANSWER, Facts::read(&sql.client, &settings.publication)).await?;
     let database = facts.database;
     let generation = past.map_or(0, |past| past.history.generation);
     let born_on = past.map_or(&identity.timeline, |past| &past.history.born_on).clone();
@@ -122,7 +128,7 @@ pub(super) async fn attach(
     };
     let broken = match past {
         Some(past) => {
-            let fork = fork(&mut connection, &past.history, &history).await;
+            let fork = fork(&mut connection, &past.history, &history).await?;
             break_between(past.before(), &history.identity, fork, database, found)
         }
         // A process that finds no slot begins; one that replaced a slot ended the history of another process.
@@ -146,7 +152,7 @@ pub(super) async fn attach(
     let has_messages =
         messages.decide(facts.has_messages, history.identity.position, found.confirmed);
     let wanted = Wanted { broadcasts: has_messages, heartbeats: !settings.heartbeat.is_zero() };
-    connection.start(wanted).await?;
+    within(ANSWER, connection.start(wanted)).await?;
     let epoch = history.epoch(slot_name);
     info!(slot = slot_name, %epoch, from = %found.confirmed, server = %connection.target(), "streaming");
     Ok(Attempt::Attached(Box::new(Attached {
@@ -163,12 +169,18 @@ pub(super) async fn attach(
 }
 
 /// Where the timeline read before ended, when the server is on another that goes on from it.
-async fn fork(connection: &mut Connection, before: &History, now: &History) -> Option<Lsn> {
+async fn fork(
+    connection: &mut Connection,
+    before: &History,
+    now: &History,
+) -> Result<Option<Lsn>, Error> {
     let (before, now) = (&before.identity.timeline, &now.identity.timeline);
     if before == now {
-        return None;
+        return Ok(None);
     }
-    end_of(before, &connection.timeline_history(now).await?)
+    let asking = async { Ok(connection.timeline_history(now).await) };
+    let told = within(ANSWER, asking).await?;
+    Ok(told.and_then(|told| end_of(before, &told)))
 }
 
 /// Checks what can be checked, and answers where the slot stands; creates it when there is none, or when it must go.
@@ -181,15 +193,15 @@ async fn look(
     waiting: impl FnOnce(),
 ) -> Result<Looked, Error> {
     let name = &*settings.slot;
-    let mut slot = Slot::read(client, name).await?;
+    let mut slot = within(ANSWER, Slot::read(client, name)).await?;
     if let Some(found) = slot.as_ref().filter(|slot| slot.is_ours(target.database())) {
-        health.see(found, Instant::now());
+        health.see(found, false, Instant::now());
         // Before anything else is asked for: whatever is wrong besides, the disk must not fill.
         if let (Some(why), None) = (health.letting_go(), &found.holder) {
             let (lag_bytes, retained_bytes) = (found.lag_bytes(), found.retained_bytes);
             let why = why.words();
             error!(slot = name, lag_bytes, retained_bytes, why, "dropping the slot");
-            Slot::drop(client, name).await?;
+            within(ANSWER, Slot::drop(client, name)).await?;
             slot = None;
         }
     }

@@ -91,19 +91,28 @@ impl Health {
         }
     }
 
-    /// Takes in one look at a slot that we read, or could.
-    pub(super) fn see(&mut self, slot: &Slot, now: Instant) {
+    /// Takes in one look at a slot that we read, or could, and whether the stream moved since the last one.
+    pub(super) fn see(&mut self, slot: &Slot, is_moving: bool, now: Instant) {
         self.measure(slot, now);
-        let condition = Condition::of(slot);
-        if self.condition != condition {
+        if let Some(condition) = self.turn(slot) {
             say(condition, slot);
-            self.condition = condition;
         }
         if self.condition == Condition::Lost {
             self.letting_go = self.governor.may_act().then_some(Break::SlotLost);
-        } else if self.governor.see(&slot.name, slot.lag_bytes(), now) {
+        } else if self.governor.see(&slot.name, slot.lag_bytes(), is_moving, now) {
             self.letting_go = Some(Break::SlotGivenUp);
         }
+    }
+
+    /// The slot's condition, when it is another one than before.
+    fn turn(&mut self, slot: &Slot) -> Option<Condition> {
+        let condition = Condition::of(slot);
+        (std::mem::replace(&mut self.condition, condition) != condition).then_some(condition)
+    }
+
+    /// Whether this is another obstacle than before.
+    fn turn_to(&mut self, obstacle: Option<Obstacle>) -> bool {
+        std::mem::replace(&mut self.obstacle, obstacle) != obstacle
     }
 
     /// Why the slot must go, or went and was not made anew yet.
@@ -129,10 +138,9 @@ impl Health {
 
     /// Takes in whether a heartbeat can be written.
     pub(super) fn hinder(&mut self, obstacle: Option<Obstacle>) {
-        if self.obstacle == obstacle {
+        if !self.turn_to(obstacle) {
             return;
         }
-        self.obstacle = obstacle;
         match obstacle {
             None => info!("heartbeats can be written again"),
             Some(Obstacle::Standby) => info!("no heartbeats: the server is a standby"),
@@ -175,7 +183,6 @@ fn say(condition: Condition, slot: &Slot) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
 
     use super::*;
 
@@ -189,6 +196,7 @@ mod tests {
             wal_status: Some(wal_status.into()),
             invalidation: None,
             restart_lsn: Some(Lsn::new(40)),
+            sent_lsn: None,
             confirmed_lsn: Some(Lsn::new(70)),
             server_lsn: Lsn::new(100),
             retained_bytes: Some(60),
@@ -202,14 +210,14 @@ mod tests {
     fn what_is_seen_is_measured() {
         let metrics = Metrics::new();
         let mut health = Health::new(metrics.clone(), 0);
-        health.see(&slot("reserved", Some(500)), Instant::now());
+        health.see(&slot("reserved", Some(500)), false, Instant::now());
         assert_eq!((metrics.slot_lag_bytes.get(), metrics.slot_retained_bytes.get()), (30, 60));
         assert!(
             metrics.render().contains("\nrelay_slot_safe_bytes{} 500\n"),
             "{}",
             metrics.render()
         );
-        health.see(&slot("reserved", None), Instant::now());
+        health.see(&slot("reserved", None), false, Instant::now());
         assert!(!metrics.render().contains("\nrelay_slot_safe_bytes{"), "no limit, no number");
     }
 
@@ -218,54 +226,30 @@ mod tests {
         let metrics = Metrics::new();
         let lost = Slot { invalidation: Some("idle_timeout".into()), ..slot("lost", None) };
         let mut careful = Health::new(metrics.clone(), 0);
-        careful.see(&lost, Instant::now());
+        careful.see(&lost, false, Instant::now());
         assert_eq!(careful.letting_go(), None);
         let mut health = Health::new(metrics.clone(), 1000);
-        health.see(&lost, Instant::now());
+        health.see(&lost, false, Instant::now());
         assert_eq!(health.letting_go(), Some(Break::SlotLost));
         let text = metrics.render();
         assert!(text.contains("relay_slot_invalidated{reason=\"idle_timeout\"} 1"), "{text}");
         health.begin_anew();
-        health.see(&slot("reserved", None), Instant::now());
+        health.see(&slot("reserved", None), false, Instant::now());
         assert_eq!(health.letting_go(), None);
         assert!(!metrics.render().contains("relay_slot_invalidated{"));
     }
 
     #[test]
     fn each_change_is_said_once() {
-        let said = Said::default();
-        let writer = said.clone();
-        let subscriber =
-            tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-        tracing::subscriber::with_default(subscriber, || {
-            let mut health = Health::new(Metrics::new(), 0);
-            for status in ["reserved", "extended", "extended", "unreserved", "lost", "lost"] {
-                health.see(&slot(status, None), Instant::now());
-            }
-            health.see(&slot("reserved", None), Instant::now());
-            for obstacle in [None, Some(Obstacle::Forbidden), Some(Obstacle::Forbidden), None] {
-                health.hinder(obstacle);
-            }
-        });
-        let said = said.0.lock().unwrap().clone();
-        let said = String::from_utf8(said).unwrap();
-        let levels: Vec<&str> =
-            said.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
-        assert_eq!(levels, ["WARN", "WARN", "ERROR", "INFO", "WARN", "INFO"], "{said}");
-    }
-
-    /// What was written to the log.
-    #[derive(Clone, Default)]
-    struct Said(Arc<Mutex<Vec<u8>>>);
-
-    impl std::io::Write for Said {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
+        let mut health = Health::new(Metrics::new(), 0);
+        let looks = ["reserved", "extended", "extended", "unreserved", "lost", "lost", "reserved"];
+        let said = looks.map(|status| health.turn(&slot(status, None)));
+        let (extended, unreserved) = (Some(Condition::Extended), Some(Condition::Unreserved));
+        let (lost, reserved) = (Some(Condition::Lost), Some(Condition::Reserved));
+        assert_eq!(said, [None, extended, None, unreserved, lost, None, reserved]);
+        let forbidden = Some(Obstacle::Forbidden);
+        let said = [None, forbidden, forbidden, None].map(|obstacle| health.turn_to(obstacle));
+        assert_eq!(said, [false, true, false, true]);
     }
 
     #[test]

@@ -36,6 +36,10 @@ struct State {
     reached: Lsn,
     /// Since the last judgement something came, or could not come because the log had no room.
     has_moved: bool,
+    /// Since the last look something came.
+    has_stirred: bool,
+    /// How far the log came, when it has less than it was given.
+    unlogged: Option<Lsn>,
     /// Since when nothing is read.
     held_since: Option<Instant>,
     missed: u32,
@@ -123,7 +127,19 @@ impl Heartbeat {
 
     /// The stream brought something.
     pub(super) fn stir(&self) {
-        self.state().has_moved = true;
+        let mut state = self.state();
+        (state.has_moved, state.has_stirred) = (true, true);
+    }
+
+    /// The log has all it was given, or has come to here.
+    pub(super) fn log(&self, unlogged: Option<Lsn>) {
+        self.state().unlogged = unlogged;
+    }
+
+    /// Whether something came since this was last asked, and how far the log came if it has less than it was given.
+    pub(super) fn look(&self) -> (bool, Option<Lsn>) {
+        let mut state = self.state();
+        (std::mem::take(&mut state.has_stirred), state.unlogged)
     }
 
     /// Whether nothing is read because the log has no room.

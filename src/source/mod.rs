@@ -9,6 +9,7 @@
 //! back; they do not move the slot: keepalives carry the end of foreign WAL, and confirming them is what keeps the slot
 //! from holding it.
 
+mod answer;
 mod attach;
 mod connection;
 mod epoch;
@@ -206,6 +207,8 @@ impl<L: ChangeLog> Source<L> {
             heartbeat: &heartbeat,
             health: &mut self.health,
             without: (!has_messages).then_some(self.messages),
+            sent: None,
+            unlogged: None,
             metrics: &self.metrics,
             stage: &self.stage,
         };

@@ -68,6 +68,11 @@ impl Progress {
         self.logged < self.handed
     }
 
+    /// How far the log has everything, when it has less than it was given.
+    pub(super) fn unlogged(&self) -> Option<Lsn> {
+        self.is_waiting().then_some(self.logged)
+    }
+
     /// The end of what was read from Postgres.
     pub(super) const fn received(&self) -> Lsn {
         self.received

@@ -29,6 +29,8 @@ pub struct Slot {
     pub invalidation: Option<String>,
     /// The oldest WAL it keeps.
     pub restart_lsn: Option<Lsn>,
+    /// How far Postgres has come in sending it, when somebody reads it.
+    pub sent_lsn: Option<Lsn>,
     /// How far it was confirmed.
     pub confirmed_lsn: Option<Lsn>,
     /// Where the server's WAL ends.
@@ -79,6 +81,7 @@ impl Slot {
             wal_status: text("wal_status")?,
             invalidation: text("invalidation")?,
             restart_lsn: lsn("restart_lsn")?,
+            sent_lsn: lsn("sent_lsn")?,
             confirmed_lsn: lsn("confirmed_lsn")?,
             server_lsn: lsn("server_lsn")?.unwrap_or_default(),
             retained_bytes: number("retained_bytes")?,
@@ -207,6 +210,7 @@ mod tests {
             wal_status: Some("reserved".into()),
             invalidation: None,
             restart_lsn: None,
+            sent_lsn: None,
             confirmed_lsn: None,
             server_lsn: Lsn::ZERO,
             retained_bytes: None,

@@ -5,13 +5,14 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
+use super::answer::within;
 use super::slot::{self, Holder, Slot};
 use super::{Ended, Source, SourceState};
 use crate::changelog::ChangeLog;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::postgres::Sql;
 
 /// How often the slot is looked at.
@@ -45,11 +46,7 @@ impl<L: ChangeLog> Source<L> {
                 () = self.stage.stopping() => return Ok(Ended::Stopping),
                 () = sleep(if is_own(&holder) { LOOK_SOON } else { LOOK_AGAIN }) => {}
             }
-            let looked = timeout(ANSWER, Slot::read(&sql.client, &name)).await;
-            let looked = looked.unwrap_or_else(|_| {
-                let what = format!("no answer for {} s", ANSWER.as_secs());
-                Err(Error::new(ErrorKind::SourceUnreachable, what))
-            });
+            let looked = within(ANSWER, Slot::read(&sql.client, &name)).await;
             let Some(slot) = looked? else { return Ok(Ended::ToAttach) };
             self.health.measure(&slot, Instant::now());
             match slot.holder {

@@ -116,6 +116,7 @@ impl<L: ChangeLog> Stream<'_, L> {
                 }
             }
             self.progress.log(*durable.borrow_and_update());
+            self.heartbeat.log(self.progress.unlogged());
             self.measure();
         }
     }

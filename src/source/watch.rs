@@ -6,9 +6,10 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
 use tracing::{debug, info, warn};
 
+use super::answer::within;
 use super::health::{Health, Obstacle};
 use super::heartbeat::{Heartbeat, PATIENCE, Verdict};
 use super::messages::Messages;
@@ -40,6 +41,10 @@ pub(super) struct Watch<'a> {
     pub(super) health: &'a mut Health,
     /// The stream goes without the database's broadcasts, for this reason.
     pub(super) without: Option<Messages>,
+    /// At the last look: how far Postgres had come in sending.
+    pub(super) sent: Option<Lsn>,
+    /// At the last look: how far the log had come, if it had less than it was given.
+    pub(super) unlogged: Option<Lsn>,
     pub(super) metrics: &'a Metrics,
     pub(super) stage: &'a Stage,
 }
@@ -84,7 +89,8 @@ impl Watch<'_> {
         if let Some(seen) = seen {
             let slot = self.is_ours(seen)?;
             confirmed = slot.confirmed_lsn;
-            self.health.see(&slot, Instant::now());
+            let is_moving = self.is_moving(slot.sent_lsn);
+            self.health.see(&slot, is_moving, Instant::now());
             if let Some(why) = self.health.letting_go() {
                 return Err(interrupted(why.words().to_owned()));
             }
@@ -105,6 +111,15 @@ impl Watch<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether Postgres got on since the last look, and we are not what it waits for.
+    fn is_moving(&mut self, sent: Option<Lsn>) -> bool {
+        let before = std::mem::replace(&mut self.sent, sent);
+        let (stirred, unlogged) = self.heartbeat.look();
+        let stands = unlogged.is_some() && unlogged == self.unlogged;
+        self.unlogged = unlogged;
+        (stirred || before < sent) && !stands
     }
 
     /// The slot that was seen, if it is the one that we read. A stream that still seems to flow may be one that
@@ -164,16 +179,16 @@ impl Watch<'_> {
         &self,
         asking: impl Future<Output = Result<T, Error>>,
     ) -> Result<Option<T>, Stopped> {
-        match timeout(ANSWER, asking).await {
-            Ok(Ok(answer)) => Ok(Some(answer)),
-            Ok(Err(error)) if self.sql.client.is_closed() => Err(Stopped::Blind(error)),
-            Ok(Err(error)) => {
+        match within(ANSWER, asking).await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error)
+                if self.sql.client.is_closed() || error.kind() == ErrorKind::SourceUnreachable =>
+            {
+                Err(Stopped::Blind(error))
+            }
+            Err(error) => {
                 debug!(%error, "the watch was refused");
                 Ok(None)
-            }
-            Err(_) => {
-                let what = format!("no answer for {} s", ANSWER.as_secs());
-                Err(Stopped::Blind(Error::new(ErrorKind::SourceUnreachable, what)))
             }
         }
     }
