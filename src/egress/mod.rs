@@ -2,4 +2,5 @@
 
 mod budget;
 pub mod chat;
+pub mod patient;
 pub mod phoenix;

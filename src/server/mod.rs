@@ -17,7 +17,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, Uri, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper::server::conn::http1;
@@ -28,6 +28,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::{debug, warn};
 
 use crate::changelog::Trouble;
+use crate::egress::patient::Patient;
 use crate::egress::phoenix;
 use crate::metrics::{Metrics, reason};
 use crate::shutdown::Stage;
@@ -38,6 +39,12 @@ pub use tenant::Tenant;
 
 /// How long the head of a request may take, and how long a connection may wait between requests.
 const HEAD_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long an answer may stand still because the client does not read it.
+const WRITE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a request may take, its body included. A socket is a request that was answered.
+const REQUEST_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Bytes of a request's head. The token is in it.
 const MAX_HEAD: usize = 16 * 1024;
@@ -79,6 +86,7 @@ pub fn routes(
         .merge(tenant.routes())
         .merge(further)
         .fallback(move |method, uri| otherwise(pages.clone(), method, uri))
+        .layer(from_fn(in_time))
 }
 
 /// A page, or what somebody who looks with a browser should know.
@@ -147,7 +155,10 @@ async fn serve(
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_PATIENCE)
         .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes))
+        .serve_connection(
+            TokioIo::new(Patient::new(stream, WRITE_PATIENCE)),
+            TowerToHyperService::new(routes),
+        )
         .with_upgrades();
     let mut connection = pin!(connection);
     let served = tokio::select! {
@@ -185,6 +196,12 @@ async fn only_if_it_reads(
         (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
     ];
     (StatusCode::SERVICE_UNAVAILABLE, headers, text).into_response()
+}
+
+/// Ends a request whose body does not come.
+async fn in_time(request: Request, next: Next) -> Response {
+    let answer = tokio::time::timeout(REQUEST_PATIENCE, next.run(request)).await;
+    answer.unwrap_or_else(|_| StatusCode::REQUEST_TIMEOUT.into_response())
 }
 
 async fn readyz(State(status): State<Status>) -> Response {

@@ -69,3 +69,17 @@ async fn a_single_message_is_answered_by_the_policies() {
     assert!(closed.flush().await.is_empty());
     assert_eq!(database.text("select count(*)::text from realtime.messages").await, "0");
 }
+
+#[tokio::test]
+async fn being_refused_costs_as_much_as_being_heard() {
+    let database = Cluster::shared().database().await.with_roles().await.with_realtime();
+    database.execute(POLICIES).await;
+    let limits = [("RELAY_LIMITS__SUBJECT_MESSAGES_PER_SECOND", "1")];
+    let relay = Relay::start_with(&database, &limits).await;
+    let ask =
+        || post(&relay, "/api/broadcast/closed/events/e?private=true", "8", &json!({})).status;
+    assert_eq!(ask(), 403);
+    let answers: Vec<u16> = (0..100).map(|_| ask()).collect();
+    assert!(answers.contains(&429), "{answers:?}");
+    assert!(relay.metric("relay_refused_total{reason=\"SubjectMessageRateLimitReached\"}") > 0.0);
+}

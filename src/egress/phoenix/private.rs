@@ -43,6 +43,11 @@ pub(super) struct Rights {
     /// The work that finds out.
     pub(super) asking: Option<u64>,
     unsaid: Vec<Unsaid>,
+    /// What it may hear by its newest token is being found out. That is not given up for a token after it, or somebody with
+    /// many tokens would be judged by none of them.
+    is_judged: bool,
+    /// The token to look at then.
+    next_token: Option<Arc<str>>,
 }
 
 /// What a channel says.
@@ -74,7 +79,18 @@ impl Rights {
             writable: if is_public { Some(EVERYTHING) } else { None },
             asking: None,
             unsaid: Vec::new(),
+            is_judged: false,
+            next_token: None,
         }
+    }
+
+    /// Keeps a token for later while the one before it is judged; gives it back otherwise.
+    pub(super) fn keep(&mut self, token: Arc<str>) -> Option<Arc<str>> {
+        if !self.is_judged {
+            return Some(token);
+        }
+        self.next_token = Some(token);
+        None
     }
 
     /// Whether it may broadcast; `None` is not known yet.
@@ -126,6 +142,7 @@ impl Session {
         let work = self.start(work, effects);
         if let Some(channel) = self.channels.get_mut(place) {
             channel.work = Some(work);
+            channel.rights.is_judged = true;
         }
     }
 
@@ -181,6 +198,8 @@ impl Session {
         let Some(channel) = self.channels.get_mut(place) else { return };
         let topic = channel.room().topic;
         let before = channel.rights.readable;
+        channel.rights.is_judged = false;
+        let next_token = channel.rights.next_token.take();
         match &mut channel.phase {
             Phase::Joining(joining) => {
                 let wants_past = channel.replay.is_some();
@@ -204,6 +223,7 @@ impl Session {
                 let goodbye = match finding {
                     // It asked to be present meanwhile: ask for that, too.
                     Ok(readable) if readable.presence.is_none() && before.presence.is_some() => {
+                        channel.rights.next_token = next_token;
                         let principal = joined.member.principal();
                         return self.authorise(place, principal, effects);
                     }
@@ -219,7 +239,10 @@ impl Session {
                             effects.push(Effect::Enter { member, room, receives });
                             self.attend_if_wanted(place, effects);
                         }
-                        return self.bind_again(place, principal, effects);
+                        return match next_token {
+                            Some(token) => self.verify(place, token, effects),
+                            None => self.bind_again(place, principal, effects),
+                        };
                     }
                 };
                 self.shut_for(place, "Unauthorized", &goodbye, effects);

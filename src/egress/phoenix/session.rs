@@ -326,6 +326,14 @@ impl Session {
         if let Err(code) = self.allowance.take(None, Use::Join, 1, now.at) {
             return self.shut_for(place, code, TOO_MANY_JOINS, effects);
         }
+        if let Some(token) = channel.rights.keep(token) {
+            self.verify(place, token, effects);
+        }
+    }
+
+    /// Looks at a newer token instead of whatever was under way.
+    pub(super) fn verify(&mut self, place: usize, token: Arc<str>, effects: &mut Vec<Effect>) {
+        let Some(channel) = self.channels.get_mut(place) else { return };
         let stale = channel.work.take();
         let work = self.start(Work::Verify { token }, effects);
         effects.extend(stale.map(Effect::Cancel));

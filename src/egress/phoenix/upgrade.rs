@@ -12,7 +12,6 @@ use axum::routing::get;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::desk::Desk;
@@ -22,6 +21,7 @@ use super::rest;
 use super::resuming::MAX_ID;
 use super::socket;
 use super::wire::Wire;
+use crate::egress::patient::Patient;
 use crate::rowjson::push_string;
 
 /// Where clients connect, with and without a gateway's prefix.
@@ -95,10 +95,10 @@ async fn open(State(desk): State<Arc<Desk>>, mut request: Request) -> Response<B
 /// Gets the stream back from HTTP, whose buffers are let go.
 async fn take_over(upgrade: hyper::upgrade::OnUpgrade, max_frame: usize) -> Option<Wire> {
     let upgraded = upgrade.await.ok()?;
-    let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+    let parts = upgraded.downcast::<TokioIo<Patient>>().ok()?;
     let early = parts.read_buf.to_vec();
     drop(parts.read_buf);
-    Some(Wire::open(parts.io.into_inner(), early, max_frame).await)
+    Some(Wire::open(parts.io.into_inner().into_inner(), early, max_frame).await)
 }
 
 /// The serializer asked for; none when it is not one of ours.

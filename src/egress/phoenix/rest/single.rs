@@ -17,6 +17,9 @@ use super::{admit, read};
 use crate::auth::denial::Denial;
 use crate::hub::{Broadcast, Namespace, RoomName};
 
+/// To a sender over its rate.
+const TOO_MANY: &str = "You have exceeded your rate limit";
+
 /// What a body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -53,6 +56,9 @@ async fn take(
         }
     }
     let is_private = parameter(request.uri().query(), "private") == Some("true");
+    // Asking Postgres costs, whatever the answer is.
+    let asked = u32::from(is_private);
+    sender.pay(desk, asked, TOO_MANY)?;
     if is_private && !sender.may_send(desk, &topic).await.map_err(denied)? {
         desk.refused("Unauthorized");
         return Err(Answer::told(403, "Unauthorized"));
@@ -68,7 +74,7 @@ async fn take(
         Kind::Nothing => Broadcast::json(event, "{}"),
         Kind::Json => Broadcast::json(event, payload(&body)?),
     };
-    sender.pay(desk, count, "You have exceeded your rate limit")?;
+    sender.pay(desk, count.saturating_sub(asked), TOO_MANY)?;
     let namespace = if is_private { Namespace::Private } else { Namespace::Public };
     let room = RoomName { namespace, topic: topic.into() };
     desk.broadcast(&room, None, &broadcast);

@@ -325,3 +325,24 @@ fn who_waits_for_the_databases_messages_is_told_once_or_closed() {
         ]);
     }
 }
+
+#[test]
+fn a_token_after_another_waits_until_that_one_is_judged() {
+    let (second, third) = (token("second"), token("third"));
+    let unreadable = goodbye("You do not have permissions to read from this Channel topic: b");
+    check_session(and(
+        joined(),
+        vec![
+            (Says(&second), &["verify second"][..]),
+            (Believed(20_000), &["authorise 20000 in b with presence"]),
+            (Says(&third), &[]),
+            (Authorised(Ok(ALL)), &["verify third"]),
+            (Believed(30_000), &["authorise 30000 in b with presence"]),
+            (Says(&second), &[]),
+            (
+                Authorised(Ok(NOTHING)),
+                &["refused Unauthorized", GONE, UNTRACK, &unreadable, CLOSED],
+            ),
+        ],
+    ));
+}
