@@ -143,10 +143,23 @@ test('the last fifty messages are there, earlier ones on request', async ({ visi
      from generate_series(1, 119) n`,
     [id],
   )
+  const asked: string[] = []
+  vera.context.on('request', (request) => {
+    if (request.method() === 'GET' && request.url().includes(`/chat/v1/sessions/${id}`)) asked.push(new URL(request.url()).pathname)
+  })
   const again = await Visitor.open(vera.context, stack.url)
-  await again.sees('Line 119')
-  await expect(again.log.locator('[data-message]')).toHaveCount(50)
-  await expect(again.message('Line 119')).toBeInViewport()
+  const lastFifty = async (): Promise<void> => {
+    await again.sees('Line 119')
+    await expect(again.log.locator('[data-message]')).toHaveCount(50)
+    await expect(again.message('Line 119')).toBeInViewport()
+    await expect(again.page.getByRole('button', { name: 'Show earlier messages' })).toBeVisible()
+  }
+  await lastFifty()
+  await again.page.reload()
+  await again.page.getByRole('button', { name: 'Open chat' }).click()
+  await lastFifty()
+  // The messages came with the join, both times; only the session's row was asked for.
+  expect(asked).toEqual([`/chat/v1/sessions/${id}`, `/chat/v1/sessions/${id}`])
   const earlier = again.page.getByRole('button', { name: 'Show earlier messages' })
   await earlier.click()
   await expect(again.log.locator('[data-message]')).toHaveCount(100)
