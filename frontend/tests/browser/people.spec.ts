@@ -171,6 +171,31 @@ test('the last fifty messages are there, earlier ones on request', async ({ visi
   await expect(earlier).toBeHidden()
 })
 
+test('a chat that is opened again has what was said meanwhile', async ({ visitor, agent }) => {
+  const [ann, vera, otto] = await Promise.all([agent(), visitor(), visitor()])
+  const joins: string[] = []
+  ann.page.on('websocket', (socket) =>
+    socket.on('framesent', ({ payload }) => {
+      if (String(payload).includes('phx_join') && String(payload).includes(`:chat:${id}"`)) joins.push(String(payload))
+    }),
+  )
+  const id = await vera.start('Wanda', 'First')
+  await otto.start('Otis', 'Me too')
+  // So that the page's socket is one that is listened to.
+  await ann.page.reload()
+  await ann.pick('Wanda')
+  await ann.sees('First')
+  await ann.pick('Otis')
+  await ann.sees('Me too')
+  await vera.say('Second')
+  await expect(ann.chat('Wanda')).toContainText('Second')
+  await ann.pick('Wanda')
+  await ann.sees('Second')
+  expect(await ann.said()).toEqual(['First', 'Second'])
+  // Where the relay continues it sends no page, so none is waited for.
+  expect(joins.map((join) => join.includes('"snapshot"'))).toEqual([true, false])
+})
+
 test('it fits a phone', async ({ visitor, agent }) => {
   const phone = { viewport: { width: 360, height: 640 }, hasTouch: true, isMobile: true }
   const [ann, vera] = await Promise.all([agent('Ann', phone), visitor(phone)])
