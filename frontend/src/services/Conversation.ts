@@ -2,13 +2,15 @@
  * One session as one side sees it: its row, its messages, who is there and who is typing. It opens its channel with the
  * first listener and closes it with the last.
  *
- * Nothing is missed between history and live changes: the channel is joined first, then history is read, and both are
- * merged by id. After a reconnect history is read back to what is known.
+ * Nothing is missed between history and live changes. A relay sends the last page with the join, and then what follows it,
+ * in one call. Elsewhere, and when that page does not come, the channel is joined first, then history is read, and both
+ * are merged by id. After a reconnect history is read back to what is known.
  */
 
 import type { RealtimeChannel, RealtimePostgresChangesPayload } from '@supabase/supabase-js'
 
 import { type ChatBackend, ChatError } from './ChatBackend.ts'
+import { FirstPage } from './FirstPage.ts'
 import type { Feed, Link } from './Link.ts'
 import { MessageLog, inOrder, micros } from './MessageLog.ts'
 import type { ChatMessage, ChatSession, Draft, Role, ShownMessage } from './types.ts'
@@ -21,6 +23,8 @@ const CATCH_UP_PAGES = 20
 const TYPING_EVERY_MS = 2000
 const TYPING_LASTS_MS = 4500
 const RETRY_MS = 2000
+/** How long the first page may take to come over the channel before it is asked for. */
+const FIRST_PAGE_MS = 4000
 
 /** What a conversation looks like now. */
 export interface ConversationView {
@@ -55,6 +59,8 @@ export class Conversation {
   private readonly listeners = new Set<(view: ConversationView) => void>()
   private session: ChatSession | null = null
   private feed: Feed | null = null
+  /** While the first page comes over the channel. */
+  private first: FirstPage | null = null
   private isLoaded = false
   private hasEarlier = false
   private reads = 0
@@ -158,12 +164,12 @@ export class Conversation {
     this.changed()
   }
 
-  /** Reads session and history again. */
+  /** Reads the session again, and history where something may be missing. */
   async read(): Promise<void> {
     const turn = ++this.reads
     clearTimeout(this.retryTimer)
     try {
-      const [session] = await Promise.all([this.backend.session(this.id), this.catchUp()])
+      const [session] = await Promise.all([this.backend.session(this.id), this.readHistory(turn)])
       if (turn !== this.reads) return
       if (session !== null) this.mergeSession(session)
       this.isLoaded = true
@@ -186,6 +192,8 @@ export class Conversation {
 
   shut(): void {
     this.lostTouch()
+    this.first?.giveUp()
+    this.first = null
     this.feed?.close()
     this.feed = null
     this.others = []
@@ -201,6 +209,29 @@ export class Conversation {
     if (!this.isWhole) return
     this.isWhole = false
     this.anchor = this.log.newest() ?? this.anchor
+  }
+
+  /** Waits for the first page while that is on its way, and otherwise asks for what is missing. */
+  private async readHistory(turn: number): Promise<void> {
+    const { first } = this
+    if (first !== null && (await first.rows) === null) {
+      // Somebody else has asked meanwhile, or nobody listens any more.
+      if (turn !== this.reads) return
+      this.first = null
+    }
+    if (!this.isWhole) await this.catchUp()
+  }
+
+  /** The server has sent the whole first page. */
+  private onFirstPage(count: number): void {
+    const rows = this.first?.complete(count) ?? null
+    if (rows === null) return
+    this.first = null
+    this.log.merge(rows)
+    this.hasEarlier = rows.length === PAGE
+    if (this.hasEarlier) this.log.forgetBefore(rows[0])
+    this.isWhole = true
+    this.changed()
   }
 
   /** Reads back from the newest to the anchor, so that no hole is left in the middle, whatever came live meanwhile. */
@@ -232,19 +263,24 @@ export class Conversation {
     this.feed = this.link.feed(
       topic,
       {
-        bind: (channel) => this.bind(channel),
+        bind: (channel, bringsRows) => this.bind(channel, bringsRows),
         joined: (channel) => void channel.track({ role, name }),
         ready: () => {
           this.lostTouch()
+          this.first?.expectWithin(FIRST_PAGE_MS)
           void this.read()
         },
+        snapshot: (rows) => this.onFirstPage(rows),
         gap: (words) => {
+          // Nothing was shown yet that could have got a hole.
+          if (this.first?.isPending) return this.first.giveUp()
           this.lost = words
           this.lostTouch()
           void this.read()
         },
         down: () => {
           this.lostTouch()
+          this.first?.startOver()
           this.others = []
           this.typist = null
           this.changed()
@@ -254,8 +290,11 @@ export class Conversation {
     )
   }
 
-  private bind(channel: RealtimeChannel): void {
-    const messages = { schema: 'public', table: 'chat_messages', filter: `session_id=eq.${this.id}` }
+  private bind(channel: RealtimeChannel, bringsRows: boolean): void {
+    this.first?.giveUp()
+    this.first = bringsRows && !this.isLoaded ? new FirstPage() : null
+    const snapshot = this.first === null ? {} : { snapshot: { limit: PAGE, order: 'created_at.desc,id.desc' } }
+    const messages = { schema: 'public', table: 'chat_messages', filter: `session_id=eq.${this.id}`, ...snapshot }
     const session = { schema: 'public', table: 'live_chat_sessions', filter: `id=eq.${this.id}` }
     channel
       .on('postgres_changes', { event: '*', ...messages }, (change) => this.onMessage(change as never))
@@ -269,11 +308,13 @@ export class Conversation {
       if (change.old.id !== undefined && this.log.remove(change.old.id)) this.changed()
       return
     }
-    if (change.new.sender_type !== this.self.role && change.eventType === 'INSERT') this.typist = null
+    if (change.eventType === 'INSERT' && this.first?.isPending) return this.first.add(change.new)
     // What is older than the page that was read comes with its neighbours, when somebody scrolls up to it.
     const oldest = this.hasEarlier ? this.log.oldest() : undefined
     if (oldest !== undefined && inOrder(change.new, oldest) < 0) return
-    this.log.merge([change.new])
+    // The first page may come again after a break: that is nothing new.
+    if (!this.log.merge([change.new])) return
+    if (change.new.sender_type !== this.self.role && change.eventType === 'INSERT') this.typist = null
     this.changed()
   }
 

@@ -16,8 +16,10 @@ export interface LinkOptions {
   /** What a Supabase client calls the anon key. */
   anonKey: string
   token: () => Promise<string>
-  /** Under this the relay remembers where we stopped reading. */
+  /** Under this the relay remembers where we stopped reading; another for every page, which remembers nothing itself. */
   resume: string
+  /** Whether the server sends rows of a table with a join, as the relay does. */
+  sendsSnapshots?: boolean
   /** Something that answers when the server can be reached. */
   probe?: string
   /** Where frames are shown as they come, for the inspector. */
@@ -26,12 +28,17 @@ export interface LinkOptions {
 
 /** What a feed is told. */
 export interface FeedHandlers {
-  /** Adds the bindings; called for every new channel. */
-  bind: (channel: RealtimeChannel) => void
+  /**
+   * Adds the bindings; called for every new channel. `bringsRows`: a `snapshot` that it asks for will be sent. That is not
+   * so for a topic that was joined before, because there the relay continues where it was.
+   */
+  bind: (channel: RealtimeChannel, bringsRows: boolean) => void
   /** Once for every join, before `ready`. */
   joined?: (channel: RealtimeChannel) => void
   /** From now on nothing is missed: read the table now. After every join, and when the server began to watch anew. */
   ready: () => void
+  /** All rows of a snapshot have come, so many. */
+  snapshot?: (rows: number) => void
   /** Changes may have been lost: read the table again and say so. */
   gap?: (words: string) => void
   /** Nothing is received any more, and why, if the server said; it is tried again. */
@@ -51,6 +58,8 @@ export class Link {
   readonly client: SupabaseClient
   private readonly feeds = new Set<Feed>()
   private readonly leaving = new Map<string, Promise<unknown>>()
+  /** Topics under which the relay may remember us. */
+  private readonly visited = new Set<string>()
   private readonly listeners = new Set<() => void>()
   private readonly sockets: Set<SupportedSocket>
   private reachable = true
@@ -129,6 +138,15 @@ export class Link {
     await this.leaving.get(topic)
   }
 
+  /** Whether a snapshot will be sent to whoever joins now. */
+  bringsRows(topic: string): boolean {
+    return this.options.sendsSnapshots === true && !this.visited.has(topic)
+  }
+
+  visit(topic: string): void {
+    this.visited.add(topic)
+  }
+
   leave(feed: Feed, topic: string, channel: RealtimeChannel | null): void {
     this.feeds.delete(feed)
     if (channel !== null) this.let(topic, channel)
@@ -195,7 +213,7 @@ export class Feed {
     const config = presenceKey === undefined ? {} : { presence: { key: presenceKey } }
     const channel = this.link.client.channel(this.topic, { config })
     this.channel = channel
-    this.handlers.bind(channel)
+    this.handlers.bind(channel, this.link.bringsRows(this.topic))
     channel.on('system', {}, (message) => this.told(channel, message as Record<string, unknown>))
     channel.subscribe((status, error) => {
       if (this.channel !== channel || this.closed) return
@@ -213,9 +231,10 @@ export class Feed {
     this.channel = null
   }
 
-  private told(channel: RealtimeChannel, { extension, status, message }: Record<string, unknown>): void {
+  private told(channel: RealtimeChannel, { extension, status, message, snapshot }: Record<string, unknown>): void {
     if (this.channel !== channel || extension !== 'postgres_changes') return
-    if (status === 'ok') this.isWatched(channel)
+    if (snapshot !== undefined) this.handlers.snapshot?.(Number((snapshot as { rows: unknown }).rows))
+    else if (status === 'ok') this.isWatched(channel)
     else this.handlers.gap?.(String(message))
   }
 
@@ -229,6 +248,7 @@ export class Feed {
     clearTimeout(this.timer)
     if (this.channel !== channel || this.closed) return
     this.attempts = 0
+    this.link.visit(this.topic)
     if (!this.isReady) {
       this.isReady = true
       this.handlers.joined?.(channel)

@@ -7,7 +7,7 @@
 
 import { createClient } from '@supabase/supabase-js'
 
-import { resumeId, uuid } from './ids.ts'
+import { uuid } from './ids.ts'
 import { Link } from './Link.ts'
 import { RealtimeChatService } from './RealtimeChatService.ts'
 import { RelayBackend } from './RelayBackend.ts'
@@ -62,7 +62,7 @@ export async function connectRelay(url: string, role: Role, { code, name }: Cred
   )
   const token = (fresh?: boolean): Promise<string> => keeper.current(fresh)
   const user = claimsOf(first.token).sub ?? session
-  link = new Link({ url, anonKey: first.anon_key, token, resume: await resumeId(role) })
+  link = new Link({ url, anonKey: first.anon_key, token, resume: uuid(), sendsSnapshots: true })
   const backend = new RelayBackend(url, token)
   return { service: new RealtimeChatService({ link, backend, role, user, name: name ?? null, stop: () => keeper.stop() }), user }
 }
@@ -89,7 +89,7 @@ export async function connectSupabase(
     return data.session.access_token
   }
   const user = claimsOf(await token()).sub ?? ''
-  const link = new Link({ url, anonKey: key, token, resume: await resumeId(role), probe: `${url}/rest/v1/` })
+  const link = new Link({ url, anonKey: key, token, resume: uuid(), probe: `${url}/rest/v1/` })
   signed.auth.onAuthStateChange(() => link.useToken())
   const backend = new SupabaseBackend(link.client, role, () => Promise.resolve(user))
   return { service: new RealtimeChatService({ link, backend, role, user, name: name ?? null }), user }

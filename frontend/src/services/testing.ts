@@ -131,8 +131,14 @@ export class TestChannel {
   constructor(
     readonly topic: string,
     readonly handlers: FeedHandlers,
+    bringsRows: boolean,
   ) {
-    handlers.bind(this as never)
+    handlers.bind(this as never, bringsRows)
+  }
+
+  /** What was asked for of a table. */
+  asked(table: string): Record<string, unknown> | undefined {
+    return this.bindings.find(({ filter }) => filter['table'] === table)?.filter
   }
 
   on(type: string, filter: Record<string, unknown>, call: (payload: unknown) => void): this {
@@ -179,6 +185,8 @@ export class TestLink {
   readonly channels = new Map<string, TestChannel>()
   isOnline = true
   isReachable = true
+  /** Whether the server is one that sends rows with a join. */
+  sendsSnapshots = false
   private readonly listeners = new Set<() => void>()
 
   get activeChannels(): number {
@@ -186,7 +194,7 @@ export class TestLink {
   }
 
   feed(topic: string, handlers: FeedHandlers): { joined: TestChannel; close: () => void } {
-    const channel = new TestChannel(topic, handlers)
+    const channel = new TestChannel(topic, handlers, this.sendsSnapshots)
     this.channels.set(topic, channel)
     return {
       joined: channel,

@@ -143,10 +143,23 @@ test('the last fifty messages are there, earlier ones on request', async ({ visi
      from generate_series(1, 119) n`,
     [id],
   )
+  const asked: string[] = []
+  vera.context.on('request', (request) => {
+    if (request.method() === 'GET' && request.url().includes(`/chat/v1/sessions/${id}`)) asked.push(new URL(request.url()).pathname)
+  })
   const again = await Visitor.open(vera.context, stack.url)
-  await again.sees('Line 119')
-  await expect(again.log.locator('[data-message]')).toHaveCount(50)
-  await expect(again.message('Line 119')).toBeInViewport()
+  const lastFifty = async (): Promise<void> => {
+    await again.sees('Line 119')
+    await expect(again.log.locator('[data-message]')).toHaveCount(50)
+    await expect(again.message('Line 119')).toBeInViewport()
+    await expect(again.page.getByRole('button', { name: 'Show earlier messages' })).toBeVisible()
+  }
+  await lastFifty()
+  await again.page.reload()
+  await again.page.getByRole('button', { name: 'Open chat' }).click()
+  await lastFifty()
+  // The messages came with the join, both times; only the session's row was asked for.
+  expect(asked).toEqual([`/chat/v1/sessions/${id}`, `/chat/v1/sessions/${id}`])
   const earlier = again.page.getByRole('button', { name: 'Show earlier messages' })
   await earlier.click()
   await expect(again.log.locator('[data-message]')).toHaveCount(100)
@@ -156,6 +169,31 @@ test('the last fifty messages are there, earlier ones on request', async ({ visi
   const said = await again.said()
   expect(said).toEqual(['The first', ...Array.from({ length: 119 }, (_, n) => `Line ${String(n + 1).padStart(3, '0')}`)])
   await expect(earlier).toBeHidden()
+})
+
+test('a chat that is opened again has what was said meanwhile', async ({ visitor, agent }) => {
+  const [ann, vera, otto] = await Promise.all([agent(), visitor(), visitor()])
+  const joins: string[] = []
+  ann.page.on('websocket', (socket) =>
+    socket.on('framesent', ({ payload }) => {
+      if (String(payload).includes('phx_join') && String(payload).includes(`:chat:${id}"`)) joins.push(String(payload))
+    }),
+  )
+  const id = await vera.start('Wanda', 'First')
+  await otto.start('Otis', 'Me too')
+  // So that the page's socket is one that is listened to.
+  await ann.page.reload()
+  await ann.pick('Wanda')
+  await ann.sees('First')
+  await ann.pick('Otis')
+  await ann.sees('Me too')
+  await vera.say('Second')
+  await expect(ann.chat('Wanda')).toContainText('Second')
+  await ann.pick('Wanda')
+  await ann.sees('Second')
+  expect(await ann.said()).toEqual(['First', 'Second'])
+  // Where the relay continues it sends no page, so none is waited for.
+  expect(joins.map((join) => join.includes('"snapshot"'))).toEqual([true, false])
 })
 
 test('it fits a phone', async ({ visitor, agent }) => {
