@@ -346,29 +346,10 @@ impl Lanes {
                 }
             }
         }
-        let limit = self.fanout.record_limit;
-        while let Some((ask, seen)) = shown.first() {
-            let (member, seen) = (Arc::clone(&ask.member), seen.clone());
-            let is_covered = member.covers(ask.id);
-            let mut ids: SmallVec<[u64; 2]> = SmallVec::new();
-            if shown.len() == 1 {
-                ids.push(ask.id);
-                shown.clear();
-            } else {
-                shown.retain(|(ask, other)| {
-                    let is_same = ask.member.id == member.id
-                        && *other == seen
-                        && member.covers(ask.id) == is_covered;
-                    if is_same {
-                        ids.push(ask.id);
-                    }
-                    !is_same
-                });
-            }
-            let frame = work.sighting.data(&seen, limit).frame(member.dialect, &member.topic, &ids);
-            if self.way.give(&member, &work.sighting, is_covered, frame) {
-                self.fanout.metrics.deliveries.inc();
-            }
+        // Each member's own, in their order.
+        shown.sort_by_key(|(ask, _)| ask.member.id);
+        for own in shown.chunk_by(|(one, _), (other, _)| one.member.id == other.member.id) {
+            self.show(&work.sighting, own);
         }
         if self.way == Way::Late {
             return;
@@ -378,6 +359,30 @@ impl Lanes {
             .metrics
             .lag_seconds
             .observe(std::time::Duration::from_micros(lag.max(0).unsigned_abs()).as_secs_f64());
+    }
+
+    /// Gives a member what its wishes show of a change: one frame for all that see the same of it.
+    fn show(&self, sighting: &Sighting, own: &[(&Ask, Shown)]) {
+        let mut left: SmallVec<[&(&Ask, Shown); 4]> = own.iter().collect();
+        while let Some((ask, seen)) = left.first().copied() {
+            let member = &ask.member;
+            let is_covered = member.covers(ask.id);
+            let mut ids: SmallVec<[u64; 2]> = SmallVec::new();
+            left.retain(|(ask, other)| {
+                let is_same = other == seen && member.covers(ask.id) == is_covered;
+                if is_same {
+                    ids.push(ask.id);
+                }
+                !is_same
+            });
+            let data = sighting.data(seen, self.fanout.record_limit);
+            let frame = data.frame(member.dialect, &member.topic, &ids);
+            if !self.way.give(member, sighting, is_covered, frame) {
+                // Its outbox is closed: the rest is not for anybody.
+                return;
+            }
+            self.fanout.metrics.deliveries.inc();
+        }
     }
 
     /// Counts a row that could not be judged and tells the member, once until it is served again.
