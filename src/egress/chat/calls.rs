@@ -186,7 +186,7 @@ impl Calls {
     ) -> Result<Stored, Problem> {
         let closed = Some(self.word("closed"));
         let opening = Opening { visitor: Some(visitor), message: Some(saying.body), ..opening };
-        let mut opened = vec![Some(visitor), closed];
+        let mut opened = vec![Some(visitor), closed, Some(saying.id)];
         opened.extend(self.opened(by, opening));
         let mut said = vec![Some(visitor), Some(saying.id), closed];
         said.extend(self.said(by, side, saying));
