@@ -2,6 +2,7 @@
 
 mod gre;
 mod pages;
+mod pool;
 mod support;
 mod unified;
 

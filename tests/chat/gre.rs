@@ -190,6 +190,14 @@ async fn the_socket_tells_both_sides_what_was_stored() {
             (&json!(VERA), &json!(ANN))
         );
     }
+    // What is opened again can be closed again.
+    let reopen =
+        "update gre_chat_sessions set status = 'active', closed_at = null, closed_by = null";
+    database.execute(reopen).await;
+    vera.say(json!({ "type": "close" })).await;
+    for socket in [&mut vera, &mut desk] {
+        assert_eq!(socket.expect("chat_closed").await["session"]["closed_by"], VERA);
+    }
     // Whoever may see nothing was told nothing.
     for socket in [&mut mallory, &mut other] {
         socket.say(json!({ "type": "ping" })).await;

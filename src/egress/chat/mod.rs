@@ -94,7 +94,7 @@ impl Chat {
     /// The chat that the configuration describes, in the database at `target`.
     pub fn new(settings: Settings, target: Target, services: Services) -> Arc<Self> {
         let (size, limit) = (settings.pool, settings.timeout);
-        let pools = Pools::new(target, size, limit, services.connections);
+        let pools = Arc::new(Pools::new(target, size, limit, services.connections));
         let texts = Texts::new(&settings);
         Arc::new(Self {
             callers: Callers::new(settings.requests_per_second),

@@ -37,7 +37,7 @@ use crate::hub::{Closed, Frame, Member, Outbox};
 /// How long a client may take to say who it is.
 const INTRODUCTION: Duration = Duration::from_secs(10);
 
-/// Messages and sessions a socket remembers having told of.
+/// Messages and closings a socket remembers having told of.
 const REMEMBERED: usize = 1024;
 
 /// Tokens that live longer are looked at again after so many seconds at the latest: something is said more often.
