@@ -6,6 +6,7 @@ use tokio::sync::watch;
 use super::*;
 use crate::auth::visibility::Visibility;
 use crate::catalog::Catalog;
+use crate::changelog::NO_EPOCH;
 use crate::config::{Deletes, Postgres};
 use crate::fanout::sighting::Layout;
 use crate::fanout::sighting::tests::{relation, table};
