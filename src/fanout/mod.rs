@@ -20,8 +20,12 @@ mod pass;
 pub mod published;
 mod render;
 mod round;
+#[cfg(test)]
+mod samples;
 mod settled;
 mod sighting;
+#[cfg(test)]
+mod tests;
 mod told;
 mod work;
 
