@@ -12,7 +12,7 @@ use super::pass::{self, Pace, Passed};
 use super::samples::{Plain, fanout};
 use super::{Arrival, Fanout};
 use crate::changelog::disk::Settings;
-use crate::changelog::{ChangeLog, DiskLog, MemoryLog, Origin, Place};
+use crate::changelog::{ChangeLog, DiskLog, MemoryLog, Origin, Place, Read};
 use crate::hub::{Backlog, Frame, Member, Outbox};
 use crate::metrics::Metrics;
 use crate::model::time::PgTime;
@@ -207,6 +207,8 @@ async fn who_arrives_behind_a_gap_of_the_fan_out_begins_behind_it() {
     let log = DiskLog::open(&settings, Metrics::new()).unwrap();
     log.begin(Origin { epoch: Epoch::new(1), ..Origin::default() }, Lsn::new(10));
     let begun = log.bounds().oldest;
+    // The history is known to the fan-out, and nothing of it was read.
+    assert!(matches!(log.read(&mut log.follow(), 1).await, Ok(Read::Begun(_))));
     let mut durable = log.durable();
     for commit in (1..=64).map(|number| number * 100) {
         assert!(log.append(large(commit)).await);
