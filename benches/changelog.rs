@@ -168,8 +168,7 @@ fn compare(criterion: &mut Criterion) {
             let mut count = 0;
             while count < MANY {
                 let read = runtime.block_on(log.read(&mut reader, 1 << 20)).unwrap();
-                let Read::Pieces(batch) = read else { panic!("another history") };
-                count += batch.len() as u64;
+                count += if let Read::Pieces(batch) = read { batch.len() as u64 } else { 0 };
             }
         });
     });
