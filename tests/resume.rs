@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::support::client::Received;
-use crate::support::relay::token;
+use crate::support::relay::{QUIET, token};
 use crate::support::{Client, Cluster, Database, PATIENCE, Relay, until};
 
 const WISH: &str = "notes";
@@ -19,7 +19,11 @@ async fn start(environment: &[(&str, &str)]) -> (Database, Relay) {
 }
 
 async fn prepare() -> Database {
-    let database = Cluster::shared().database().await.with_roles().await;
+    prepare_on(Cluster::shared()).await
+}
+
+async fn prepare_on(cluster: &Cluster) -> Database {
+    let database = cluster.database().await.with_roles().await;
     database
         .execute(
             "create table notes (id int primary key, owner text not null default 'ann', body text);
@@ -293,6 +297,71 @@ async fn places_and_history_survive_a_relay_that_is_killed() {
     let again = until_row(&mut third, 7).await;
     assert_eq!(ids(&again), [2, 3, 4, 5, 6, 7]);
     assert_eq!(again[0]["id"], rows[1]["id"], "ids outlive the process");
+}
+
+/// What waits in the relay is handed out a second later.
+const HELD: (&str, &str) = ("RELAY_REALTIME__HOLD", "1s");
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ids_stay_what_they_are_while_postgres_cannot_be_reached() {
+    let cluster = Cluster::start(&[]);
+    let database = prepare_on(&cluster).await;
+    let relay = Relay::start_with(&database, &[HELD]).await;
+    let mut client = Client::connect(&relay, &anon()).await;
+    client.subscribe("room", wishes(&Value::Null)).await;
+    insert(&database, 1..=1).await;
+    let first = until_row(&mut client, 1).await[0]["id"].clone();
+    let received = relay.metric("relay_changes_total");
+    database.execute("alter role relay nologin").await;
+    insert(&database, 2..=2).await;
+    until("the change to be received", || async {
+        (received < relay.metric("relay_changes_total")).then_some(())
+    })
+    .await;
+    database.execute("select pg_terminate_backend(active_pid) from pg_replication_slots").await;
+    let second = until_row(&mut client, 2).await[0]["id"].clone();
+    assert_eq!(relay.get("/readyz").0, 503, "the test is about a source that is away");
+    database.execute("alter role relay login").await;
+    let epoch = |id: &Value| id.as_str().unwrap().split(':').next().unwrap().to_owned();
+    assert_eq!(epoch(&first), epoch(&second));
+    let mut again = Client::connect(&relay, &anon()).await;
+    again.subscribe("room", wishes(&first)).await;
+    assert_eq!(until_row(&mut again, 2).await[0]["id"], second, "and it is the same for everybody");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_saw_what_a_crash_took_does_not_see_it_again() {
+    let database = prepare().await;
+    let mut relay = Relay::prepare(&database, &[("RELAY_REALTIME__HOLD", "200ms")]).shielded();
+    relay.launch();
+    relay.ready().await;
+    let mut client = Client::connect(&relay, &anon()).await;
+    client.subscribe("room", wishes(&Value::Null)).await;
+    insert(&database, 1..=1).await;
+    until_row(&mut client, 1).await;
+    // Less than one of the rows: they are delivered, but neither kept nor confirmed.
+    let limit = ["--pid", &relay.pid().to_string(), "--fsize=1000000:unlimited"];
+    assert!(std::process::Command::new("prlimit").args(limit).status().unwrap().success());
+    for id in 2..=16 {
+        let sql = format!("insert into notes (id, body) values ({id}, repeat('x', 1200000))");
+        database.execute(&sql).await;
+    }
+    let last = until_row(&mut client, 16).await.pop().unwrap()["id"].clone();
+    relay.kill();
+    relay.launch();
+    relay.ready().await;
+    // Each row is more than is handed out at once, so this goes on for seconds.
+    let mut joins = Vec::new();
+    for name in 0..6 {
+        let mut again = Client::connect(&relay, &anon()).await;
+        again.subscribe(&format!("room {name}"), wishes(&last)).await;
+        joins.push(again);
+        tokio::time::sleep(QUIET).await;
+    }
+    insert(&database, 17..=17).await;
+    for mut again in joins {
+        assert_eq!(ids(&until_row(&mut again, 17).await), [17]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

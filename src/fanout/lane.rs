@@ -30,10 +30,7 @@ use super::work::{Answers, Ask, Plan, Verdict, Work, by_principal};
 use crate::auth::visibility::Trouble;
 use crate::hub::{Hole, Member, Notice};
 use crate::metrics::reason;
-use crate::model::{Epoch, Lsn, Principal};
-
-/// The epoch of ids made while the source is between two connections; readers of ids treat it as foreign.
-pub(super) const NO_EPOCH: Epoch = Epoch::new(0);
+use crate::model::{Epoch, Position, Principal};
 
 /// Changes judged in one round of a lane.
 const ROUND: usize = 512;
@@ -233,7 +230,7 @@ impl Lanes {
             return;
         }
         lane.judging = first;
-        lane.judging_from = works.first().map(|(work, _)| work.sighting.id.commit_lsn);
+        lane.judging_from = works.first().map(|(work, _)| work.sighting.id);
         let fanout = self.fanout.clone();
         self.rounds.push(Box::pin(async move {
             let judged = judge(&fanout, &principal, works).await;
@@ -276,9 +273,10 @@ impl Lanes {
         }
     }
 
-    /// The lowest place that still waits in a lane.
-    pub(super) fn waiting_from(&self) -> Option<Lsn> {
-        self.lanes.values().filter_map(Lane::begins).min()
+    /// The lowest position that still waits in a lane; those of earlier histories are before those of the `present` one.
+    pub(super) fn waiting_from(&self, present: Epoch) -> Option<Position> {
+        let begins = self.lanes.values().filter_map(Lane::begins);
+        begins.min_by_key(|position| (position.epoch == present, position.commit_lsn))
     }
 
     /// Returns once the lanes hold little enough.
@@ -382,6 +380,18 @@ impl Lanes {
                 return;
             }
             self.fanout.metrics.deliveries.inc();
+        }
+    }
+
+    /// Withholds a change from members of whom it cannot be said whether they asked for it.
+    pub(super) fn withhold_of(
+        &self,
+        sighting: &Sighting,
+        members: impl IntoIterator<Item = Arc<Member>>,
+        trouble: &Trouble,
+    ) {
+        for member in members {
+            self.withhold(sighting, &member, trouble);
         }
     }
 

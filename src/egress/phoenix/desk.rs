@@ -19,14 +19,14 @@ use crate::config::Limits;
 use crate::egress::budget::Budget;
 use crate::fanout::Latecomer;
 use crate::hub::{
-    Backlog, Broadcast, Door, Hole, Hub, Member, Notice, Outbox, Post, RoomName, Wishes,
+    Backlog, Broadcast, Door, Gates, Hole, Hub, Member, Notice, Outbox, Post, RoomName, Wishes,
 };
 use crate::metrics::{Metrics, reason};
 use crate::model::{FirstRead, Principal, Since};
 use crate::shutdown::Stage;
 use crate::source::SourceState;
 
-/// Bytes of what is live that may wait while a channel is shown the past.
+/// Bytes of what is live that may wait while a channel is shown the past. Together they may be as many as in all outboxes.
 const GATE: usize = 4 << 20;
 
 /// How long it may take until all have left who were told to connect again; they come back as fast.
@@ -64,6 +64,7 @@ pub struct Desk {
     /// Memory for the bodies of requests.
     pub(super) bodies: Semaphore,
     backlog: Arc<Backlog>,
+    gates: Arc<Gates>,
     latecomers: mpsc::Sender<Latecomer>,
     posts: Vec<Arc<Post>>,
     opened: AtomicUsize,
@@ -109,6 +110,7 @@ impl Desk {
         let subjects = Subjects::new(&limits);
         let bodies = Semaphore::new(rest::MAX_BODIES);
         let backlog = Arc::new(Backlog::new(limits.outboxes));
+        let gates = Arc::new(Gates::new(limits.outboxes));
         let Services { tokens, catalog, policies, source, hub, latecomers } = services;
         // As many as threads can write at once.
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -130,6 +132,7 @@ impl Desk {
             http_messages,
             bodies,
             backlog,
+            gates,
             latecomers,
             posts,
             opened: AtomicUsize::new(0),
@@ -158,6 +161,9 @@ impl Desk {
             return self.hub.subscribe(&member, wishes);
         }
         member.shut(GATE);
+        if let Some(gate) = member.gate() {
+            gate.count(Arc::clone(&self.gates));
+        }
         let latecomer = Latecomer { member, wishes, since, firsts };
         if let Err(full) = self.latecomers.try_send(latecomer) {
             let Latecomer { member, wishes, .. } = full.into_inner();
