@@ -1,6 +1,8 @@
 //! Continuing where one was: after a position, or under a `resume` id. What was missed comes, in order, and then what is
 //! live; what cannot come is told.
 
+mod unproven;
+
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};

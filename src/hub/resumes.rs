@@ -14,7 +14,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use aws_lc_rs::digest;
 
 use super::{Member, Namespace, RoomName};
-use crate::changelog::Place;
 use crate::model::{Position, Principal};
 
 /// Entries kept; about 100 bytes each.
@@ -123,7 +122,7 @@ impl Resumes {
         }
         let (position, saved) = match before {
             Some(entry) => (entry.place(state.settled), entry.saved),
-            None => (state.settled.filter(|_| !member.begins_anew()), None),
+            None => (None, None),
         };
         let owner = Some(Arc::downgrade(member));
         state.entries.insert(key, Entry { position, minute, owner, saved });
@@ -182,14 +181,10 @@ impl State {
 impl Entry {
     fn place(&self, settled: Option<Position>) -> Option<Position> {
         let member = self.owner.as_ref().and_then(Weak::upgrade);
-        let (Some(member), Some(settled)) = (member, settled) else { return self.position };
-        let Some(proof) = member.proof() else { return self.position };
-        if self.position.is_some_and(|position| position.epoch != settled.epoch) {
-            // Another history began, and the channel was told.
-            return Some(settled);
+        match member.as_ref().and_then(|member| member.proof()) {
+            Some(proof) => proof.position(settled),
+            None => self.position,
         }
-        let Place { commit_lsn, index } = proof.position(settled.into(), member.is_live())?;
-        Some(Position { epoch: settled.epoch, commit_lsn, index })
     }
 
     fn save(&mut self, key: Key, settled: Option<Position>, minute: u32) -> Option<Saved> {

@@ -63,10 +63,12 @@ impl Resuming {
             }
             _ => (since, !reads_first),
         };
-        let starts = since.iter().filter_map(|(_, since)| since.position()).map(Place::from);
-        let now = resumes.settled().map(Place::from).unwrap_or_default();
+        let settled = resumes.settled();
+        let is_waiting = reads_first || !since.is_empty();
+        let start = first_of(&since, settled);
         // What is read first is read again until it is proven whole.
-        member.prove(continues.then(|| starts.min().unwrap_or(now)));
+        let floor = continues.then(|| start.map(Place::from).unwrap_or_default());
+        member.prove(Proof::new(start.map(|start| start.epoch), floor, is_waiting));
         resumes.open(key, member, desk.minute());
         self.channels.push((key, Arc::clone(member)));
         since
@@ -94,16 +96,15 @@ impl Resuming {
         }
         self.look_at = now + EVERY;
         let proofs = || self.channels.iter().filter_map(|(_, member)| member.proof());
-        let epoch = desk.hub.resumes().settled().map(|position| position.epoch);
-        let Some(epoch) = epoch.filter(|_| self.asked.is_none()) else { return };
-        if !proofs().any(Proof::wants_ping) {
+        if let Some(settled) = desk.hub.resumes().settled() {
+            proofs().for_each(|proof| proof.settle(settled));
+        }
+        if self.asked.is_some() || !proofs().any(Proof::wants_ping) {
             return;
         }
-        let last = proofs().filter_map(Proof::ask).max().unwrap_or_default();
-        let Place { commit_lsn, index } = last;
+        proofs().for_each(Proof::ask);
         self.pings += 1;
-        let said = format!("{} {}", Position { epoch, commit_lsn, index }, self.pings);
-        let said = Bytes::from(said);
+        let said = Bytes::from(self.pings.to_string());
         self.asked = Some(said.clone());
         // An outbox that takes nothing is of a socket that ends.
         let _ = outbox.offer(Frame::Ping(said));
@@ -121,4 +122,12 @@ impl Resuming {
             }
         }
     }
+}
+
+/// Where a channel begins: the first place that it continues after, else where everybody is. A place of another history
+/// comes before all: what is missing after it is told.
+fn first_of(since: &[(u64, Since)], settled: Option<Position>) -> Option<Position> {
+    let starts = || since.iter().filter_map(|(_, since)| since.position());
+    let foreign = starts().find(|start| settled.is_some_and(|now| now.epoch != start.epoch));
+    foreign.or_else(|| starts().min_by_key(|start| Place::from(*start))).or(settled)
 }
