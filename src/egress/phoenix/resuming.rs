@@ -40,29 +40,29 @@ impl Resuming {
         Self { id: id.into(), channels: Vec::new(), asked: None, pings: 0, look_at }
     }
 
-    /// A channel has its wishes: after what they continue, when it was here before and does not say so itself.
+    /// A channel has its wishes: after what they continue, when it was here before and does not say so itself. One that
+    /// was refused has none yet, and continues when it has.
     pub(super) fn subscribe(
         &mut self,
         desk: &Desk,
         member: &Arc<Member>,
         wishes: &Wishes,
-        since: Vec<(u64, Since)>,
+        mut since: Vec<(u64, Since)>,
         reads_first: bool,
     ) -> Vec<(u64, Since)> {
-        let Some(room) = member.room() else { return since };
+        let Some(room) = member.room().filter(|_| !wishes.is_empty()) else { return since };
         if self.channels.iter().any(|(_, known)| known.id == member.id) {
             return since;
         }
         let key = Key::new(&member.principal(), &self.id, room);
         let resumes = desk.hub.resumes();
         let before = resumes.find(key);
-        let (since, continues) = match before {
-            Some(position) if since.is_empty() => {
-                let after = |(id, _): &(u64, _)| (*id, Since::After(position));
-                (wishes.iter().map(after).collect(), true)
-            }
-            _ => (since, !reads_first),
-        };
+        let continues = before.is_some() || !reads_first;
+        if let Some(position) = before {
+            let said: Vec<u64> = since.iter().map(|(id, _)| *id).collect();
+            let others = wishes.iter().filter(|(id, _)| !said.contains(id));
+            since.extend(others.map(|(id, _)| (*id, Since::After(position))));
+        }
         let settled = resumes.settled();
         let is_waiting = reads_first || !since.is_empty();
         let start = first_of(&since, settled);
