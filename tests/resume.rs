@@ -228,7 +228,8 @@ async fn a_client_with_a_resume_id_continues_by_itself() {
     ] {
         let mut stranger = resuming(&relay, id, &who).await;
         stranger.subscribe(room, wishes(&Value::Null)).await;
-        assert!(stranger.flush().await.is_empty());
+        let told = stranger.flush().await;
+        assert!(told.len() == 1 && told[0].payload["resume"] == "new", "{told:?}");
     }
 }
 

@@ -52,6 +52,8 @@ pub struct Notice {
     pub hole: Option<Hole>,
     /// What was shown, when it tells that a first read is complete.
     pub shown: Option<FirstShown>,
+    /// It tells that no place was kept for a `resume` id.
+    pub is_new: bool,
 }
 
 /// A first read that a channel was given whole.
@@ -77,28 +79,40 @@ pub struct Hole {
 impl Notice {
     /// Something about row changes.
     pub const fn of_changes(is_ok: bool, message: String) -> Self {
-        Self { extension: "postgres_changes", is_ok, message, hole: None, shown: None }
+        Self {
+            extension: "postgres_changes",
+            is_ok,
+            message,
+            hole: None,
+            shown: None,
+            is_new: false,
+        }
     }
 
     /// Something about the channel itself.
-    pub const fn of_channel(is_ok: bool, message: String) -> Self {
-        Self { extension: "system", is_ok, message, hole: None, shown: None }
+    pub fn of_channel(is_ok: bool, message: String) -> Self {
+        Self { extension: "system", ..Self::of_changes(is_ok, message) }
     }
 
     /// Row changes are missing.
-    pub const fn of_hole(message: String, hole: Hole) -> Self {
-        Self { extension: "postgres_changes", is_ok: false, message, hole: Some(hole), shown: None }
+    pub fn of_hole(message: String, hole: Hole) -> Self {
+        Self { hole: Some(hole), ..Self::of_changes(false, message) }
     }
 
     /// A first read is complete.
-    pub const fn of_first_read(message: String, shown: FirstShown) -> Self {
-        Self { extension: "postgres_changes", is_ok: true, message, hole: None, shown: Some(shown) }
+    pub fn of_first_read(message: String, shown: FirstShown) -> Self {
+        Self { shown: Some(shown), ..Self::of_changes(true, message) }
     }
 
-    /// What must be proven of it, if it is bad news.
+    /// No place was kept for a `resume` id.
+    pub fn of_newcomer(message: String) -> Self {
+        Self { is_new: true, ..Self::of_channel(true, message) }
+    }
+
+    /// What must be proven of it, if it must be known.
     fn telling(&self) -> Option<Telling> {
         if self.is_ok {
-            return None;
+            return self.is_new.then_some(Telling::Newcomer);
         }
         let Some(hole) = &self.hole else { return Some(Telling::Hole) };
         Some(match self.follows() {

@@ -24,6 +24,8 @@ pub struct Proof(Mutex<State>);
 /// Something a member is told that whoever resumes must not miss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Telling {
+    /// No place was kept for it.
+    Newcomer,
     /// Changes may be missing.
     Hole,
     /// Changes may be missing, and what follows is of this history, or of one that begins now.
@@ -40,10 +42,12 @@ struct State {
     floor: Option<Place>,
     /// A first read is not delivered whole.
     is_reading: bool,
+    /// No place was kept for it, and it may not know.
+    newcomer: Option<Word>,
     /// What is live waits at its gate.
     is_waiting: bool,
-    /// Another history waits there to be told.
-    is_end_waiting: bool,
+    /// Another history waits there to be told, and which if that is known.
+    end_waits: Option<Option<Epoch>>,
     /// Something was let go at the gate, and it is not told yet.
     lost: Option<Span>,
     /// Given before the ping that is under way.
@@ -51,6 +55,15 @@ struct State {
     /// Given since.
     fresh: Option<Span>,
     is_asking: bool,
+}
+
+/// How far a word is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    Unsaid,
+    Said,
+    /// A ping follows it.
+    Asked,
 }
 
 /// Something unproven.
@@ -79,13 +92,26 @@ impl Proof {
             is_between,
             floor,
             is_reading: floor.is_none(),
+            newcomer: None,
             is_waiting,
-            is_end_waiting: false,
+            end_waits: None,
             lost: None,
             asked: None,
             fresh: None,
             is_asking: false,
         }))
+    }
+
+    /// No place was kept for it, and that is going to be told.
+    #[must_use]
+    pub fn of_newcomer(self) -> Self {
+        self.lock().newcomer = Some(Word::Unsaid);
+        self
+    }
+
+    /// Whether no place was kept for it, and it may not know.
+    pub fn is_new(&self) -> bool {
+        self.lock().newcomer.is_some()
     }
 
     /// No first read comes: everything up to `floor` is proven.
@@ -145,22 +171,23 @@ impl Proof {
 
     /// Something is told by `offer`.
     pub(super) fn tell<T>(&self, telling: Telling, offer: impl FnOnce() -> T) -> T {
-        self.lock().tell(telling);
+        let mut state = self.lock();
+        state.tell(telling);
         offer()
     }
 
     /// The next that waited at the gate is told by `offer`.
     pub(super) fn tell_waiting<T>(&self, offer: impl FnOnce() -> T) -> T {
         let mut state = self.lock();
-        let is_end = state.is_end_waiting;
-        state.tell(if is_end { Telling::History(None) } else { Telling::Hole });
+        let telling = state.end_waits.map_or(Telling::Hole, Telling::History);
+        state.tell(telling);
         offer()
     }
 
     /// Something waits at the gate to be told.
     pub(super) fn wait_to_tell(&self, telling: Telling) {
-        if matches!(telling, Telling::History(_)) {
-            self.lock().is_end_waiting = true;
+        if let Telling::History(next) = telling {
+            self.lock().end_waits = Some(next);
         }
     }
 
@@ -170,21 +197,22 @@ impl Proof {
         if has_lost {
             state.lost = Some(Span { from: state.now(), is_lost: true, ..Span::default() });
         }
-        (state.is_waiting, state.is_end_waiting) = (false, false);
+        (state.is_waiting, state.end_waits) = (false, None);
     }
 
     /// Everything up to `settled`, read before this is called, was given to everybody.
     pub fn settle(&self, settled: Position) {
         let mut state = self.lock();
         state.enter(settled.epoch);
-        if state.epoch == settled.epoch && !state.is_waiting && state.unproven().is_none() {
+        if state.is_in(settled.epoch) && !state.is_waiting && state.unproven().is_none() {
             state.floor = state.floor.map(|floor| floor.max(settled.into()));
         }
     }
 
     /// Whether something was delivered that no ping asks about.
     pub fn wants_ping(&self) -> bool {
-        self.lock().fresh.is_some()
+        let state = self.lock();
+        state.fresh.is_some() || state.newcomer == Some(Word::Said)
     }
 
     /// A ping is about to be queued, after everything delivered so far.
@@ -192,6 +220,9 @@ impl Proof {
         let mut state = self.lock();
         if !state.is_asking {
             (state.asked, state.fresh, state.is_asking) = (state.fresh, None, true);
+            if state.newcomer == Some(Word::Said) {
+                state.newcomer = Some(Word::Asked);
+            }
         }
     }
 
@@ -199,6 +230,7 @@ impl Proof {
     pub fn answered(&self) {
         let mut state = self.lock();
         state.is_asking = false;
+        state.newcomer = state.newcomer.filter(|word| *word != Word::Asked);
         let Some(Span { last, ended, .. }) = state.asked.take() else { return };
         match ended {
             None => state.floor = state.floor.max(last),
@@ -229,7 +261,7 @@ impl Proof {
         if epoch == NOWHERE && !state.is_ending() {
             return None;
         }
-        let settled = settled.filter(|settled| settled.epoch == epoch).map(Place::from);
+        let settled = settled.filter(|settled| state.is_in(settled.epoch)).map(Place::from);
         let Place { commit_lsn, index } = state.place(settled)?;
         Some(Position { epoch, commit_lsn, index })
     }
@@ -246,6 +278,10 @@ impl State {
     }
 
     fn tell(&mut self, telling: Telling) {
+        if telling == Telling::Newcomer {
+            self.newcomer = self.newcomer.and(Some(Word::Said));
+            return;
+        }
         let (now, lost, epoch) = (self.now(), self.lost.take(), self.epoch);
         let span = self.take(now);
         if let Some(Span { from, is_lost, .. }) = lost {
@@ -255,16 +291,20 @@ impl State {
             Telling::History(next) if next != Some(epoch) => {
                 (span.ended, span.last) = (Some(next), None);
             }
-            Telling::History(_) | Telling::Hole => {}
+            Telling::History(_) | Telling::Hole | Telling::Newcomer => {}
         }
     }
 
     /// Goes over into the history that is settled, once that is proven to be told.
     fn enter(&mut self, epoch: Epoch) {
         let is_known = !self.is_waiting || self.unproven().is_some();
-        if self.is_between && epoch != self.epoch && is_known && !self.is_ending() {
+        if self.is_between && is_known && !self.is_ending() {
             (self.epoch, self.is_between) = (epoch, false);
         }
+    }
+
+    fn is_in(&self, epoch: Epoch) -> bool {
+        self.epoch == epoch && !self.is_between
     }
 
     /// Whether the end of a history was told and is not proven.

@@ -117,3 +117,37 @@ async fn a_row_that_was_withheld_from_a_dead_connection_is_judged_again() {
     let rows = ids(&until_row(&mut again, 5).await);
     assert!(rows.ends_with(&[3, 4, 5]), "{rows:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_has_no_place_is_told_until_it_knows() {
+    let (database, mut relay) = start(&[]).await;
+    settled(&relay, &database, "watcher", 0).await;
+    let mut first = resuming(&relay, "tab", &anon()).await;
+    first.subscribe("room", wishes(&Value::Null)).await;
+    // It breaks before it has read so; it is still new, and what came meanwhile is not lost on it.
+    insert(&database, 1..=2).await;
+    drop(first);
+    let mut second = resuming(&relay, "tab", &anon()).await;
+    second.subscribe("room", wishes(&Value::Null)).await;
+    let told = second.expect("system").await.payload;
+    assert_eq!((&told["status"], &told["resume"]), (&"ok".into(), &"new".into()), "{told}");
+    assert!(ids(&until_row(&mut second, 2).await).ends_with(&[1, 2]));
+    read_until(&mut second, &relay, "relay_places_saved_total").await;
+    drop(second);
+    let mut third = resuming(&relay, "tab", &anon()).await;
+    third.subscribe("room", wishes(&Value::Null)).await;
+    insert(&database, 3..=3).await;
+    until_row(&mut third, 3).await;
+    assert!(third.flush().await.is_empty(), "it knows, and continues");
+    read_until(&mut third, &relay, "relay_proofs_total").await;
+    drop(third);
+    // A relay without the places of the one before cannot tell it from a stranger, and says so.
+    assert_eq!(relay.terminate().await, Some(0));
+    std::fs::remove_file(relay.directory().join("resumes")).unwrap();
+    insert(&database, 4..=4).await;
+    relay.launch();
+    relay.ready().await;
+    let mut fourth = resuming(&relay, "tab", &anon()).await;
+    fourth.subscribe("room", wishes(&Value::Null)).await;
+    assert_eq!(fourth.expect("system").await.payload["resume"], "new");
+}

@@ -209,6 +209,16 @@ fn what_waited_at_the_gate_may_have_been_the_end_of_a_history() {
     assert_eq!(proof.position(next(at(9, 0))), now(at(50, 0)));
     ping(&proof);
     assert_eq!(proof.position(next(at(9, 0))), next(at(9, 0)));
+    // It was told by the pass already.
+    let proof = waiting(Some(at(50, 0)));
+    proof.tell(Telling::History(Some(NEXT)), || ());
+    ping(&proof);
+    proof.wait_to_tell(Telling::History(Some(NEXT)));
+    proof.tell_waiting(|| ());
+    proof.arrive(false);
+    assert_eq!(proof.position(next(at(9, 0))).map(|position| position.epoch), Some(NEXT));
+    ping(&proof);
+    assert_eq!(proof.position(next(at(9, 0))), next(at(9, 0)));
     let proof = waiting(Some(at(50, 0)));
     proof.tell_waiting(|| ());
     proof.arrive(false);
@@ -231,4 +241,36 @@ fn who_came_before_any_history_is_in_the_first_one() {
     let told = Proof::new(None, Some(Place::default()), false);
     told.tell(Telling::History(None), || ());
     assert_eq!(told.position(now(at(4, 0))).map(|position| position.epoch), Some(NOWHERE));
+}
+
+#[test]
+fn who_is_new_is_so_until_it_knows() {
+    let proof = live(at(5, 0)).of_newcomer();
+    proof.deliver_live(at(6, 0), || ());
+    proof.ask();
+    proof.tell(Telling::Newcomer, || ());
+    proof.answered();
+    assert!(proof.is_new(), "that ping was before the word");
+    assert_eq!(proof.position(now(at(9, 0))), now(at(9, 0)), "and it has a place nevertheless");
+    assert!(proof.wants_ping());
+    ping(&proof);
+    assert!(!proof.is_new());
+    let reading = waiting(None).of_newcomer();
+    reading.tell(Telling::Newcomer, || ());
+    reading.finish(Some(NOW), at(8, 0), || ());
+    ping(&reading);
+    assert!(!reading.is_new());
+}
+
+#[test]
+fn places_of_two_histories_never_mix() {
+    let proof = live(at(5, 0));
+    proof.tell(Telling::History(Some(NEXT)), || ());
+    proof.deliver_live(at(3, 0), || ());
+    ping(&proof);
+    // What waits for others is still of the history before.
+    let before = now(at(900, 0));
+    before.into_iter().for_each(|settled| proof.settle(settled));
+    assert_eq!(proof.position(before), next(at(3, 0)));
+    assert_eq!(proof.position(next(at(4, 0))), next(at(4, 0)));
 }
