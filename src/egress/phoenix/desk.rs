@@ -167,18 +167,17 @@ impl Desk {
         let latecomer = Latecomer { member, wishes, since, firsts };
         if let Err(full) = self.latecomers.try_send(latecomer) {
             let Latecomer { member, wishes, .. } = full.into_inner();
-            if let Some(proof) = member.proof() {
-                proof.begin(self.hub.resumes().settled().map(Place::from).unwrap_or_default());
-            }
-            self.hub.attach(&member, wishes);
-            member.open(None);
             let why = "too_many_catching_up";
             self.metrics.gaps.get_or_create(&reason(why)).inc();
             let message =
                 "Changes may be missing: too many are catching up. Please read the table again.";
             let hole = Hole { reason: why, ..Hole::default() };
-            // A member that cannot be told is being closed, and learns by reconnecting.
-            let _ = member.notify(&Notice::of_hole(message.to_owned(), hole));
+            // Before it is let in: what is missing comes before what is live. A member that cannot be told is being
+            // closed, and learns by reconnecting.
+            let now = self.hub.resumes().settled().map(Place::from).unwrap_or_default();
+            let _ = member.give_up(now, &Notice::of_hole(message.to_owned(), hole));
+            self.hub.attach(&member, wishes);
+            member.open(None);
         }
     }
 

@@ -224,14 +224,7 @@ impl Socket {
                     member.set_principal(principal);
                     let since = match &mut self.resuming {
                         Some(resuming) => {
-                            let reads_first = !firsts.is_empty();
-                            resuming.subscribe(
-                                &self.desk,
-                                &member,
-                                &subscriptions,
-                                since,
-                                reads_first,
-                            )
+                            resuming.subscribe(&self.desk, &member, &subscriptions, since, &firsts)
                         }
                         None => since,
                     };
