@@ -2,4 +2,7 @@
 
 mod budget;
 pub mod chat;
+pub mod departure;
 pub mod phoenix;
+pub mod seats;
+mod subject;
