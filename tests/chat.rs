@@ -3,6 +3,7 @@
 mod gre;
 mod pages;
 mod pool;
+mod seats;
 mod support;
 mod unified;
 

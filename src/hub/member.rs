@@ -277,6 +277,12 @@ impl Member {
         self.gate.get().is_some_and(|gate| gate.covers(wish))
     }
 
+    /// Whether it is given what is live, because nothing waits at its gate.
+    #[cfg(test)]
+    pub fn is_live(&self) -> bool {
+        self.gate.get().is_none_or(Gate::is_open)
+    }
+
     /// Queues a change, or leaves it at the gate.
     ///
     /// # Errors
