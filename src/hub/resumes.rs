@@ -67,8 +67,8 @@ fn digest_of<'a>(parts: impl Iterator<Item = &'a &'a str>) -> Vec<u8> {
 pub struct Saved {
     /// Whose.
     pub key: Key,
-    /// After what it continues.
-    pub position: Position,
+    /// Where it continues.
+    pub found: Found,
     /// When it was last used, in minutes since 1970.
     pub minute: u32,
 }
@@ -105,7 +105,7 @@ struct Entry {
     /// That it is new is not proven to be told.
     is_new: bool,
     /// What was saved last.
-    saved: Option<Position>,
+    saved: Option<Found>,
 }
 
 impl Resumes {
@@ -117,9 +117,10 @@ impl Resumes {
     /// Takes what an earlier process saved; the last of equal keys counts.
     pub fn load(&self, saved: impl IntoIterator<Item = Saved>) {
         let mut state = self.lock();
-        for Saved { key, position, minute } in saved {
-            let position = Some(position);
-            let entry = Entry { position, minute, owner: None, is_new: false, saved: position };
+        for Saved { key, found, minute } in saved {
+            let Found { position, is_new } = found;
+            let (position, saved) = (Some(position), Some(found));
+            let entry = Entry { position, minute, owner: None, is_new, saved };
             state.entries.insert(key, entry);
         }
         self.make_room(&mut state);
@@ -186,7 +187,7 @@ impl Resumes {
         let State { entries, settled } = &mut *state;
         let changed = entries.iter_mut().filter_map(|(key, entry)| {
             let before = entry.saved;
-            entry.save(*key, *settled, minute).filter(|saved| before != Some(saved.position))
+            entry.save(*key, *settled, minute).filter(|saved| before != Some(saved.found))
         });
         changed.collect()
     }
@@ -252,10 +253,9 @@ impl Entry {
         if self.owner.is_some() {
             self.minute = minute;
         }
-        // One that was not saved is new to the process after this one as well.
-        let position = self.place(settled).filter(|found| !found.is_new)?.position;
-        self.saved = Some(position);
-        Some(Saved { key, position, minute: self.minute })
+        let found = self.place(settled)?;
+        self.saved = Some(found);
+        Some(Saved { key, found, minute: self.minute })
     }
 }
 

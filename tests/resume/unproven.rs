@@ -66,8 +66,9 @@ async fn changes_after_a_history_that_began_under_a_client_come_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gap_that_was_told_to_a_dead_connection_is_told_again() {
     let (database, relay) = start(&[]).await;
-    let stalled = settled(&relay, &database, "stalled", 1).await;
-    let mut watcher = settled(&relay, &database, "watcher", 2).await;
+    let mut watcher = settled(&relay, &database, "watcher", 1).await;
+    let stalled = settled(&relay, &database, "stalled", 2).await;
+    until_row(&mut watcher, 2).await;
     drop_slot(&relay, &database).await;
     expect_gap(&mut watcher).await;
     insert(&database, 3..=3).await;
@@ -99,8 +100,9 @@ async fn a_row_that_was_withheld_from_a_dead_connection_is_judged_again() {
         )
         .await;
     let relay = Relay::start(&database).await;
-    let stalled = settled(&relay, &database, "stalled", 1).await;
-    let mut watcher = settled(&relay, &database, "watcher", 2).await;
+    let mut watcher = settled(&relay, &database, "watcher", 1).await;
+    let stalled = settled(&relay, &database, "stalled", 2).await;
+    until_row(&mut watcher, 2).await;
     database.execute("insert into notes values (3, 'ann', 'no number')").await;
     let told = watcher.expect("system").await;
     assert_eq!(told.payload["status"], "error", "{told:?}");
@@ -132,7 +134,7 @@ async fn whoever_has_no_place_is_told_until_it_knows() {
     let told = second.expect("system").await.payload;
     assert_eq!((&told["status"], &told["resume"]), (&"ok".into(), &"new".into()), "{told}");
     assert!(ids(&until_row(&mut second, 2).await).ends_with(&[1, 2]));
-    read_until(&mut second, &relay, "relay_places_saved_total").await;
+    read_until(&mut second, &relay, "relay_proofs_total").await;
     drop(second);
     let mut third = resuming(&relay, "tab", &anon()).await;
     third.subscribe("room", wishes(&Value::Null)).await;

@@ -4,19 +4,23 @@
 //! record   key 16 · epoch u64 · commit u64 · index u32 · minute u32 · crc32c u32
 //! ```
 //!
-//! Numbers are little-endian. A record whose checksum is wrong is passed over: it was being written when the process
-//! ended, and the one before it delivers more, not less.
+//! Numbers are little-endian. The highest bit of the minute says that the client may not know that it is new. A record
+//! whose checksum is wrong is passed over: it was being written when the process ended, and the one before it delivers
+//! more, not less.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::{Key, Saved};
+use super::{Found, Key, Saved};
 use crate::model::{Epoch, Lsn, Position};
 
 const NAME: &str = "resumes";
 const RECORD: usize = 44;
 const SUMMED: usize = 40;
+
+/// A minute of a client that may not know that it is new.
+const NEW: u32 = 1 << 31;
 
 /// An open file.
 #[derive(Debug)]
@@ -78,7 +82,8 @@ impl ResumeFile {
 }
 
 fn encode(saved: &Saved) -> [u8; RECORD] {
-    let Saved { key, position, minute } = saved;
+    let Saved { key, found: Found { position, is_new }, minute } = saved;
+    let minute = if *is_new { minute | NEW } else { minute & !NEW };
     let mut bytes = Vec::with_capacity(RECORD);
     bytes.extend_from_slice(&key.0);
     bytes.extend_from_slice(&position.epoch.number().to_le_bytes());
@@ -97,15 +102,14 @@ fn decode(record: &[u8; RECORD]) -> Option<Saved> {
     }
     let number = |at: usize| Some(u64::from_le_bytes(body.get(at..at + 8)?.try_into().ok()?));
     let small = |at: usize| Some(u32::from_le_bytes(body.get(at..at + 4)?.try_into().ok()?));
-    Some(Saved {
-        key: Key(body.get(..16)?.try_into().ok()?),
-        position: Position {
-            epoch: Epoch::new(number(16)?),
-            commit_lsn: Lsn::new(number(24)?),
-            index: small(32)?,
-        },
-        minute: small(36)?,
-    })
+    let position = Position {
+        epoch: Epoch::new(number(16)?),
+        commit_lsn: Lsn::new(number(24)?),
+        index: small(32)?,
+    };
+    let minute = small(36)?;
+    let found = Found { position, is_new: minute & NEW != 0 };
+    Some(Saved { key: Key(body.get(..16)?.try_into().ok()?), found, minute: minute & !NEW })
 }
 
 #[cfg(test)]
@@ -114,7 +118,8 @@ mod tests {
 
     fn saved(key: u8, commit: u64) -> Saved {
         let position = Position { epoch: Epoch::new(7), commit_lsn: Lsn::new(commit), index: 2 };
-        Saved { key: Key([key; 16]), position, minute: 9 }
+        let found = Found { position, is_new: key == 1 };
+        Saved { key: Key([key; 16]), found, minute: 9 }
     }
 
     #[test]

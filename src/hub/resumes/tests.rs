@@ -12,7 +12,7 @@ fn key(subject: &str, resume: &str) -> Key {
 
 fn saved(key: Key, minute: u32) -> Saved {
     let position = Position { epoch: Epoch::new(1), commit_lsn: Lsn::new(7), index: 0 };
-    Saved { key, position, minute }
+    Saved { key, found: Found { position, is_new: false }, minute }
 }
 
 fn resumes(most: usize) -> Resumes {
