@@ -27,6 +27,9 @@ use crate::model::{FirstRead, Kind, Principal, SqlType, Subscription, Table, Tar
 /// The most elements an `in` list may have.
 const LIST_LIMIT: usize = 100;
 
+/// The most conditions all wishes of a channel may have together.
+const CONDITIONS_LIMIT: usize = 1000;
+
 /// One element of a join's `postgres_changes`, as the client wrote it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wish {
@@ -70,6 +73,9 @@ pub async fn bind(
 ) -> Result<Vec<Subscription>, Unbound> {
     let read: Result<Vec<Terms>, String> = wishes.iter().enumerate().map(Terms::read).collect();
     let terms = read.map_err(Unbound::Refused)?;
+    if CONDITIONS_LIMIT < terms.iter().map(|terms| terms.predicates.len()).sum() {
+        return Err(Unbound::Refused(texts::too_many_conditions(CONDITIONS_LIMIT)));
+    }
     let mut draft = Draft::default();
     for terms in &terms {
         if let Err(refusal) = draft.add(catalog, principal, terms).await? {
