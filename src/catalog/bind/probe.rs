@@ -11,8 +11,8 @@ use tokio_postgres::types::{ToSql, Type};
 use super::terms::Terms;
 use super::{LIST_LIMIT, Unbound, texts};
 use crate::catalog::Catalog;
-use crate::model::Kind;
 use crate::model::filter::{Condition, Operand, Operator};
+use crate::model::{Kind, Principal};
 
 /// Probes in one statement; Postgres allows 1664 columns, and a probe needs two.
 const AT_ONCE: usize = 400;
@@ -45,6 +45,7 @@ struct Failure {
 /// Has all operands parsed; the probes come back with canonical ones.
 pub(super) async fn ask(
     catalog: &Catalog,
+    principal: &Principal,
     terms: &[Terms],
     mut probes: Vec<Probe>,
 ) -> Result<Vec<Probe>, Unbound> {
@@ -59,7 +60,7 @@ pub(super) async fn ask(
     }
     let answer = catalog
         .probes
-        .ask(|client| {
+        .ask(principal, |client| {
             let asked = asked.clone();
             async move { answer(client, &asked).await }.boxed()
         })
