@@ -57,6 +57,8 @@ pub struct Metrics {
     pub proofs: Counter,
     /// Places of resuming clients saved.
     pub places_saved: Counter,
+    /// Places of resuming clients forgotten because there were too many.
+    pub places_evicted: Counter,
     /// Sockets closed by the relay, by reason.
     pub closed: Family<Reason, Counter>,
     /// Connections, joins, tokens and messages refused, by code.
@@ -155,9 +157,10 @@ impl Metrics {
             "closed" "Sockets closed by the relay" Family::default(),
             "refused" "Connections, joins, tokens and messages refused" Family::default(),
         );
-        let (proofs, places_saved) = register!(
+        let (proofs, places_saved, places_evicted) = register!(
             "proofs" "Pings that proved what a client received" Counter::default(),
             "places_saved" "Places of resuming clients saved" Counter::default(),
+            "places_evicted" "Places of resuming clients forgotten for want of room" Counter::default(),
         );
         let (snapshots, snapshot_seconds) = register!(
             "snapshots" "Snapshots read for channels" Counter::default(),
@@ -232,6 +235,7 @@ impl Metrics {
             snapshot_seconds,
             proofs,
             places_saved,
+            places_evicted,
             closed,
             refused,
             source_connects,

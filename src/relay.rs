@@ -31,6 +31,7 @@ use crate::changelog::disk::Settings;
 use crate::config::{Config, Realtime};
 use crate::egress::chat::{self, Chat};
 use crate::egress::phoenix::{Desk, Rules, Services};
+use crate::egress::seats::Seats;
 use crate::error::{Error, ErrorKind};
 use crate::fanout::Fanout;
 use crate::fanout::published::Published;
@@ -62,7 +63,7 @@ const STAGE_PATIENCE: Duration = Duration::from_secs(5);
 pub struct Relay {
     address: SocketAddr,
     drain: Duration,
-    desk: Arc<Desk>,
+    seats: Arc<Seats>,
     state: watch::Receiver<SourceState>,
     failures: mpsc::Receiver<Error>,
     /// In the order in which they stop.
@@ -114,12 +115,14 @@ impl Relay {
         let listener = listen(config.http.listen).await?;
         let address = listener.local_addr().unwrap_or(config.http.listen);
         let clock = || now().unix_micros().div_euclid(1_000_000);
+        let seats = Arc::new(Seats::new(&config.limits, metrics.clone()));
         let chat = config.chat.map(|settings| {
             let services = chat::Services {
                 tokens: Arc::clone(&tokens),
                 source: state.clone(),
                 hub: Arc::clone(&hub),
                 catalog: Arc::clone(&catalog),
+                seats: Arc::clone(&seats),
                 limits: config.limits.clone(),
                 metrics: metrics.clone(),
                 clients: clients.clone(),
@@ -135,6 +138,7 @@ impl Relay {
             policies: Arc::clone(&policies),
             source: state.clone(),
             hub: Arc::clone(&hub),
+            seats: Arc::clone(&seats),
             latecomers,
         };
         let Realtime { private_only, presence_always, hold, .. } = config.realtime;
@@ -152,7 +156,7 @@ impl Relay {
         clients.spawn(server::run(listener, routes, clients.clone()));
 
         let drain = config.http.drain;
-        clients.spawn(follow_the_slot(Arc::clone(&desk), state.clone(), drain, clients.clone()));
+        clients.spawn(follow_the_slot(Arc::clone(&seats), state.clone(), drain, clients.clone()));
         connections.spawn(name_missing_roles(
             Arc::clone(&catalog),
             state.clone(),
@@ -220,7 +224,7 @@ impl Relay {
         }
         tracing::info!(%address, "listening");
         let stages = [clients, middle, source, connections, keeping];
-        Ok(Self { address, drain, desk, state, failures, stages })
+        Ok(Self { address, drain, seats, state, failures, stages })
     }
 
     /// Where clients connect.
@@ -243,10 +247,10 @@ impl Relay {
 
     /// Stops everything, clients first: nobody new comes in, and those who are here leave by and by.
     pub async fn stop(self) {
-        self.desk.departure.begin();
+        self.seats.departure.begin();
         let [clients, ..] = &self.stages;
         clients.ask();
-        let leaving = self.desk.send_away(self.drain);
+        let leaving = self.seats.send_away(self.drain);
         if tokio::time::timeout(self.drain + LAST_WORDS, leaving).await.is_err() {
             tracing::warn!(patience_s = self.drain.as_secs(), "some clients did not leave in time");
         }
@@ -277,7 +281,7 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
 
 /// Sends the clients away for as long as another relay reads the slot: they get nothing here.
 async fn follow_the_slot(
-    desk: Arc<Desk>,
+    seats: Arc<Seats>,
     mut state: watch::Receiver<SourceState>,
     drain: Duration,
     stage: Stage,
@@ -288,7 +292,7 @@ async fn follow_the_slot(
         while watching.wait_for(stands_by).await.is_ok() {
             let clearing = async {
                 loop {
-                    desk.send_away(drain).await;
+                    seats.send_away(drain).await;
                     tokio::time::sleep(STRAGGLERS_EVERY).await;
                 }
             };
@@ -296,7 +300,7 @@ async fn follow_the_slot(
                 never = clearing => match never {},
                 over = state.wait_for(|state| !stands_by(state)) => if over.is_err() { return },
             }
-            desk.departure.end();
+            seats.departure.end();
         }
     };
     tokio::select! {

@@ -2,6 +2,8 @@
 
 mod gre;
 mod pages;
+mod pool;
+mod seats;
 mod support;
 mod unified;
 

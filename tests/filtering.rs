@@ -188,6 +188,31 @@ async fn every_operator_acts_on_inserts_updates_and_deletes() {
 }
 
 #[tokio::test]
+async fn who_filters_by_a_generated_column_that_cannot_be_computed_is_told() {
+    let database = Cluster::shared().database().await.with_roles().await;
+    let sql = "create function twice(a int) returns int immutable language plpgsql as $$ begin
+           if session_user = 'relay' then raise exception 'not for relays'; end if;
+           return a * 2;
+         end $$;
+         create table sums (id int primary key, a int, twice int generated always as (twice(a)) stored);
+         alter publication supabase_realtime add table sums;";
+    database.execute(sql).await;
+    let relay = Relay::start(&database).await;
+    let mut by_twice = anon(&relay).await;
+    let mut by_a = anon(&relay).await;
+    by_twice.subscribe("room", json!([on("sums", "twice=gte.4")])).await;
+    by_a.subscribe("room", json!([on("sums", "a=gte.2")])).await;
+    database.execute("insert into sums values (2, 2)").await;
+    assert_eq!(by_a.change().await["record"], json!({ "id": 2, "a": 2 }));
+    let told = by_twice.expect("system").await;
+    assert_eq!(told.payload["status"], "error");
+    let message = told.payload["message"].as_str().unwrap();
+    assert!(message.starts_with("Changes of public.sums are withheld"), "{message}");
+    assert!(by_a.flush().await.is_empty(), "it has what it asked for");
+    assert!(relay.metric("relay_withheld_total{reason=\"check_failed\"}") >= 1.0);
+}
+
+#[tokio::test]
 async fn null_passes_only_what_asks_for_it_and_all_conditions_must_hold() {
     let database = database().await;
     let cases: [(&str, &[i64]); 15] = [

@@ -63,6 +63,8 @@ mod chat;
 mod delivery;
 // Who sees which rows: policies, claims, deletes, revoked rights.
 mod rights;
+// What a filter must not tell of rows that are hidden.
+mod hidden;
 // Private channels: the policies on realtime.messages, and what they let through.
 mod private;
 // Checks that take their time: whom they hold up, and by which rules they end.

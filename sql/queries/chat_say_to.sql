@@ -1,4 +1,5 @@
--- Something is said in the newest open session of a visitor. The same id again says nothing.
+-- Something is said in the newest open session of a visitor. The same id again says nothing; an id that is taken by what
+-- the caller may not see is an error, so that the session just opened is not kept.
 -- $1 the visitor
 -- $2 the message's id
 -- $3 the word for closed
@@ -14,4 +15,3 @@ where s.{session_id} = (
     limit 1
   )
   and not exists (select from {messages} m where m.{message_id} = $2)
-on conflict do nothing

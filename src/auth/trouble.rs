@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio_postgres::error::{DbError, SqlState};
 
 use super::visibility::Trouble;
+use crate::postgres::without_values;
 
 /// What to do about an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,8 +60,7 @@ fn failed(error: &DbError) -> Trouble {
     let message = match code.get(..2).unwrap_or_default() {
         // Names of objects and privileges, limits, missing features: Postgres composes these without values.
         "25" | "42" | "0A" | "54" => error.message().to_owned(),
-        // "invalid input syntax for type uuid: "…"" and its like end in the value.
-        "22" => error.message().split([':', '"']).next().unwrap_or_default().trim().to_owned(),
+        "22" => without_values(error),
         "P0" => "a function raised an exception".to_owned(),
         _ => "the check raised an error".to_owned(),
     };

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes};
 
+use super::Place;
 use crate::model::time::PgTime;
 use crate::model::{
     Cell, Change, ChangeKind, Column, Lsn, OldRow, Relation, ReplicaIdentity, Row, Transaction,
@@ -43,6 +44,13 @@ pub(super) struct Head {
     pub(super) generation: u64,
     pub(super) is_last: bool,
     pub(super) oversized: bool,
+}
+
+impl Head {
+    /// The place of the piece's last change.
+    pub(super) const fn last(&self) -> Place {
+        Place::last(self.commit_lsn, self.first, self.count, self.oversized)
+    }
 }
 
 /// Appends `piece` to `out`.

@@ -13,6 +13,7 @@
 
 pub mod codec;
 pub mod disk;
+mod eras;
 pub mod memory;
 mod place;
 mod reader;
@@ -29,7 +30,7 @@ use crate::model::{Epoch, Lsn, Position, Transaction};
 
 pub use disk::DiskLog;
 pub use memory::MemoryLog;
-pub use place::{Bounds, Gap, Place};
+pub use place::{Bounds, Gap, NO_EPOCH, Place};
 pub use reader::Reader;
 
 /// Why nothing can be written at present, in words for an operator; `None` when all is well.
@@ -65,13 +66,22 @@ pub struct Past {
     pub relations: u64,
 }
 
+/// What a reader comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// The next transactions or pieces of them, at least one.
+    Pieces(Vec<Arc<Transaction>>),
+    /// Another history begins; what comes next is after this position of it. The end of the one before may be missing.
+    Begun(Position),
+}
+
 /// The promise a log keeps.
 pub trait ChangeLog: Send + Sync + 'static {
     /// What an earlier process left, until [`ChangeLog::begin`] replaces it.
     fn recall(&self) -> Option<Past>;
     /// A history begins at `from`, where the slot stands: what comes next is new even where its positions are not past
     /// the last commit, and nothing of it is durable yet. What was there before can no longer be asked for; what is in
-    /// memory still reaches the fan-out.
+    /// memory still reaches the fan-out, and then it is told.
     fn begin(&self, origin: Origin, from: Lsn);
     /// Appends a transaction, or the next piece of one, waiting while the log is full. Readers see a transaction at
     /// once when its last piece is in; one whose first piece comes again starts over. A transaction at or before the
@@ -86,8 +96,8 @@ pub trait ChangeLog: Send + Sync + 'static {
     fn trouble(&self) -> watch::Receiver<Trouble>;
     /// What can be asked for.
     fn bounds(&self) -> Bounds;
-    /// The fan-out's reader: everything that is appended from now on. The log keeps it in memory for it as long as it
-    /// can.
+    /// The fan-out's reader: everything that no such reader has read, which at first is what this process appends. The
+    /// log keeps it in memory for it as long as it can.
     fn follow(&self) -> Reader;
     /// A reader behind the change at `after`: the first thing it reads is the next change of the same transaction, or
     /// the next transaction. Costs no reading by itself.
@@ -95,16 +105,16 @@ pub trait ChangeLog: Send + Sync + 'static {
     /// # Errors
     /// The log cannot continue there.
     fn read_from(&self, after: Position) -> Result<Reader, Gap>;
-    /// The next transactions or pieces of them, at least one, about `bytes` of memory worth; waits for them to be
-    /// appended. May be dropped and called again: nothing is lost.
+    /// What comes next, about `bytes` of memory worth; waits for it to be appended. May be dropped and called again:
+    /// nothing is lost.
     ///
     /// # Errors
-    /// What comes next is no longer there. The reader then stands at the oldest change there is.
+    /// What comes next in the same history is no longer there. The reader then stands at the oldest change there is.
     fn read(
         &self,
         reader: &mut Reader,
         bytes: usize,
-    ) -> impl Future<Output = Result<Vec<Arc<Transaction>>, Gap>> + Send;
+    ) -> impl Future<Output = Result<Read, Gap>> + Send;
 }
 
 impl Origin {

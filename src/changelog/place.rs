@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use crate::model::{Epoch, Lsn, Position, Transaction};
 
+/// The epoch of what was before the first history.
+pub const NO_EPOCH: Epoch = Epoch::new(0);
+
 /// A place in one history: a [`Position`] whose epoch is the log's. Ordered as changes were committed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
@@ -15,6 +18,11 @@ pub struct Place {
 }
 
 impl Place {
+    /// The same as a position in the history of `epoch`.
+    pub const fn of(self, epoch: Epoch) -> Position {
+        Position { epoch, commit_lsn: self.commit_lsn, index: self.index }
+    }
+
     /// The last place before every transaction that commits at `lsn` or later.
     pub const fn before(lsn: Lsn) -> Self {
         Self { commit_lsn: Lsn::new(lsn.bytes().saturating_sub(1)), index: u32::MAX }
@@ -31,12 +39,15 @@ impl Place {
 
     /// The place of the last change of a piece. One that was let go, and is empty, stands for all its changes.
     pub fn last_of(piece: &Transaction) -> Self {
-        if piece.oversized {
-            return Self { commit_lsn: piece.commit_lsn, index: u32::MAX };
-        }
         let count = u32::try_from(piece.changes.len()).unwrap_or(u32::MAX);
-        let index = piece.first.saturating_add(count.saturating_sub(1));
-        Self { commit_lsn: piece.commit_lsn, index }
+        Self::last(piece.commit_lsn, piece.first, count, piece.oversized)
+    }
+
+    /// The same of a piece that has `count` changes from `first` on.
+    pub(super) const fn last(commit_lsn: Lsn, first: u32, count: u32, oversized: bool) -> Self {
+        let index =
+            if oversized { u32::MAX } else { first.saturating_add(count.saturating_sub(1)) };
+        Self { commit_lsn, index }
     }
 }
 

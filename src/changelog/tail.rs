@@ -5,10 +5,13 @@
 //! transaction is never seen, and one that is begun again replaces its first attempt.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
+use super::eras::{Entry, Eras};
 use super::place::Place;
-use crate::model::{Lsn, Transaction};
+use super::reader::News;
+use crate::model::{Epoch, Lsn, Position, Transaction};
 
 /// Kept for readers that are a little behind, once everybody else has it.
 const RECENT: usize = 8 << 20;
@@ -33,6 +36,7 @@ pub(super) struct Tail {
     live: u64,
     /// The lowest number that is given out again.
     cut: Option<u64>,
+    eras: Eras,
 }
 
 /// A transaction whose last piece has not come.
@@ -58,6 +62,8 @@ pub(super) enum Taken {
 /// What is kept of a log that outlived its process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Kept {
+    /// Whose history it is.
+    pub(super) epoch: Option<Epoch>,
     /// The number of the next piece.
     pub(super) next: u64,
     /// The last whole transaction.
@@ -83,6 +89,7 @@ impl Tail {
             open: None,
             live: kept.next,
             cut: None,
+            eras: Eras::new(kept.epoch, kept.newest),
         }
     }
 
@@ -229,18 +236,21 @@ impl Tail {
     }
 
     /// What comes next is new, wherever it stands.
-    pub(super) fn begin(&mut self, before: Place) {
+    pub(super) fn begin(&mut self, epoch: Epoch, before: Place) {
         self.abandon();
         self.history = self.next();
+        self.eras.begin(epoch, before, self.history);
         self.last_commit = Lsn::ZERO;
         self.end = Lsn::ZERO;
         self.newest = before;
     }
 
-    /// Pieces from `number` on, at least one, about `bytes` worth; `None` when they have left memory.
-    pub(super) fn read(&self, number: u64, bytes: usize) -> Option<Vec<Arc<Transaction>>> {
+    /// Pieces of `numbers`, at least one, about `bytes` worth; `None` when they have left memory.
+    pub(super) fn read(&self, numbers: Range<u64>, bytes: usize) -> Option<Vec<Arc<Transaction>>> {
+        let number = numbers.start;
         let from = usize::try_from(number.checked_sub(self.first)?).ok()?;
-        let seen = usize::try_from(self.visible.saturating_sub(number)).unwrap_or(usize::MAX);
+        let end = self.visible.min(numbers.end);
+        let seen = usize::try_from(end.saturating_sub(number)).unwrap_or(usize::MAX);
         let mut batch = Vec::new();
         let mut taken = 0;
         for (piece, size) in self.pieces.iter().skip(from).take(seen) {
@@ -266,9 +276,39 @@ impl Tail {
         pieces.map(|(piece, _)| Arc::clone(piece)).collect()
     }
 
-    /// The fan-out has read everything below `number`.
-    pub(super) fn follow(&mut self, number: u64) {
+    /// The fan-out has read everything below `number`, the last of it at `place`.
+    pub(super) fn follow(&mut self, number: u64, place: Place) {
         self.live = self.live.max(number);
+        self.eras.follow(place);
+    }
+
+    /// Where the fan-out stands: the number of its history, and the last change it has read.
+    pub(super) fn stand(&self) -> (u64, Position) {
+        self.eras.live()
+    }
+
+    /// The present history.
+    pub(super) const fn epoch(&self) -> Option<Epoch> {
+        self.eras.epoch()
+    }
+
+    /// What readers wait for.
+    pub(super) const fn news(&self) -> News {
+        News { visible: self.visible, era: self.eras.number() }
+    }
+
+    /// The number at which what a reader reads ends because another history begins.
+    pub(super) fn era_end(&self, era: u64, is_live: bool) -> u64 {
+        self.eras.end(era, is_live)
+    }
+
+    /// Where a reader goes on that has come to that end. The present history is there after `floor`.
+    pub(super) fn enter(&mut self, is_live: bool, floor: (u64, Place)) -> Entry {
+        let entry = self.eras.enter(is_live, self.first, floor);
+        if is_live {
+            self.live = self.live.max(entry.next);
+        }
+        entry
     }
 
     /// The number of the first piece with changes after `place`, when that is in memory for certain.
@@ -301,7 +341,7 @@ mod tests {
     }
 
     fn seen(tail: &Tail, number: u64) -> Vec<(u64, u32)> {
-        let pieces = tail.read(number, usize::MAX).unwrap_or_default();
+        let pieces = tail.read(number..u64::MAX, usize::MAX).unwrap_or_default();
         pieces.iter().map(|piece| (piece.commit_lsn.bytes(), piece.first)).collect()
     }
 
@@ -352,7 +392,7 @@ mod tests {
         for (first, is_last) in [(0, false), (2, false), (4, false), (6, false), (8, true)] {
             assert_eq!(tail.take(&piece(first, is_last), 0, (5, 14)), Taken::In);
         }
-        let [one] = &tail.read(10, usize::MAX).unwrap()[..] else { panic!("not one") };
+        let [one] = &tail.read(10..u64::MAX, usize::MAX).unwrap()[..] else { panic!("not one") };
         assert!(one.oversized && one.is_last && one.changes.is_empty() && one.first == 0);
         assert_eq!((tail.next(), tail.bytes), (11, one.footprint()));
         assert_eq!(tail.newest(), Place { commit_lsn: Lsn::new(100), index: u32::MAX });
@@ -372,7 +412,7 @@ mod tests {
         assert_eq!(find(&tail, 100, 1), Some(11));
         assert_eq!(find(&tail, 150, 0), Some(12));
         assert_eq!(find(&tail, 200, 0), Some(13));
-        tail.begin(Place::before(Lsn::new(50)));
+        tail.begin(Epoch::new(2), Place::before(Lsn::new(50)));
         assert_eq!(find(&tail, 100, 0), None);
         take(&mut tail, 60, 0, 1, true);
         assert_eq!(find(&tail, 60, 0), Some(14));
@@ -386,8 +426,8 @@ mod tests {
             assert_eq!(take(&mut tail, commit, 0, 1, true), Taken::In);
         }
         assert_eq!(take(&mut tail, 300, 0, 1, true), Taken::Full);
-        tail.follow(11);
+        tail.follow(11, Place::default());
         assert_eq!(take(&mut tail, 300, 0, 1, true), Taken::In);
-        assert_eq!((tail.first(), tail.read(10, 1)), (11, None));
+        assert_eq!((tail.first(), tail.read(10..u64::MAX, 1)), (11, None));
     }
 }

@@ -2,5 +2,8 @@
 
 mod budget;
 pub mod chat;
+pub mod departure;
 pub mod patient;
 pub mod phoenix;
+pub mod seats;
+mod subject;

@@ -30,10 +30,7 @@ use super::work::{Answers, Ask, Plan, Verdict, Work, by_principal};
 use crate::auth::visibility::Trouble;
 use crate::hub::{Hole, Member, Notice};
 use crate::metrics::reason;
-use crate::model::{Epoch, Lsn, Principal};
-
-/// The epoch of ids made while the source is between two connections; readers of ids treat it as foreign.
-pub(super) const NO_EPOCH: Epoch = Epoch::new(0);
+use crate::model::{Epoch, Position, Principal};
 
 /// Changes judged in one round of a lane.
 const ROUND: usize = 512;
@@ -233,7 +230,7 @@ impl Lanes {
             return;
         }
         lane.judging = first;
-        lane.judging_from = works.first().map(|(work, _)| work.sighting.id.commit_lsn);
+        lane.judging_from = works.first().map(|(work, _)| work.sighting.id);
         let fanout = self.fanout.clone();
         self.rounds.push(Box::pin(async move {
             let judged = judge(&fanout, &principal, works).await;
@@ -276,9 +273,10 @@ impl Lanes {
         }
     }
 
-    /// The lowest place that still waits in a lane.
-    pub(super) fn waiting_from(&self) -> Option<Lsn> {
-        self.lanes.values().filter_map(Lane::begins).min()
+    /// The lowest position that still waits in a lane; those of earlier histories are before those of the `present` one.
+    pub(super) fn waiting_from(&self, present: Epoch) -> Option<Position> {
+        let begins = self.lanes.values().filter_map(Lane::begins);
+        begins.min_by_key(|position| (position.epoch == present, position.commit_lsn))
     }
 
     /// Returns once the lanes hold little enough.
@@ -346,29 +344,10 @@ impl Lanes {
                 }
             }
         }
-        let limit = self.fanout.record_limit;
-        while let Some((ask, seen)) = shown.first() {
-            let (member, seen) = (Arc::clone(&ask.member), seen.clone());
-            let is_covered = member.covers(ask.id);
-            let mut ids: SmallVec<[u64; 2]> = SmallVec::new();
-            if shown.len() == 1 {
-                ids.push(ask.id);
-                shown.clear();
-            } else {
-                shown.retain(|(ask, other)| {
-                    let is_same = ask.member.id == member.id
-                        && *other == seen
-                        && member.covers(ask.id) == is_covered;
-                    if is_same {
-                        ids.push(ask.id);
-                    }
-                    !is_same
-                });
-            }
-            let frame = work.sighting.data(&seen, limit).frame(member.dialect, &member.topic, &ids);
-            if self.way.give(&member, &work.sighting, is_covered, frame) {
-                self.fanout.metrics.deliveries.inc();
-            }
+        // Each member's own, in their order.
+        shown.sort_by_key(|(ask, _)| ask.member.id);
+        for own in shown.chunk_by(|(one, _), (other, _)| one.member.id == other.member.id) {
+            self.show(&work.sighting, own);
         }
         if self.way == Way::Late {
             return;
@@ -378,6 +357,42 @@ impl Lanes {
             .metrics
             .lag_seconds
             .observe(std::time::Duration::from_micros(lag.max(0).unsigned_abs()).as_secs_f64());
+    }
+
+    /// Gives a member what its wishes show of a change: one frame for all that see the same of it.
+    fn show(&self, sighting: &Sighting, own: &[(&Ask, Shown)]) {
+        let mut left: SmallVec<[&(&Ask, Shown); 4]> = own.iter().collect();
+        while let Some((ask, seen)) = left.first().copied() {
+            let member = &ask.member;
+            let is_covered = member.covers(ask.id);
+            let mut ids: SmallVec<[u64; 2]> = SmallVec::new();
+            left.retain(|(ask, other)| {
+                let is_same = other == seen && member.covers(ask.id) == is_covered;
+                if is_same {
+                    ids.push(ask.id);
+                }
+                !is_same
+            });
+            let data = sighting.data(seen, self.fanout.record_limit);
+            let frame = data.frame(member.dialect, &member.topic, &ids);
+            if !self.way.give(member, sighting, is_covered, frame) {
+                // Its outbox is closed: the rest is not for anybody.
+                return;
+            }
+            self.fanout.metrics.deliveries.inc();
+        }
+    }
+
+    /// Withholds a change from members of whom it cannot be said whether they asked for it.
+    pub(super) fn withhold_of(
+        &self,
+        sighting: &Sighting,
+        members: impl IntoIterator<Item = Arc<Member>>,
+        trouble: &Trouble,
+    ) {
+        for member in members {
+            self.withhold(sighting, &member, trouble);
+        }
     }
 
     /// Counts a row that could not be judged and tells the member, once until it is served again.

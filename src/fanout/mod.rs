@@ -11,15 +11,21 @@
 mod audience;
 mod catchup;
 mod first;
+mod generated;
 mod held;
+mod history;
 mod lane;
 mod message;
 mod pass;
 pub mod published;
 mod render;
 mod round;
+#[cfg(test)]
+mod samples;
 mod settled;
 mod sighting;
+#[cfg(test)]
+mod tests;
 mod told;
 mod work;
 
@@ -35,14 +41,14 @@ use smallvec::SmallVec;
 use tokio::sync::{mpsc, watch};
 
 use crate::auth::streamed::Streamed;
-use crate::auth::visibility::Visibility;
+use crate::auth::visibility::{Trouble, Visibility};
 use crate::catalog::{Catalog, Seen};
-use crate::changelog::{ChangeLog, Place};
+use crate::changelog::{ChangeLog, Gap, Place, Read};
 use crate::config::Deletes;
 use crate::hub::{Hole, Hub, Member, Membership, Notice, Receives};
 use crate::metrics::{Metrics, reason};
 use crate::model::time::PgTime;
-use crate::model::{Cell, Change, OldRow, Position, Relation, Row, Table, Target, Transaction};
+use crate::model::{Change, Epoch, Position, Relation, Row, Table, Target, Transaction};
 use crate::router::Candidate;
 use crate::source::SourceState;
 
@@ -108,59 +114,56 @@ impl Fanout {
         log: Arc<L>,
         mut arrivals: mpsc::Receiver<Arrival>,
     ) -> Infallible {
-        let (mut reader, mut done) = loop {
-            // Both of one moment: what comes in between would be handed out twice.
-            let newest = log.bounds().newest;
-            let reader = log.follow();
-            if log.bounds().newest == newest {
-                break (reader, newest);
-            }
-        };
+        let mut reader = log.follow();
+        let mut done = reader.start();
         self.told.reach(done);
         let mut layouts = Layouts::new();
         let mut lanes = Lanes::new(self.clone(), Way::Live);
-        let mut source = self.source.clone();
-        let mut epoch = None;
         let mut settled = Settled::new();
         loop {
-            settled.look(&self.hub, epoch, &lanes, done);
+            settled.look(&self.hub, &lanes, done);
             tokio::select! {
                 () = settled.later() => {}
                 batch = log.read(&mut reader, BATCH_BYTES) => match batch {
-                    Ok(batch) => {
+                    Ok(Read::Pieces(batch)) => {
                         if !self.hold.is_zero() {
                             lanes.meanwhile(tokio::time::sleep(self.hold)).await;
                         }
                         for piece in &batch {
-                            self.fan_out(piece, &mut layouts, &mut lanes).await;
-                            done = Place::last_of(piece);
+                            self.fan_out(piece, done.epoch, &mut layouts, &mut lanes).await;
+                            done = Place::last_of(piece).of(done.epoch);
                             self.told.reach(done);
                         }
                         lanes.pump();
                     }
-                    Err(gap) => self.announce_gap(&mut lanes, "fan_out_behind", &gap.to_string()),
+                    Ok(Read::Begun(at)) => {
+                        let before = std::mem::replace(&mut done, at);
+                        self.told.begin(at);
+                        self.begin(&mut lanes, before.epoch, at.epoch).await;
+                    }
+                    Err(gap) => {
+                        // Who arrives before the next change begins behind what is missing.
+                        if let Gap::Forgotten { oldest } = gap {
+                            done = oldest.max(done.into()).of(done.epoch);
+                            self.told.reach(done);
+                        }
+                        self.announce_gap(&mut lanes, "fan_out_behind", &gap.to_string());
+                    }
                 },
                 () = lanes.turn() => {}
                 Some(arrival) = arrivals.recv() => arrival.admit(&self.hub, done, &self.told),
-                Ok(()) = source.changed() => {
-                    if let SourceState::Streaming { epoch: now, begun_by, .. } =
-                        *source.borrow_and_update()
-                        && epoch.replace(now) != Some(now)
-                    {
-                        // A server that went back has less than was handed out of the history before.
-                        done = done.min(log.bounds().newest);
-                        self.told.reach(done);
-                        if let Some(why) = begun_by {
-                            self.told.forget();
-                            self.announce_gap(&mut lanes, why.word(), why.words());
-                        }
-                    }
-                }
             }
         }
     }
 
-    async fn fan_out(&self, piece: &Transaction, layouts: &mut Layouts, lanes: &mut Lanes) {
+    /// Hands out a piece of the history of `epoch`.
+    async fn fan_out(
+        &self,
+        piece: &Transaction,
+        epoch: Epoch,
+        layouts: &mut Layouts,
+        lanes: &mut Lanes,
+    ) {
         if piece.oversized {
             let words = "a transaction was too large for the change log";
             self.announce_gap(lanes, "transaction_too_large", words);
@@ -171,7 +174,7 @@ impl Fanout {
                 self.streamed.note(piece.xid, Instant::now());
                 self.say(change);
             } else {
-                let id = self.position(piece, at);
+                let id = position(epoch, piece, at);
                 self.match_change(piece, id, change, Audience::Live(&self.hub), layouts, lanes)
                     .await;
             }
@@ -193,7 +196,14 @@ impl Fanout {
         lanes: &mut Lanes,
     ) {
         let looking = self.look(piece, id, change, audience, layouts);
-        for (sighting, is_own) in lanes.meanwhile(looking).await {
+        for (sighting, is_own, trouble) in lanes.meanwhile(looking).await {
+            if let Some(trouble) = trouble {
+                lanes.withhold_of(
+                    &sighting,
+                    generated::in_the_dark(&sighting, is_own, audience),
+                    &trouble,
+                );
+            }
             let asks = Self::who_asked(&sighting, is_own, audience);
             if !asks.is_empty() {
                 lanes.take(Arc::new(sighting), asks);
@@ -202,7 +212,8 @@ impl Fanout {
         }
     }
 
-    /// The change as seen through each table that somebody may have asked for.
+    /// The change as seen through each table that somebody may have asked for: whether that is its own, and why generated
+    /// columns are absent that should not be.
     async fn look(
         &self,
         transaction: &Transaction,
@@ -210,7 +221,7 @@ impl Fanout {
         change: &Change,
         audience: Audience<'_>,
         layouts: &mut Layouts,
-    ) -> SmallVec<[(Sighting, bool); 1]> {
+    ) -> SmallVec<[(Sighting, bool, Option<Trouble>); 1]> {
         let mut sightings = SmallVec::new();
         let Some((event, new, old)) = sighting::resolve(change) else { return sightings };
         for (table, is_own) in self.tables(change, transaction.xid).await {
@@ -218,7 +229,7 @@ impl Fanout {
                 continue;
             }
             let layout = layout(layouts, &change.relation, table);
-            let (new, old) = self.compute(&layout, new.clone(), old.clone()).await;
+            let (new, old, trouble) = self.compute(&layout, new.clone(), old.clone()).await;
             let sighting = Sighting {
                 id,
                 first: None,
@@ -230,7 +241,7 @@ impl Fanout {
                 layout,
                 rendered: render::Rendered::default(),
             };
-            sightings.push((sighting, is_own));
+            sightings.push((sighting, is_own, trouble));
         }
         sightings
     }
@@ -275,45 +286,6 @@ impl Fanout {
                 }
             }
         }
-    }
-
-    /// Appends the generated columns that the WAL does not carry. What cannot be computed stays absent.
-    async fn compute(
-        &self,
-        layout: &Layout,
-        new: Option<Row>,
-        old: OldRow,
-    ) -> (Option<Row>, OldRow) {
-        if layout.computed.is_empty() {
-            return (new, old);
-        }
-        let rows: Vec<&Row> = new.iter().chain(old.full()).collect();
-        let columns = layout.computed.iter().filter_map(|at| layout.table.columns.get(*at));
-        let expressions: Vec<&str> =
-            columns.filter_map(|column| column.generated.as_deref()).collect();
-        let images = rows.iter().map(|row| layout.image(row, "").0).collect();
-        let generating = Box::pin(self.visibility.generate(&layout.table, &expressions, images));
-        let values = generating.await.unwrap_or_else(|trouble| {
-            tracing::warn!(table = %layout.table.name, ?trouble, "could not compute generated columns");
-            self.metrics.withheld.get_or_create(&reason("generated_column")).inc();
-            Vec::new()
-        });
-        let mut values = values.into_iter();
-        let mut extend = |row: Row| {
-            let known = values.next().unwrap_or_default();
-            let cells = (0..expressions.len()).map(|at| match known.get(at) {
-                Some(Some(text)) => Cell::Text(text.clone().into()),
-                Some(None) => Cell::Null,
-                None => Cell::Unchanged,
-            });
-            Row { cells: row.cells.into_iter().chain(cells).collect() }
-        };
-        let new = new.map(&mut extend);
-        let old = match old {
-            OldRow::Full(row) => OldRow::Full(extend(row)),
-            OldRow::Key(_) | OldRow::Absent => old,
-        };
-        (new, old)
     }
 
     /// The members whose wishes the change answers, or may answer. A partitioned table is seen only by those who
@@ -376,16 +348,6 @@ impl Fanout {
         }
     }
 
-    fn position(&self, piece: &Transaction, at: usize) -> Position {
-        let epoch = match &*self.source.borrow() {
-            SourceState::Streaming { epoch, .. } => *epoch,
-            SourceState::Connecting { .. }
-            | SourceState::Standby { .. }
-            | SourceState::Blocked { .. } => lane::NO_EPOCH,
-        };
-        Position { epoch, commit_lsn: piece.commit_lsn, index: index(piece, at) }
-    }
-
     /// Tells every subscriber that something it asked for may be missing.
     fn announce_gap(&self, lanes: &mut Lanes, why: &'static str, words: &str) {
         self.metrics.gaps.get_or_create(&reason(why)).inc();
@@ -396,9 +358,10 @@ impl Fanout {
     }
 }
 
-/// Which change of its transaction a change of a piece is.
-fn index(piece: &Transaction, at: usize) -> u32 {
-    piece.first.saturating_add(u32::try_from(at).unwrap_or(u32::MAX))
+/// The id of a change of a piece.
+fn position(epoch: Epoch, piece: &Transaction, at: usize) -> Position {
+    let index = piece.first.saturating_add(u32::try_from(at).unwrap_or(u32::MAX));
+    Position { epoch, commit_lsn: piece.commit_lsn, index }
 }
 
 fn layout(layouts: &mut Layouts, relation: &Arc<Relation>, table: Arc<Table>) -> Arc<Layout> {

@@ -64,6 +64,9 @@ pub(super) struct Data {
 
 type FrameKey = (&'static str, Arc<str>, SmallVec<[u64; 2]>);
 
+/// Versions of a change that are kept: one per set of columns that somebody sees, without growing with what clients select.
+const VERSIONS_KEPT: usize = 16;
+
 /// Frames kept per rendered change: enough for one topic per dialect and a few more, without growing with topics.
 const FRAMES_KEPT: usize = 8;
 
@@ -103,6 +106,9 @@ impl Sighting {
             Shown::Problem(problem) => self.render_problem(*problem),
         };
         let data = Arc::new(Data { json: json.into(), frames: Mutex::default() });
+        if all.len() == VERSIONS_KEPT {
+            all.clear();
+        }
         all.push((shown.clone(), Arc::clone(&data)));
         data
     }

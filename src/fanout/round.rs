@@ -15,7 +15,7 @@ use crate::fanout::Fanout;
 use crate::fanout::held::Held;
 use crate::fanout::sighting::{Layout, Sighting};
 use crate::fanout::work::{Filtered, Need, Place, Plan, Work, need};
-use crate::model::table::Policy;
+use crate::model::table::{Policy, Rows};
 use crate::model::{Principal, Row, Subscription};
 
 /// How long the rows that raise an error are looked for.
@@ -112,7 +112,12 @@ impl Round {
         let Some(access) = access.filter(|_| need != Need::Hide) else {
             return Plan { need: Need::Hide, new, old, filters: Vec::new() };
         };
+        // Nobody judges this row, so that it passed a filter must not be told either.
+        let is_unjudged = matches!(need, Need::Tell(_)) && access.rows != Rows::All;
         let filters = work.asks.iter().map(|ask| {
+            if is_unjudged && !ask.wish.filter.is_empty() {
+                return Filtered::Blind;
+            }
             let undecided = ask.undecided.iter();
             let places = undecided.map(|which| self.ask_condition(sighting, &ask.wish, *which));
             let places = places.collect();

@@ -12,8 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::changelog::Place;
-use crate::model::Snapshot;
+use crate::model::{Position, Snapshot};
 
 /// Remembered at most; four bytes each.
 const MOST: usize = 1 << 18;
@@ -28,7 +27,7 @@ const OLD: Duration = Duration::from_mins(5);
 #[derive(Debug, Default)]
 pub struct Told {
     xids: Mutex<VecDeque<u32>>,
-    place: Mutex<Place>,
+    position: Mutex<Option<Position>>,
     many: Notify,
 }
 
@@ -48,14 +47,14 @@ impl Told {
         }
     }
 
-    /// Everything up to `place` was handed out.
-    pub(super) fn reach(&self, place: Place) {
-        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
+    /// Everything up to `position` was handed out.
+    pub(super) fn reach(&self, position: Position) {
+        *self.position.lock().unwrap_or_else(PoisonError::into_inner) = Some(position);
     }
 
-    /// Up to where everything was handed out.
-    pub(super) fn place(&self) -> Place {
-        *self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Up to where everything was handed out; `None` until the fan-out has begun.
+    pub(super) fn position(&self) -> Option<Position> {
+        *self.position.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Those not known to be visible.
@@ -68,9 +67,10 @@ impl Told {
         self.lock().retain(|xid| !snapshot.sees(*xid));
     }
 
-    /// Forgets all: another history begins.
-    pub(super) fn forget(&self) {
+    /// Another history begins after `position`: transactions of the one before say nothing about it.
+    pub(super) fn begin(&self, position: Position) {
         self.lock().clear();
+        self.reach(position);
     }
 
     /// Returns when a snapshot should be asked for.
@@ -92,6 +92,8 @@ impl Told {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::changelog::Place;
+    use crate::model::Epoch;
 
     #[test]
     fn what_was_seen_is_forgotten() {
@@ -102,8 +104,10 @@ mod tests {
         assert_eq!(*told.unseen(), [5, 6, 9]);
         told.seen(&"6:9:6".parse().unwrap());
         assert_eq!(*told.unseen(), [6, 9]);
-        told.forget();
+        let position = Place::default().of(Epoch::new(2));
+        told.begin(position);
         assert!(told.unseen().is_empty());
+        assert_eq!(told.position(), Some(position));
     }
 
     #[tokio::test]

@@ -136,7 +136,7 @@ pub(super) enum Filtered {
     Undecided(SmallVec<[Place; 1]>),
     /// The row itself must be readable as well, because the filter looks at more than the key.
     Readable(SmallVec<[Place; 1]>),
-    /// It looks at what the role may not read, so nothing may tell whether it holds.
+    /// It looks at what the role may not read, or at a row that nobody can judge, so nothing may tell whether it holds.
     Blind,
 }
 

@@ -1,8 +1,10 @@
 //! The gate of a member that is shown the past first: what happens meanwhile waits behind it, in order.
 //!
 //! A gate is shut when its member is made, lets what is live through in order once it is opened, and is never shut
-//! again. What waits is bounded; what does not fit is let go, and the member is told of the gap when the gate opens.
+//! again. What waits is bounded, at each gate and at all of them together ([`Gates`]); what does not fit is let go, and
+//! the member is told of the gap when the gate opens.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Frame;
@@ -32,6 +34,25 @@ pub struct Seen {
     pub snapshot: Snapshot,
 }
 
+/// What waits at all gates together.
+#[derive(Debug)]
+pub struct Gates {
+    limit_bytes: usize,
+    bytes: AtomicUsize,
+}
+
+impl Gates {
+    /// Nothing waits yet; above `limit_bytes`, whatever gate something more comes to lets everything go.
+    pub const fn new(limit_bytes: usize) -> Self {
+        Self { limit_bytes, bytes: AtomicUsize::new(0) }
+    }
+
+    /// Bytes that wait now.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Gate(Mutex<State>);
@@ -40,6 +61,8 @@ pub struct Gate(Mutex<State>);
 struct State {
     limit_bytes: usize,
     bytes: usize,
+    /// Where the bytes count as well.
+    together: Option<Arc<Gates>>,
     waiting: Vec<(Option<Commit>, Frame)>,
     has_let_go: bool,
     is_attached: bool,
@@ -66,6 +89,7 @@ impl Gate {
         Self(Mutex::new(State {
             limit_bytes,
             bytes: 0,
+            together: None,
             waiting: Vec::new(),
             has_let_go: false,
             is_attached: false,
@@ -82,14 +106,18 @@ impl Gate {
         if state.is_open {
             return if state.is_known(commit) { Passage::Kept } else { Passage::Free(frame) };
         }
-        let bytes = state.bytes + frame.len() + size_of::<(Option<Commit>, Frame)>();
-        if state.has_let_go || state.limit_bytes < bytes {
-            (state.has_let_go, state.bytes, state.waiting) = (true, 0, Vec::new());
+        if state.has_let_go || !state.hold(frame.len() + size_of::<(Option<Commit>, Frame)>()) {
+            state.has_let_go = true;
+            state.empty();
         } else {
-            state.bytes = bytes;
             state.waiting.push((commit, frame));
         }
         Passage::Kept
+    }
+
+    /// What waits here counts towards what may wait `together`. Before anything does.
+    pub fn count(&self, together: Arc<Gates>) {
+        self.lock().together = Some(together);
     }
 
     /// Opens: `give` gets what waited and was not seen, in order, before anything that comes later. False when
@@ -97,12 +125,12 @@ impl Gate {
     pub(super) fn open(&self, seen: Option<Seen>, give: impl Fn(Option<Commit>, Frame)) -> bool {
         let mut state = self.lock();
         state.seen = seen;
-        for (commit, frame) in std::mem::take(&mut state.waiting) {
+        for (commit, frame) in state.empty() {
             if !state.is_known(commit) {
                 give(commit, frame);
             }
         }
-        (state.is_open, state.bytes) = (true, 0);
+        state.is_open = true;
         !state.has_let_go
     }
 
@@ -145,6 +173,31 @@ impl Gate {
 }
 
 impl State {
+    /// Counts so many bytes more, if they may wait.
+    fn hold(&mut self, bytes: usize) -> bool {
+        if self.limit_bytes < self.bytes + bytes {
+            return false;
+        }
+        if let Some(together) = &self.together {
+            let before = together.bytes.fetch_add(bytes, Ordering::Relaxed);
+            if together.limit_bytes < before + bytes {
+                together.bytes.fetch_sub(bytes, Ordering::Relaxed);
+                return false;
+            }
+        }
+        self.bytes += bytes;
+        true
+    }
+
+    /// Takes what waits.
+    fn empty(&mut self) -> Vec<(Option<Commit>, Frame)> {
+        let bytes = std::mem::take(&mut self.bytes);
+        if let Some(together) = &self.together {
+            together.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        std::mem::take(&mut self.waiting)
+    }
+
     fn is_known(&mut self, commit: Option<Commit>) -> bool {
         let (Some(seen), Some(commit)) = (&self.seen, commit) else { return false };
         if seen.until <= commit.place.commit_lsn {
@@ -153,6 +206,13 @@ impl State {
             return false;
         }
         commit.is_covered && seen.snapshot.sees(commit.xid)
+    }
+}
+
+impl Drop for State {
+    /// A member may leave before its gate opens.
+    fn drop(&mut self) {
+        self.empty();
     }
 }
 
@@ -195,6 +255,27 @@ mod tests {
         }
         assert_eq!(opened(&gate, None), (false, Vec::new()));
         assert!(matches!(gate.pass(None, frame("later")), Passage::Free(_)));
+    }
+
+    #[test]
+    fn all_gates_together_have_a_bound_and_those_that_let_go_say_so() {
+        let together = Arc::new(Gates::new(1000));
+        let gate = || {
+            let gate = Gate::new(700);
+            gate.count(Arc::clone(&together));
+            gate
+        };
+        let (one, other, third) = (gate(), gate(), gate());
+        let text = "x".repeat(400);
+        one.pass(from(1, 1), frame(&text));
+        other.pass(from(1, 1), frame(&text));
+        assert!((800..=1000).contains(&together.bytes()), "{}", together.bytes());
+        third.pass(from(1, 1), frame(&text));
+        assert_eq!(opened(&third, None), (false, Vec::new()), "there was no room");
+        assert_eq!(opened(&one, None), (true, vec![frame(&text)]));
+        assert!((400..=500).contains(&together.bytes()), "{}", together.bytes());
+        drop(other);
+        assert_eq!(together.bytes(), 0);
     }
 
     #[test]

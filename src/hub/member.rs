@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::gate::Passage;
+use super::proof::Telling;
 use super::{Broadcast, Commit, Frame, Gate, Outbox, Proof, RoomName, Seen, Undelivered};
 use crate::changelog::Place;
-use crate::model::Principal;
+use crate::model::{Epoch, Position, Principal};
+use crate::source::Break;
 
 /// All the core knows of any client protocol.
 pub trait Dialect: Debug + Send + Sync + 'static {
@@ -50,6 +52,8 @@ pub struct Notice {
     pub hole: Option<Hole>,
     /// What was shown, when it tells that a first read is complete.
     pub shown: Option<FirstShown>,
+    /// It tells that no place was kept for a `resume` id.
+    pub is_new: bool,
 }
 
 /// A first read that a channel was given whole.
@@ -75,22 +79,54 @@ pub struct Hole {
 impl Notice {
     /// Something about row changes.
     pub const fn of_changes(is_ok: bool, message: String) -> Self {
-        Self { extension: "postgres_changes", is_ok, message, hole: None, shown: None }
+        Self {
+            extension: "postgres_changes",
+            is_ok,
+            message,
+            hole: None,
+            shown: None,
+            is_new: false,
+        }
     }
 
     /// Something about the channel itself.
-    pub const fn of_channel(is_ok: bool, message: String) -> Self {
-        Self { extension: "system", is_ok, message, hole: None, shown: None }
+    pub fn of_channel(is_ok: bool, message: String) -> Self {
+        Self { extension: "system", ..Self::of_changes(is_ok, message) }
     }
 
     /// Row changes are missing.
-    pub const fn of_hole(message: String, hole: Hole) -> Self {
-        Self { extension: "postgres_changes", is_ok: false, message, hole: Some(hole), shown: None }
+    pub fn of_hole(message: String, hole: Hole) -> Self {
+        Self { hole: Some(hole), ..Self::of_changes(false, message) }
     }
 
     /// A first read is complete.
-    pub const fn of_first_read(message: String, shown: FirstShown) -> Self {
-        Self { extension: "postgres_changes", is_ok: true, message, hole: None, shown: Some(shown) }
+    pub fn of_first_read(message: String, shown: FirstShown) -> Self {
+        Self { shown: Some(shown), ..Self::of_changes(true, message) }
+    }
+
+    /// No place was kept for a `resume` id.
+    pub fn of_newcomer(message: String) -> Self {
+        Self { is_new: true, ..Self::of_channel(true, message) }
+    }
+
+    /// What must be proven of it, if it must be known.
+    fn telling(&self) -> Option<Telling> {
+        if self.is_ok {
+            return self.is_new.then_some(Telling::Newcomer);
+        }
+        let Some(hole) = &self.hole else { return Some(Telling::Hole) };
+        Some(match self.follows() {
+            Some(epoch) => Telling::History(Some(epoch)),
+            None if Break::is_named(hole.reason) => Telling::History(None),
+            None => Telling::Hole,
+        })
+    }
+
+    /// Of which history changes are that follow, if it says so.
+    fn follows(&self) -> Option<Epoch> {
+        let hole = self.hole.as_ref().and_then(|hole| hole.to.as_deref());
+        let place = hole.or_else(|| self.shown.as_ref().map(|shown| &*shown.position))?;
+        place.parse().ok().map(|position: Position| position.epoch)
     }
 }
 
@@ -225,21 +261,15 @@ impl Member {
         self.gate.get()
     }
 
-    /// From now on it is kept how far it is; everything up to `floor` it has, or nothing when it is shown a first read.
-    /// Once in its life, before it is subscribed.
-    pub fn prove(&self, floor: Option<Place>) {
+    /// From now on it is kept how far it is. Once in its life, before it is subscribed.
+    pub fn prove(&self, proof: Proof) {
         // Only a join resumes, and a member joins once.
-        let _ = self.proof.set(Proof::new(floor));
+        let _ = self.proof.set(proof);
     }
 
     /// How far it is, if that is kept.
     pub fn proof(&self) -> Option<&Proof> {
         self.proof.get()
-    }
-
-    /// Whether it would begin anew if it came back now, because a first read was not proven.
-    pub fn begins_anew(&self) -> bool {
-        self.proof.get().is_some_and(|proof| proof.position(Place::default(), false).is_none())
     }
 
     /// Whether a change for this wish may have been seen in a first read.
@@ -248,6 +278,7 @@ impl Member {
     }
 
     /// Whether it is given what is live, because nothing waits at its gate.
+    #[cfg(test)]
     pub fn is_live(&self) -> bool {
         self.gate.get().is_none_or(Gate::is_open)
     }
@@ -257,7 +288,10 @@ impl Member {
     /// # Errors
     /// The frame was not queued.
     pub fn offer_live(&self, commit: Commit, frame: Frame) -> Result<(), Undelivered> {
-        self.pass(Some(commit), frame)
+        match self.pass(Some(commit), frame) {
+            Passage::Free(frame) => self.hand(commit.place, frame),
+            Passage::Kept => Ok(()),
+        }
     }
 
     /// Queues a change past the gate.
@@ -276,24 +310,35 @@ impl Member {
     /// # Errors
     /// The frame was not queued.
     pub fn finish_first(&self, place: Place, notice: &Notice) -> Result<(), Undelivered> {
-        let offer = || self.notify(notice);
+        let offer = || self.offer(self.write(notice));
         match self.proof.get() {
-            Some(proof) => proof.finish(place, offer),
+            Some(proof) => proof.finish(notice.follows(), place, offer),
             None => offer(),
         }
     }
 
-    fn pass(&self, commit: Option<Commit>, frame: Frame) -> Result<(), Undelivered> {
-        let Some(gate) = self.gate.get() else { return self.hand(commit, frame) };
-        match gate.pass(commit, frame) {
-            Passage::Free(frame) => self.hand(commit, frame),
-            Passage::Kept => Ok(()),
+    /// Queues, instead of what it was to be shown of the past, that this is missing. Changes after `place` follow at best.
+    ///
+    /// # Errors
+    /// The frame was not queued.
+    pub fn give_up(&self, place: Place, notice: &Notice) -> Result<(), Undelivered> {
+        let offer = || self.offer(self.write(notice));
+        match self.proof.get() {
+            Some(proof) => proof.give_up(place, offer),
+            None => offer(),
         }
     }
 
-    fn hand(&self, commit: Option<Commit>, frame: Frame) -> Result<(), Undelivered> {
-        match commit {
-            Some(commit) => self.offer_change(commit.place, frame),
+    fn pass(&self, commit: Option<Commit>, frame: Frame) -> Passage {
+        match self.gate.get() {
+            Some(gate) => gate.pass(commit, frame),
+            None => Passage::Free(frame),
+        }
+    }
+
+    fn hand(&self, place: Place, frame: Frame) -> Result<(), Undelivered> {
+        match self.proof.get() {
+            Some(proof) => proof.deliver_live(place, || self.offer(frame)),
             None => self.offer(frame),
         }
     }
@@ -302,9 +347,17 @@ impl Member {
     pub fn open(&self, seen: Option<Seen>) -> bool {
         let Some(gate) = self.gate.get() else { return true };
         // What cannot be queued is of a member that is being closed.
-        gate.open(seen, |commit, frame| {
-            let _ = self.hand(commit, frame);
-        })
+        let is_whole = gate.open(seen, |commit, frame| {
+            let _ = match (commit, self.proof.get()) {
+                (Some(commit), _) => self.hand(commit.place, frame),
+                (None, Some(proof)) => proof.tell_waiting(|| self.offer(frame)),
+                (None, None) => self.offer(frame),
+            };
+        });
+        if let Some(proof) = self.proof.get() {
+            proof.arrive(!is_whole);
+        }
+        is_whole
     }
 
     /// Queues a frame unless the member left.
@@ -315,19 +368,38 @@ impl Member {
         if self.is_gone() { Err(Undelivered::Gone) } else { self.outbox.offer(frame) }
     }
 
-    /// Queues a `system` message at once, past the gate.
+    /// Queues a `system` message at once, past the gate. Bad news is told again to whoever resumes, until it is proven.
     ///
     /// # Errors
     /// The frame was not queued.
     pub fn notify(&self, notice: &Notice) -> Result<(), Undelivered> {
-        self.offer(self.dialect.notice(&self.topic, &self.join_ref, notice))
+        self.tell(notice, self.write(notice))
     }
 
-    /// Queues a `system` message among what is live.
+    /// Queues a `system` message among what is live; else like [`Member::notify`].
     ///
     /// # Errors
     /// The frame was not queued.
     pub fn notify_live(&self, notice: &Notice) -> Result<(), Undelivered> {
-        self.pass(None, self.dialect.notice(&self.topic, &self.join_ref, notice))
+        match self.pass(None, self.write(notice)) {
+            Passage::Free(frame) => self.tell(notice, frame),
+            Passage::Kept => {
+                if let (Some(proof), Some(telling)) = (self.proof.get(), notice.telling()) {
+                    proof.wait_to_tell(telling);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn tell(&self, notice: &Notice, frame: Frame) -> Result<(), Undelivered> {
+        match (self.proof.get(), notice.telling()) {
+            (Some(proof), Some(telling)) => proof.tell(telling, || self.offer(frame)),
+            _ => self.offer(frame),
+        }
+    }
+
+    fn write(&self, notice: &Notice) -> Frame {
+        self.dialect.notice(&self.topic, &self.join_ref, notice)
     }
 }

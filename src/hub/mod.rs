@@ -16,7 +16,7 @@ pub mod resumes;
 pub mod rooms;
 
 pub use broadcast::{Broadcast, Content};
-pub use gate::{Commit, Gate, Seen, Wishes};
+pub use gate::{Commit, Gate, Gates, Seen, Wishes};
 pub use member::{Dialect, FirstShown, Hole, Member, Notice};
 pub use outbox::{Backlog, Closed, Frame, Outbox, Undelivered};
 pub use post::{Door, Post};

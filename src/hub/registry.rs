@@ -36,7 +36,8 @@ impl Hub {
         let rooms = Arc::new(Rooms::new(metrics.clone()));
         let presences = Presences::new(Arc::clone(&rooms), grace, seed, metrics.clone());
         let (state, next_id) = (RwLock::default(), AtomicU64::new(1));
-        Self { state, rooms, presences, resumes: Resumes::default(), next_id, metrics }
+        let resumes = Resumes::new(metrics.places_evicted.clone());
+        Self { state, rooms, presences, resumes, next_id, metrics }
     }
 
     /// Who is in which topic.

@@ -4,46 +4,62 @@
 //! the same client takes its place, that is kept here. What is kept outlives the process through [`Resumes::changed`]
 //! and [`Resumes::load`]; a change that was not saved in time is delivered again, never lost.
 //!
-//! Overflow: above a fixed number of entries the one not used for longest is forgotten.
+//! Overflow: above a fixed number of entries those are forgotten that were not used for longest, of the subjects that
+//! have the most. Whoever comes back to a place that is not there is told so, like whoever comes for the first time.
 
 pub mod file;
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use aws_lc_rs::digest;
+use prometheus_client::metrics::counter::Counter;
 
 use super::{Member, Namespace, RoomName};
-use crate::changelog::Place;
 use crate::model::{Position, Principal};
 
 /// Entries kept; about 100 bytes each.
 const MOST: usize = 200_000;
 
-/// Whom a place belongs to. A digest, so that nothing of a token is kept.
+/// Whom a place belongs to: digests of the subject and of the channel, so that nothing of a token is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key(pub [u8; 16]);
 
 impl Key {
     /// The key of a channel.
     pub fn new(principal: &Principal, resume: &str, room: &RoomName) -> Self {
-        let mut context = digest::Context::new(&digest::SHA256);
         let space = match room.namespace {
             Namespace::Public => "public",
             Namespace::Private => "private",
         };
         let subject = principal.subject();
-        for part in [principal.role(), &*subject, resume, space, &room.topic] {
-            context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
-            context.update(part.as_bytes());
-        }
-        let digest = context.finish();
+        let parts = [principal.role(), &*subject, resume, space, &room.topic];
+        let of_subject = digest_of(parts.iter().take(2)).into_iter().take(HOLDER);
+        let of_channel = digest_of(parts.iter());
         let mut key = [0; 16];
-        for (to, from) in key.iter_mut().zip(digest.as_ref()) {
-            *to = *from;
+        for (to, from) in key.iter_mut().zip(of_subject.chain(of_channel)) {
+            *to = from;
         }
         Self(key)
     }
+
+    /// Whose channel it is.
+    fn holder(self) -> Option<[u8; HOLDER]> {
+        self.0.first_chunk().copied()
+    }
+}
+
+/// Bytes of a key that stand for the subject.
+const HOLDER: usize = 4;
+
+fn digest_of<'a>(parts: impl Iterator<Item = &'a &'a str>) -> Vec<u8> {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
+        context.update(part.as_bytes());
+    }
+    context.finish().as_ref().to_vec()
 }
 
 /// An entry as it is saved.
@@ -57,9 +73,22 @@ pub struct Saved {
     pub minute: u32,
 }
 
+/// Where a channel continues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// After what.
+    pub position: Position,
+    /// It was told that it is new, and may not know.
+    pub is_new: bool,
+}
+
 /// All places.
-#[derive(Debug, Default)]
-pub struct Resumes(Mutex<State>);
+#[derive(Debug)]
+pub struct Resumes {
+    state: Mutex<State>,
+    most: usize,
+    evicted: Counter,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -73,19 +102,27 @@ struct Entry {
     position: Option<Position>,
     minute: u32,
     owner: Option<Weak<Member>>,
+    /// That it is new is not proven to be told.
+    is_new: bool,
     /// What was saved last.
     saved: Option<Position>,
 }
 
 impl Resumes {
+    /// No places. Those that are forgotten because there are too many are counted as `evicted`.
+    pub fn new(evicted: Counter) -> Self {
+        Self { state: Mutex::default(), most: MOST, evicted }
+    }
+
     /// Takes what an earlier process saved; the last of equal keys counts.
     pub fn load(&self, saved: impl IntoIterator<Item = Saved>) {
         let mut state = self.lock();
         for Saved { key, position, minute } in saved {
             let position = Some(position);
-            let entry = Entry { position, minute, owner: None, saved: position };
+            let entry = Entry { position, minute, owner: None, is_new: false, saved: position };
             state.entries.insert(key, entry);
         }
+        self.make_room(&mut state);
     }
 
     /// Everything up to `position` was given to everybody who is to have it.
@@ -109,7 +146,7 @@ impl Resumes {
     }
 
     /// Where a channel continues, if it was here before.
-    pub fn find(&self, key: Key) -> Option<Position> {
+    pub fn find(&self, key: Key) -> Option<Found> {
         let state = self.lock();
         state.entries.get(&key).and_then(|entry| entry.place(state.settled))
     }
@@ -118,15 +155,16 @@ impl Resumes {
     pub fn open(&self, key: Key, member: &Arc<Member>, minute: u32) {
         let mut state = self.lock();
         let before = state.entries.remove(&key);
-        if MOST <= state.entries.len() {
-            state.forget_oldest();
-        }
-        let (position, saved) = match before {
-            Some(entry) => (entry.place(state.settled), entry.saved),
-            None => (state.settled.filter(|_| !member.begins_anew()), None),
+        self.make_room(&mut state);
+        let found = before.as_ref().and_then(|entry| entry.place(state.settled));
+        let entry = Entry {
+            position: found.map(|found| found.position),
+            minute,
+            owner: Some(Arc::downgrade(member)),
+            is_new: found.is_some_and(|found| found.is_new),
+            saved: before.and_then(|entry| entry.saved),
         };
-        let owner = Some(Arc::downgrade(member));
-        state.entries.insert(key, Entry { position, minute, owner, saved });
+        state.entries.insert(key, entry);
     }
 
     /// A channel ended: what it proved is kept, unless another took its place.
@@ -135,7 +173,9 @@ impl Resumes {
         let settled = state.settled;
         let Some(entry) = state.entries.get_mut(&key) else { return };
         if entry.owner.as_ref().is_some_and(|owner| Weak::as_ptr(owner) == Arc::as_ptr(member)) {
-            entry.position = entry.place(settled);
+            let found = entry.place(settled);
+            entry.position = found.map(|found| found.position);
+            entry.is_new = found.is_some_and(|found| found.is_new);
             (entry.owner, entry.minute) = (None, minute);
         }
     }
@@ -160,44 +200,64 @@ impl Resumes {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Room for one more.
+    fn make_room(&self, state: &mut State) {
+        if let Some(over) = state.entries.len().checked_sub(self.most) {
+            // Many at once, so that it is rarely looked for.
+            let forgotten = state.forget(over + self.most / 100 + 1);
+            self.evicted.inc_by(u64::try_from(forgotten).unwrap_or(0));
+        }
     }
 }
 
 impl State {
-    fn forget_oldest(&mut self) {
+    /// Forgets `many` that nobody uses, or all of them: of the subjects with the most the oldest ones, down to an equal
+    /// number. How many those were.
+    fn forget(&mut self, many: usize) -> usize {
         let idle = self.entries.iter().filter(|(_, entry)| entry.owner.is_none());
-        let mut idle: Vec<(u32, Key)> = idle.map(|(key, entry)| (entry.minute, *key)).collect();
-        // Many at once, so that it is rarely looked for.
-        let many = idle.len().min(MOST / 100);
-        if many < idle.len() {
-            idle.select_nth_unstable_by_key(many, |(minute, _)| *minute);
+        let mut idle: Vec<_> =
+            idle.map(|(key, entry)| (key.holder(), Reverse(entry.minute), *key)).collect();
+        idle.sort_unstable_by_key(|(holder, minute, _)| (*holder, *minute));
+        let (mut before, mut place) = (None, 0_usize);
+        let ranked = idle.into_iter().map(|(holder, Reverse(minute), key)| {
+            place = if before.replace(holder) == Some(holder) { place + 1 } else { 0 };
+            (Reverse(place), minute, key)
+        });
+        let mut ranked: Vec<_> = ranked.collect();
+        let many = ranked.len().min(many);
+        if many < ranked.len() {
+            ranked.select_nth_unstable_by_key(many, |(place, minute, _)| (*place, *minute));
         }
-        for (_, key) in idle.into_iter().take(many) {
+        for (_, _, key) in ranked.into_iter().take(many) {
             self.entries.remove(&key);
         }
+        many
     }
 }
 
 impl Entry {
-    fn place(&self, settled: Option<Position>) -> Option<Position> {
+    fn place(&self, settled: Option<Position>) -> Option<Found> {
         let member = self.owner.as_ref().and_then(Weak::upgrade);
-        let (Some(member), Some(settled)) = (member, settled) else { return self.position };
-        let Some(proof) = member.proof() else { return self.position };
-        if self.position.is_some_and(|position| position.epoch != settled.epoch) {
-            // Another history began, and the channel was told.
-            return Some(settled);
-        }
-        let Place { commit_lsn, index } = proof.position(settled.into(), member.is_live())?;
-        Some(Position { epoch: settled.epoch, commit_lsn, index })
+        let (position, is_new) = match member.as_ref().and_then(|member| member.proof()) {
+            Some(proof) => (proof.position(settled), proof.is_new()),
+            None => (self.position, self.is_new),
+        };
+        position.map(|position| Found { position, is_new })
     }
 
     fn save(&mut self, key: Key, settled: Option<Position>, minute: u32) -> Option<Saved> {
         if self.owner.is_some() {
             self.minute = minute;
         }
-        let position = self.place(settled)?;
+        // One that was not saved is new to the process after this one as well.
+        let position = self.place(settled).filter(|found| !found.is_new)?.position;
         self.saved = Some(position);
         Some(Saved { key, position, minute: self.minute })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@
 //! Poolers are not spoken to: replication does not pass through them.
 
 mod failure;
+mod plain;
 mod session;
 mod sql;
 mod startup;
@@ -13,6 +14,7 @@ mod tls;
 mod wire;
 mod words;
 
+pub use plain::without_values;
 pub use sql::{Sql, connect, refusal};
 pub use target::Target;
 

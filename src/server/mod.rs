@@ -183,8 +183,8 @@ async fn only_if_it_reads(
     next: Next,
 ) -> Response {
     // Who came in while the last one is still sent away would be sent away, too.
-    let stands_by =
-        matches!(&*status.source.borrow(), SourceState::Standby { .. }) || desk.departure.is_on();
+    let stands_by = matches!(&*status.source.borrow(), SourceState::Standby { .. })
+        || desk.seats.departure.is_on();
     if !stands_by || request.method() == Method::OPTIONS {
         return next.run(request).await;
     }

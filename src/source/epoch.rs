@@ -92,6 +92,23 @@ pub enum Break {
 }
 
 impl Break {
+    /// All of them.
+    const ALL: [Self; 8] = [
+        Self::Server,
+        Self::Timeline,
+        Self::Database,
+        Self::SlotDropped,
+        Self::SlotMoved,
+        Self::Rewound,
+        Self::SlotLost,
+        Self::SlotGivenUp,
+    ];
+
+    /// Whether `word` names one of them.
+    pub fn is_named(word: &str) -> bool {
+        Self::ALL.iter().any(|why| why.word() == word)
+    }
+
     /// A fixed word, for metrics.
     pub const fn word(self) -> &'static str {
         match self {

@@ -3,14 +3,14 @@
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use super::{ANN, MALLORY, Person, VERA, relay};
 use crate::support::relay::{now, sign, token, token_of};
 use crate::support::{Cluster, Database, PATIENCE, Relay};
 
-async fn database() -> Database {
+pub(super) async fn database() -> Database {
     let database = Cluster::shared().database().await.with_roles().await;
     database
         .execute(
@@ -101,27 +101,32 @@ async fn nobody_speaks_for_guest_relations() {
 }
 
 /// A client of the socket.
-struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
+#[derive(Debug)]
+pub(super) struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Socket {
-    async fn open(relay: &Relay) -> Self {
-        let url = format!("ws://127.0.0.1:{}/api/gre-chat/ws", relay.port());
-        Self(tokio_tungstenite::connect_async(url).await.unwrap().0)
+    pub(super) async fn open(relay: &Relay) -> Self {
+        Self::try_open(relay).await.unwrap()
     }
 
-    async fn authenticated(relay: &Relay, token: &str, role: &str) -> Self {
+    pub(super) async fn try_open(relay: &Relay) -> Result<Self, Error> {
+        let url = format!("ws://127.0.0.1:{}/api/gre-chat/ws", relay.port());
+        Ok(Self(tokio_tungstenite::connect_async(url).await?.0))
+    }
+
+    pub(super) async fn authenticated(relay: &Relay, token: &str, role: &str) -> Self {
         let mut socket = Self::open(relay).await;
         socket.say(json!({ "type": "authenticate", "token": token, "as": role })).await;
         socket.expect("authenticated").await;
         socket
     }
 
-    async fn say(&mut self, value: Value) {
+    pub(super) async fn say(&mut self, value: Value) {
         self.0.send(Message::Text(value.to_string().into())).await.unwrap();
     }
 
     /// The next event, or the reason why the socket closed.
-    async fn next(&mut self) -> Result<Value, String> {
+    pub(super) async fn next(&mut self) -> Result<Value, String> {
         loop {
             match tokio::time::timeout(PATIENCE, self.0.next()).await.expect("nothing came") {
                 Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).unwrap()),
@@ -134,7 +139,7 @@ impl Socket {
         }
     }
 
-    async fn expect(&mut self, kind: &str) -> Value {
+    pub(super) async fn expect(&mut self, kind: &str) -> Value {
         let event = self.next().await.unwrap();
         assert_eq!(event["type"], kind, "{event}");
         event
@@ -190,6 +195,14 @@ async fn the_socket_tells_both_sides_what_was_stored() {
             (&json!(VERA), &json!(ANN))
         );
     }
+    // What is opened again can be closed again.
+    let reopen =
+        "update gre_chat_sessions set status = 'active', closed_at = null, closed_by = null";
+    database.execute(reopen).await;
+    vera.say(json!({ "type": "close" })).await;
+    for socket in [&mut vera, &mut desk] {
+        assert_eq!(socket.expect("chat_closed").await["session"]["closed_by"], VERA);
+    }
     // Whoever may see nothing was told nothing.
     for socket in [&mut mallory, &mut other] {
         socket.say(json!({ "type": "ping" })).await;
@@ -242,6 +255,9 @@ async fn a_socket_ends_with_its_token_unless_there_is_a_new_one() {
     drop(renewed);
     let mut left = Socket::authenticated(&relay, &token_of(VERA), "player").await;
     left.expect("chat_history").await;
+    let mut stranger = Socket::open(&relay).await;
     relay.signal("TERM");
-    assert_eq!(left.next().await.unwrap_err(), "the server is going away");
+    for socket in [&mut left, &mut stranger] {
+        assert_eq!(socket.next().await.unwrap_err(), "the server is going away");
+    }
 }

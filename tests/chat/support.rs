@@ -230,7 +230,15 @@ async fn each_mistake_is_answered_with_its_cause() {
         ("POST", SESSIONS, &bearer, "application/json", r#"{"id":"x"}"#, 422, "uuid"),
         ("POST", &messages, &bearer, "application/json", r#"{"body":" "}"#, 422, "empty"),
         ("POST", &messages, &bearer, "application/json", "{}", 422, "body"),
-        ("POST", &messages, &bearer, "application/json", r#"{"body":"a\u0000"}"#, 422, "0x00"),
+        (
+            "POST",
+            &messages,
+            &bearer,
+            "application/json",
+            r#"{"body":"a\u0000"}"#,
+            422,
+            "cannot store",
+        ),
         ("POST", &messages, &bearer, "application/json", &large, 413, "1024 bytes"),
         ("POST", &of(1, "/rating"), &bearer, "", r#"{"rating":6}"#, 422, "1 to 5"),
         ("GET", &of(9, ""), &bearer, "", "", 404, "no such chat"),
@@ -250,6 +258,33 @@ async fn each_mistake_is_answered_with_its_cause() {
         assert!(detail.contains(words), "{method} {path}: {detail}");
     }
     assert_eq!(database.text("select count(*)::text from chat_messages").await, "0");
+}
+
+#[tokio::test]
+async fn a_value_that_only_a_policy_reads_is_not_told() {
+    let database = support_database().await;
+    database
+        .execute(
+            "create table notes (text text);
+             insert into notes values ('hidden');
+             create function noted() returns boolean language sql volatile security definer
+               as $$ select text::uuid is not null from public.notes $$;
+             create policy noted on live_chat_sessions as restrictive for select using (noted());",
+        )
+        .await;
+    let relay = relay(&database, "support", &[]).await;
+    let vera = Person::new(&relay, VERA);
+    database
+        .execute(&format!(
+            "insert into live_chat_sessions (id, visitor_id, status) values ('{}', '{VERA}', 'waiting')",
+            id(1)
+        ))
+        .await;
+    let problem = vera.get(&of(1, ""), 422);
+    assert_eq!(
+        (&problem["code"], &problem["detail"]),
+        (&json!("22P02"), &json!("invalid input syntax for type uuid"))
+    );
 }
 
 #[tokio::test]

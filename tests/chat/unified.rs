@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{MALLORY, Person, VERA, id, relay};
+use super::{ANN, MALLORY, Person, VERA, id, relay};
 use crate::support::relay::token;
 use crate::support::{Cluster, Database};
 
@@ -90,6 +90,31 @@ async fn a_resolved_request_stays_and_the_next_message_opens_another() {
     );
     let history = player.get(&format!("/api/chat-history/{VERA}"), 200);
     assert_eq!(history["messages"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_message_that_is_there_opens_nothing() {
+    let database = database().await;
+    let relay = relay(&database, "unified", &[]).await;
+    let (player, mallory) = (Person::new(&relay, VERA), Person::new(&relay, MALLORY));
+    let staff = token("authenticated", &json!({ "sub": ANN, "staff": "yes" }));
+    let staff = Person::with_token(&relay, staff);
+    let path = "/api/player-chat-integration/send";
+    let message = json!({ "id": id(1), "message": "once" });
+    let first = player.post(path, &message, 201);
+    let session = first["message"]["session_id"].as_str().unwrap();
+    staff.post(&format!("/chat/v1/sessions/{session}/close"), &Value::Null, 200);
+    assert_eq!(player.post(path, &message, 200), first);
+    // Of another player: seen by staff, hidden from players.
+    staff.post(path, &json!({ "id": id(1), "playerId": MALLORY, "message": "taken" }), 409);
+    let hidden = mallory.post(path, &message, 409);
+    assert_eq!(hidden["code"], "23505");
+    let states = "select string_agg(player_id || ' ' || status, ',') from chat_requests";
+    assert_eq!(database.text(states).await, format!("{VERA} resolved"));
+    assert_eq!(
+        database.text("select string_agg(message_text, ',') from chat_messages").await,
+        "once"
+    );
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use relay::changelog::{self, ChangeLog, MemoryLog};
+use relay::changelog::{self, ChangeLog, Gap, MemoryLog, Read};
 use relay::config;
 use relay::metrics::Metrics;
 use relay::model::{ChangeKind, Epoch, Transaction};
@@ -167,7 +167,14 @@ impl Reader {
     /// The next transactions, at least one.
     pub async fn next(&self) -> Vec<Arc<Transaction>> {
         let mut follower = self.follower.lock().await;
-        let next = tokio::time::timeout(PATIENCE, self.log.read(&mut follower, 1)).await;
+        let reading = async {
+            loop {
+                if let Read::Pieces(next) = self.log.read(&mut follower, 1).await? {
+                    return Ok::<_, Gap>(next);
+                }
+            }
+        };
+        let next = tokio::time::timeout(PATIENCE, reading).await;
         next.expect("no transaction came").expect("nothing is missing")
     }
 

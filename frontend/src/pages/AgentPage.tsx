@@ -27,6 +27,7 @@ export function AgentPage() {
         user={connected.user}
         name={credentials?.name ?? 'Agent'}
         onLeave={() => {
+          void connected.signOut()
           keep(null)
           setCredentials(null)
         }}
@@ -129,7 +130,8 @@ function kept(): Credentials | null {
 function keep(credentials: Credentials | null): void {
   try {
     if (credentials === null) sessionStorage.removeItem(KEY)
-    else sessionStorage.setItem(KEY, JSON.stringify(credentials))
+    // A password is not kept: the SDK keeps the session.
+    else sessionStorage.setItem(KEY, JSON.stringify(credentials, isSupabase ? ['name'] : ['code', 'name']))
   } catch {
     // Storage is forbidden here: the next visit asks again.
   }

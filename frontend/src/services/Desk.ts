@@ -12,6 +12,8 @@ import type { ChatMessage, ChatSession } from './types.ts'
 
 /** Enough to say "9+" and to show the last words. */
 const LOOK_BACK = 20
+/** Closed sessions that stay in view. */
+const CLOSED_KEPT = 50
 /** How many sessions are looked into at once. */
 const AT_ONCE = 4
 const RETRY_MS = 2000
@@ -71,6 +73,7 @@ export class Desk {
     const known = this.sessions.get(row.id)
     if (known !== undefined && micros(row.updated_at) < micros(known.updated_at)) return
     this.sessions.set(row.id, row)
+    if (row.status === 'closed') this.forgetOldest()
     this.changed()
   }
 
@@ -160,7 +163,23 @@ export class Desk {
 
   private onMessage(change: RealtimePostgresChangesPayload<ChatMessage>): void {
     if (change.eventType === 'DELETE') return
-    if (this.logOf(change.new.session_id).merge([change.new])) this.changed()
+    const { session_id: id } = change.new
+    // A session comes before its messages; one that is not here was closed long ago.
+    if (this.isLoaded && !this.sessions.has(id)) return
+    const log = this.logOf(id)
+    if (!log.merge([change.new])) return
+    log.trim(LOOK_BACK)
+    this.changed()
+  }
+
+  /** A dashboard stays open for days. */
+  private forgetOldest(): void {
+    const closed = [...this.sessions.values()].filter(({ status }) => status === 'closed')
+    closed.sort((a, b) => micros(b.updated_at) - micros(a.updated_at))
+    for (const { id } of closed.slice(CLOSED_KEPT)) {
+      this.sessions.delete(id)
+      this.logs.delete(id)
+    }
   }
 
   private changed(): void {

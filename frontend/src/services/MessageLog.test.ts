@@ -24,6 +24,20 @@ describe('a message log', () => {
     expect(bodies(log)).toEqual(['a', 'b', 'c'])
   })
 
+  test('keeps the newest and what is unread when there are many', () => {
+    const log = new MessageLog('agent')
+    const read = (n: number): ReturnType<typeof message> => message({ body: `${n}`, sender_type: 'visitor', read_at: '2026-01-01 00:00:00+00' })
+    log.merge(Array.from({ length: 4 }, (_, n) => read(n)))
+    log.trim(2)
+    expect(bodies(log)).toEqual(['0', '1', '2', '3'])
+    log.merge([read(4)])
+    log.trim(2)
+    expect(bodies(log)).toEqual(['3', '4'])
+    log.merge([message({ body: 'unread', sender_type: 'visitor' }), ...Array.from({ length: 4 }, (_, n) => read(n + 5))])
+    log.trim(2)
+    expect(bodies(log)).toEqual(['unread', '5', '6', '7', '8'])
+  })
+
   test('orders within a millisecond, and within one time by id', () => {
     const log = new MessageLog('visitor')
     const at = (created_at: string, id: string): void => void log.merge([message({ id, body: id, created_at })])

@@ -50,6 +50,14 @@ export class MessageLog {
     this.shown = null
   }
 
+  /** Keeps about so many of the newest, and whatever is unread. */
+  trim(most: number): void {
+    if (this.rows.size <= 2 * most) return
+    const rows = [...this.rows.values()].sort(inOrder)
+    const unread = rows.findIndex((row) => row.sender_type !== this.own && row.read_at === null)
+    this.forgetBefore(rows[Math.min(rows.length - most, unread < 0 ? Infinity : unread)])
+  }
+
   /** Shows a draft until its row comes. A draft whose row is here already is not shown again. */
   add(draft: Draft, at: string, delivery: Delivery): void {
     if (this.has(draft.id) || this.pending.has(draft.id)) return

@@ -304,6 +304,22 @@ describe('the desk', () => {
     await until(() => view().items[0]?.session.status === 'closed')
   })
 
+  test('lets go of chats that were closed long ago', async () => {
+    const view = desk(service('agent'))
+    const channel = link.at('support-desk')
+    channel.join()
+    await until(() => view().isLoaded && view().items.length === 1)
+    for (let n = 100; n < 200; n += 1) {
+      const closed = session({ id: `c${n}`, status: 'closed', updated_at: `2026-01-01 00:00:00.${n}+00` })
+      channel.change('live_chat_sessions', 'INSERT', { ...closed, status: 'open' })
+      channel.change('live_chat_sessions', 'UPDATE', closed)
+    }
+    expect(view().items.map(({ session }) => session.id)).toHaveLength(51)
+    channel.change('chat_messages', 'UPDATE', message({ session_id: 'c100' }))
+    expect(view().items.some(({ session }) => session.id === 'c100')).toBe(false)
+    expect(view().items.some(({ session }) => session.id === 'c199')).toBe(true)
+  })
+
   test('shows as read at once what the agent has read', async () => {
     backend.rows.push(message({ sender_type: 'visitor' }))
     const agent = service('agent')

@@ -5,7 +5,7 @@
  * visitor signs in anonymously and an agent by email and password. Otherwise they talk to the relay that serves them.
  */
 
-import { createClient } from '@supabase/supabase-js'
+import { createClient, isAuthRetryableFetchError } from '@supabase/supabase-js'
 
 import { uuid } from './ids.ts'
 import { Link } from './Link.ts'
@@ -27,6 +27,8 @@ export interface Connected {
   service: RealtimeChatService
   /** The `sub` of the token. */
   user: string
+  /** Forgets who this is, where that is remembered beyond this tab. */
+  signOut: () => Promise<void>
 }
 
 /** An answer of the token endpoint. */
@@ -64,7 +66,8 @@ export async function connectRelay(url: string, role: Role, { code, name }: Cred
   const user = claimsOf(first.token).sub ?? session
   link = new Link({ url, anonKey: first.anon_key, token, resume: uuid(), sendsSnapshots: true })
   const backend = new RelayBackend(url, token)
-  return { service: new RealtimeChatService({ link, backend, role, user, name: name ?? null, stop: () => keeper.stop() }), user }
+  const service = new RealtimeChatService({ link, backend, role, user, name: name ?? null, stop: () => keeper.stop() })
+  return { service, user, signOut: () => Promise.resolve() }
 }
 
 /** The same chat on a Supabase project, over its own REST. */
@@ -76,11 +79,13 @@ export async function connectSupabase(
 ): Promise<Connected> {
   const signed = createClient(url, key, { auth: { storageKey: `chat-${role}` } })
   const { data } = await signed.auth.getSession()
-  if (data.session === null) {
-    const { error } =
-      role === 'visitor'
-        ? await signed.auth.signInAnonymously()
-        : await signed.auth.signInWithPassword({ email: email ?? '', password: code ?? '' })
+  if (role === 'agent' && code !== undefined) {
+    // Whoever signs in is asked, whoever was here before.
+    const { error } = await signed.auth.signInWithPassword({ email: email ?? '', password: code })
+    if (error !== null) throw isAuthRetryableFetchError(error) ? error : new WrongCode(error.message)
+  } else if (data.session === null) {
+    if (role === 'agent') throw new WrongCode('Please sign in.')
+    const { error } = await signed.auth.signInAnonymously()
     if (error !== null) throw error
   }
   const token = async (): Promise<string> => {
@@ -90,9 +95,11 @@ export async function connectSupabase(
   }
   const user = claimsOf(await token()).sub ?? ''
   const link = new Link({ url, anonKey: key, token, resume: uuid(), probe: `${url}/rest/v1/` })
-  signed.auth.onAuthStateChange(() => link.useToken())
+  const { data: watch } = signed.auth.onAuthStateChange(() => link.useToken())
+  const stop = (): void => watch.subscription.unsubscribe()
   const backend = new SupabaseBackend(link.client, role, () => Promise.resolve(user))
-  return { service: new RealtimeChatService({ link, backend, role, user, name: name ?? null }), user }
+  const service = new RealtimeChatService({ link, backend, role, user, name: name ?? null, stop })
+  return { service, user, signOut: async () => void (await signed.auth.signOut({ scope: 'local' })) }
 }
 
 interface TokenRequest {

@@ -12,7 +12,7 @@ use super::shelf::Floor;
 use super::{Anew, DiskLog, Shared};
 use crate::changelog::codec;
 use crate::changelog::tail::Taken;
-use crate::changelog::{Bounds, ChangeLog, Gap, Origin, Past, Place, Reader, Trouble};
+use crate::changelog::{Bounds, ChangeLog, Gap, Origin, Past, Place, Read, Reader, Trouble};
 use crate::model::{Lsn, Position, Transaction};
 
 /// The pause before a file that could not be opened is tried again: usually there are too many open.
@@ -22,6 +22,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 enum Next {
     /// This is in memory.
     Batch(Vec<Arc<Transaction>>),
+    /// Another history begins.
+    Begun(Position),
     /// Everything was read.
     Nothing,
     /// It is on disk.
@@ -37,11 +39,11 @@ impl DiskLog {
         let synced = state.synced;
         let taken = state.tail.take(piece, synced, (codec::length(piece), self.largest));
         state.heed_cut();
-        let visible = state.tail.visible();
+        let news = state.tail.news();
         let is_news = !state.is_resting || state.tail.is_crowded();
         drop(state);
         if taken == Taken::In && piece.is_last {
-            shared.visible.send_replace(visible);
+            shared.news.send_replace(news);
         }
         if is_news {
             shared.work.notify_one();
@@ -51,21 +53,30 @@ impl DiskLog {
 
     fn look(&self, reader: &mut Reader, most: usize) -> Next {
         let mut state = self.shared.state();
+        let end = state.tail.era_end(reader.era, reader.is_live);
         // What is behind that may have left memory already, but is not to be seen.
-        if state.tail.visible() <= reader.next {
+        if reader.next < end && state.tail.visible() <= reader.next {
             return Next::Nothing;
         }
-        if let Some(batch) = state.tail.read(reader.next, most) {
+        if reader.next < end
+            && let Some(batch) = state.tail.read(reader.next..end, most)
+        {
+            let last = batch.last().map(|piece| Place::last_of(piece));
             let batch = reader.pass(batch);
             reader.fetch = None;
-            if reader.is_live {
-                state.tail.follow(reader.next);
+            if let Some(last) = last.filter(|_| reader.is_live) {
+                state.tail.follow(reader.next, last);
                 let synced = state.synced;
                 state.tail.tidy(synced);
             }
             return Next::Batch(batch);
         }
         let floor = self.shared.floor(&state);
+        // What is not in memory of a history that ended is nowhere.
+        if end != u64::MAX {
+            let entry = state.tail.enter(reader.is_live, (floor.number, floor.place));
+            return Next::Begun(reader.enter(entry));
+        }
         if reader.next < floor.number {
             return Next::Gone(floor);
         }
@@ -80,8 +91,8 @@ impl DiskLog {
         if !fetched.pieces.is_empty() {
             reader.seen = None;
         }
-        if reader.is_live {
-            self.shared.state().tail.follow(reader.next);
+        if let Some(last) = fetched.pieces.last().filter(|_| reader.is_live) {
+            self.shared.state().tail.follow(reader.next, Place::last_of(last));
         }
         fetched.pieces
     }
@@ -105,15 +116,16 @@ impl ChangeLog for DiskLog {
         let shared = &*self.shared;
         let mut state = shared.state();
         let before = Place::before(from);
-        state.tail.begin(before);
+        state.tail.begin(origin.epoch, before);
         let history = state.tail.history();
         state.tail.take_cut();
-        state.epoch = Some(origin.epoch);
         state.floor = Floor { number: history, place: before };
         (state.synced, state.mark, state.marked_at, state.cut) = (history, None, None, None);
         state.anew = Some(Anew { origin, from, before });
         shared.durable.send_replace(Lsn::ZERO);
+        let news = state.tail.news();
         drop(state);
+        shared.news.send_replace(news);
         shared.work.notify_one();
     }
 
@@ -151,28 +163,25 @@ impl ChangeLog for DiskLog {
     }
 
     fn bounds(&self) -> Bounds {
-        let state = self.shared.state();
-        let oldest = self.shared.floor(&state).place;
-        Bounds { epoch: state.epoch, oldest, newest: state.tail.newest() }
+        self.shared.bounds(&self.shared.state())
     }
 
     fn follow(&self) -> Reader {
-        let next = self.shared.state().tail.live();
-        let mut reader = Reader::new(next, None, self.shared.visible.subscribe());
-        reader.is_live = true;
-        reader
+        let state = self.shared.state();
+        Reader::live(state.tail.live(), state.tail.stand(), self.shared.news.subscribe())
     }
 
     fn read_from(&self, after: Position) -> Result<Reader, Gap> {
-        self.bounds().check(after)?;
         let place = Place::from(after);
         let state = self.shared.state();
+        self.shared.bounds(&state).check(after)?;
         let floor = self.shared.floor(&state).number;
         let next = state.tail.find(place).unwrap_or_else(|| self.shared.shelf().find(place));
-        Ok(Reader::new(next.max(floor), Some(place), self.shared.visible.subscribe()))
+        let era = state.tail.news().era;
+        Ok(Reader::new(next.max(floor), (era, after), self.shared.news.subscribe()))
     }
 
-    async fn read(&self, reader: &mut Reader, most: usize) -> Result<Vec<Arc<Transaction>>, Gap> {
+    async fn read(&self, reader: &mut Reader, most: usize) -> Result<Read, Gap> {
         loop {
             if let Some(task) = &mut reader.under_way {
                 let result = task.await;
@@ -181,7 +190,7 @@ impl ChangeLog for DiskLog {
                     Ok(Ok(fetched)) => {
                         let batch = self.take(reader, fetched);
                         if !batch.is_empty() {
-                            return Ok(batch);
+                            return Ok(Read::Pieces(batch));
                         }
                     }
                     Ok(Err(error)) => {
@@ -194,7 +203,8 @@ impl ChangeLog for DiskLog {
             }
             match self.look(reader, most) {
                 Next::Batch(batch) if batch.is_empty() => {}
-                Next::Batch(batch) => return Ok(batch),
+                Next::Batch(batch) => return Ok(Read::Pieces(batch)),
+                Next::Begun(at) => return Ok(Read::Begun(at)),
                 Next::Nothing => reader.wait().await,
                 Next::OnDisk(wanted) => {
                     reader.under_way = Some(spawn(&self.shared, reader, wanted));

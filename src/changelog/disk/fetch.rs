@@ -123,9 +123,8 @@ impl Fetch {
                     let place = Place { commit_lsn: head.commit_lsn, index: head.first };
                     let (number, offset) = (self.number, self.offset);
                     stones.push(Stone { number, place, offset });
-                    let last = head.first.saturating_add(head.count.saturating_sub(1));
-                    let last = Place { commit_lsn: head.commit_lsn, index: last };
-                    if self.number >= wanted.next && wanted.seen.is_none_or(|seen| seen < last) {
+                    let is_new = wanted.seen.is_none_or(|seen| seen < head.last());
+                    if self.number >= wanted.next && is_new {
                         let Ok(piece) = self.decoder.decode(content) else { break 'again false };
                         let piece = Arc::new(piece);
                         let rest = wanted

@@ -46,11 +46,12 @@ use self::medium::{Directory, Medium};
 use self::recovery::recover;
 use self::shelf::{Floor, Shelf};
 use self::writer::Writer;
+use super::reader::News;
 use super::tail::Tail;
-use super::{Origin, Past, Place, Trouble};
+use super::{Bounds, Origin, Past, Place, Trouble};
 use crate::error::{Error, ErrorKind};
 use crate::metrics::Metrics;
-use crate::model::{Epoch, Lsn};
+use crate::model::Lsn;
 
 /// A segment is closed when it has grown to this: what retention drops at once.
 const SEGMENT: u64 = 16 << 20;
@@ -102,7 +103,7 @@ pub(super) struct Shared {
     work: Condvar,
     shelf: Mutex<Shelf>,
     room: Notify,
-    visible: watch::Sender<u64>,
+    news: watch::Sender<News>,
     durable: watch::Sender<Lsn>,
     trouble: watch::Sender<Trouble>,
     metrics: Metrics,
@@ -111,7 +112,6 @@ pub(super) struct Shared {
 #[derive(Debug)]
 struct State {
     tail: Tail,
-    epoch: Option<Epoch>,
     /// Where the present history begins, when it began in this process.
     floor: Floor,
     /// Everything below this number is on disk.
@@ -186,12 +186,13 @@ impl DiskLog {
             retain_age: settings.retain_age,
             segment_bytes,
         };
+        let tail = Tail::new(settings.memory, kept);
         let shared = Arc::new(Shared {
             medium,
             settings: settings_of,
+            news: watch::Sender::new(tail.news()),
             state: Mutex::new(State {
-                tail: Tail::new(settings.memory, kept),
-                epoch: origin.as_ref().map(|origin| origin.epoch),
+                tail,
                 floor: recovered.shelf.floor(),
                 synced: kept.next,
                 in_flight: kept.next,
@@ -205,7 +206,6 @@ impl DiskLog {
             work: Condvar::new(),
             shelf: Mutex::new(recovered.shelf),
             room: Notify::new(),
-            visible: watch::Sender::new(kept.next),
             durable: watch::Sender::new(kept.end),
             trouble: watch::Sender::new(None),
             metrics,
@@ -271,6 +271,12 @@ impl Shared {
         span: Duration,
     ) -> (MutexGuard<'a, State>, WaitTimeoutResult) {
         self.work.wait_timeout(state, span).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What can be asked for.
+    fn bounds(&self, state: &State) -> Bounds {
+        let oldest = self.floor(state).place;
+        Bounds { epoch: state.tail.epoch(), oldest, newest: state.tail.newest() }
     }
 
     /// Where the log begins.

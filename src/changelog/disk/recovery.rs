@@ -166,9 +166,10 @@ fn put_together(
             "change log opened"
         );
     }
+    let epoch = Some(origin.epoch);
     Recovered {
         origin: Some(origin),
-        kept: Kept { next: end.number, newest: scan.newest, end: scan.end },
+        kept: Kept { epoch, next: end.number, newest: scan.newest, end: scan.end },
         relations: scan.relations,
         clock: scan.clock,
         shelf,
@@ -252,8 +253,7 @@ fn scan(bytes: &Bytes, size: usize, header: &Header) -> Scan {
                 number += 1;
                 is_open = !head.is_last;
                 if head.is_last {
-                    let index = head.first.saturating_add(head.count.saturating_sub(1));
-                    scan.newest = Place { index, ..place };
+                    scan.newest = head.last();
                     scan.end = scan.end.max(head.end_lsn);
                     (scan.whole, scan.cut_at) = (number, at);
                 }

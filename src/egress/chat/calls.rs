@@ -2,6 +2,8 @@
 //!
 //! Every call may be made twice and does its work once: ids are the client's, and what is done is not done again.
 
+use std::sync::Arc;
+
 use axum::http::StatusCode;
 
 use super::link::{Done, Step};
@@ -16,13 +18,13 @@ use crate::model::Principal;
 pub(super) struct Calls {
     settings: Settings,
     texts: Texts,
-    pools: Pools,
+    pools: Arc<Pools>,
 }
 
 /// Who calls.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct As<'a> {
-    pub(super) principal: &'a Principal,
+    pub(super) principal: &'a Arc<Principal>,
     /// The token's `sub`; empty when there is none.
     pub(super) sub: &'a str,
 }
@@ -78,7 +80,7 @@ pub(super) struct Stored {
 }
 
 impl Calls {
-    pub(super) const fn new(settings: Settings, texts: Texts, pools: Pools) -> Self {
+    pub(super) const fn new(settings: Settings, texts: Texts, pools: Arc<Pools>) -> Self {
         Self { settings, texts, pools }
     }
 
@@ -186,7 +188,7 @@ impl Calls {
     ) -> Result<Stored, Problem> {
         let closed = Some(self.word("closed"));
         let opening = Opening { visitor: Some(visitor), message: Some(saying.body), ..opening };
-        let mut opened = vec![Some(visitor), closed];
+        let mut opened = vec![Some(visitor), closed, Some(saying.id)];
         opened.extend(self.opened(by, opening));
         let mut said = vec![Some(visitor), Some(saying.id), closed];
         said.extend(self.said(by, side, saying));

@@ -4,6 +4,7 @@
 //! takes one round trip, and its answer is believed only when the commit was. Outside of such a transaction the
 //! connection is read-only: should `begin` fail, what follows it changes nothing.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use bytes::BytesMut;
@@ -31,13 +32,13 @@ const BEGIN: &str = "begin isolation level read committed read write";
 /// One statement and its values.
 #[derive(Clone, Debug)]
 pub(super) struct Step<'a> {
-    pub(super) text: &'a str,
-    pub(super) values: Vec<Value<'a>>,
+    text: Cow<'a, str>,
+    values: Vec<Value<'a>>,
 }
 
 /// A value as its text, which Postgres reads as whatever type it is compared with or written to.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Value<'a>(pub(super) Option<&'a str>);
+#[derive(Clone, Debug)]
+struct Value<'a>(Option<Cow<'a, str>>);
 
 /// What a statement did: the rows it changed or found, and the first one found.
 #[derive(Debug, Default)]
@@ -56,7 +57,15 @@ pub(super) struct Link {
 
 impl<'a> Step<'a> {
     pub(super) fn new(text: &'a str, values: impl IntoIterator<Item = Option<&'a str>>) -> Self {
-        Self { text, values: values.into_iter().map(Value).collect() }
+        let values = values.into_iter().map(|value| Value(value.map(Cow::Borrowed)));
+        Self { text: Cow::Borrowed(text), values: values.collect() }
+    }
+
+    /// The same, for somebody who outlives who asked.
+    pub(super) fn kept(&self) -> Step<'static> {
+        let keep = |text: &Cow<'a, str>| Cow::Owned(text.clone().into_owned());
+        let values = self.values.iter().map(|value| Value(value.0.as_ref().map(keep)));
+        Step { text: keep(&self.text), values: values.collect() }
     }
 }
 
@@ -108,16 +117,16 @@ impl Link {
         steps: &[Step<'_>],
     ) -> Result<Vec<Done>, Error> {
         for step in steps {
-            if !self.prepared.contains_key(step.text) {
-                let statement = self.sql.client.prepare(step.text).await?;
-                self.prepared.insert(step.text.to_owned(), statement);
+            if !self.prepared.contains_key(&*step.text) {
+                let statement = self.sql.client.prepare(&step.text).await?;
+                self.prepared.insert(step.text.clone().into_owned(), statement);
             }
         }
         let client = &self.sql.client;
         let (claims, sub, role) = (principal.claims(), principal.subject(), principal.role());
         let claim: [&(dyn ToSql + Sync); 3] = [&claims, &sub, &role];
         let doing = steps.iter().filter_map(|step| {
-            let statement = self.prepared.get(step.text)?;
+            let statement = self.prepared.get(&*step.text)?;
             Some(perform(client, statement, &step.values))
         });
         // Polled in this order, so sent in this order.
@@ -159,7 +168,7 @@ impl ToSql for Value<'_> {
         _: &Type,
         out: &mut BytesMut,
     ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
-        let Some(text) = self.0 else { return Ok(IsNull::Yes) };
+        let Some(text) = &self.0 else { return Ok(IsNull::Yes) };
         out.extend_from_slice(text.as_bytes());
         Ok(IsNull::No)
     }

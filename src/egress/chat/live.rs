@@ -46,7 +46,7 @@ impl Dialect for Plain {
 pub(super) enum Event {
     /// A message, by its id.
     NewMessage(String, Value),
-    /// A session, by its id.
+    /// A session, by the id of its change: a session that was opened again can be closed again.
     ChatClosed(String, Value),
     /// Something is missing, and why.
     Gap(String),
@@ -79,6 +79,9 @@ struct Change {
     table: String,
     #[serde(default, rename = "type")]
     kind: String,
+    /// The same whenever this change is told.
+    #[serde(default)]
+    id: String,
     #[serde(default)]
     record: Map<String, Value>,
     #[serde(default)]
@@ -136,7 +139,7 @@ impl Names {
             };
             if is_closed(&change.record) && !is_closed(&change.old_record) {
                 let session = told(&self.sessions, &change.record, &SESSION);
-                return Some(Event::ChatClosed(name(session.get("id")), session.into()));
+                return Some(Event::ChatClosed(change.id, session.into()));
             }
         }
         None
@@ -195,8 +198,11 @@ mod tests {
     }
 
     fn change(table: &str, kind: &str, record: Value, old: Value) -> String {
-        json!({ "schema": "public", "table": table, "type": kind, "record": record, "old_record": old, "errors": null })
-            .to_string()
+        json!({
+            "schema": "public", "table": table, "type": kind, "id": "e:1:1", "record": record, "old_record": old,
+            "errors": null
+        })
+        .to_string()
     }
 
     #[test]
@@ -221,7 +227,7 @@ mod tests {
         let Some(Event::ChatClosed(id, told)) = read(sessions, "UPDATE", &closed, &open) else {
             panic!()
         };
-        assert_eq!((&*id, &told["closed_by"]), ("s", &json!("g")));
+        assert_eq!((&*id, &told["id"], &told["closed_by"]), ("e:1:1", &json!("s"), &json!("g")));
         for (table, kind, record, old) in [
             (messages, "UPDATE", &message, &message),
             (sessions, "UPDATE", &closed, &closed),

@@ -23,17 +23,17 @@ mod wire;
 use std::sync::Arc;
 
 use axum::Router;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use self::caller::Callers;
 use self::calls::Calls;
 use self::live::Names;
 use self::pool::Pools;
-use self::socket::Sockets;
 use self::text::Texts;
 use crate::auth::token::Tokens;
 use crate::catalog::Catalog;
 use crate::config::{Chat as Settings, Limits, Preset};
+use crate::egress::seats::Seats;
 use crate::hub::{Backlog, Hub};
 use crate::metrics::{Metrics, reason};
 use crate::postgres::Target;
@@ -54,7 +54,9 @@ pub struct Chat {
     limits: Limits,
     /// What waits for sockets.
     backlog: Arc<Backlog>,
-    sockets: Sockets,
+    seats: Arc<Seats>,
+    /// Places of sockets that did not say yet who they are.
+    strangers: Arc<Semaphore>,
     tokens: Arc<Tokens>,
     source: watch::Receiver<SourceState>,
     hub: Arc<Hub>,
@@ -76,6 +78,8 @@ pub struct Services {
     pub hub: Arc<Hub>,
     /// Knows the tables.
     pub catalog: Arc<Catalog>,
+    /// Who may be here, and for how long.
+    pub seats: Arc<Seats>,
     /// What one socket may use.
     pub limits: Limits,
     /// What is counted.
@@ -94,7 +98,7 @@ impl Chat {
     /// The chat that the configuration describes, in the database at `target`.
     pub fn new(settings: Settings, target: Target, services: Services) -> Arc<Self> {
         let (size, limit) = (settings.pool, settings.timeout);
-        let pools = Pools::new(target, size, limit, services.connections);
+        let pools = Arc::new(Pools::new(target, size, limit, services.connections));
         let texts = Texts::new(&settings);
         Arc::new(Self {
             callers: Callers::new(settings.requests_per_second),
@@ -104,7 +108,8 @@ impl Chat {
             names: Names::new(&settings),
             calls: Calls::new(settings, texts, pools),
             backlog: Arc::new(Backlog::new(services.limits.outboxes)),
-            sockets: Sockets::default(),
+            strangers: Arc::new(Semaphore::new(socket::strangers(&services.limits))),
+            seats: services.seats,
             limits: services.limits,
             tokens: services.tokens,
             source: services.source,

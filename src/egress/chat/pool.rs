@@ -1,13 +1,18 @@
 //! The API's connections: a few for each API role, opened when needed, lent in the order they were asked for.
 //!
+//! What was sent is finished even when nobody waits for it any more, a client that hung up included: Postgres would go on
+//! with it anyway, and until then its connection has its place.
+//!
 //! Overflow: who waits longer than one request may take, or finds [`LINE`] others waiting, is told to come back.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
+use tokio_postgres::Error;
 
 use super::link::{Done, Link, SETTINGS, Step};
 use super::problem::Problem;
@@ -30,9 +35,25 @@ pub(super) struct Pools {
 
 #[derive(Debug)]
 struct Pool {
-    line: Semaphore,
-    places: Semaphore,
+    line: Arc<Semaphore>,
+    places: Arc<Semaphore>,
     idle: Mutex<Vec<Link>>,
+}
+
+/// A place in the line and a connection's; both given back when dropped.
+type Place = [OwnedSemaphorePermit; 2];
+
+/// What comes of a request.
+type Outcome = Result<Vec<Done>, Problem>;
+
+/// One request on its way.
+struct Errand {
+    pool: Arc<Pool>,
+    principal: Arc<Principal>,
+    steps: Vec<Step<'static>>,
+    /// Who asked, until they are answered.
+    asker: Option<oneshot::Sender<Outcome>>,
+    _place: Place,
 }
 
 impl Pools {
@@ -46,48 +67,74 @@ impl Pools {
     /// # Errors
     /// Nothing of it was done, unless the problem says that this is not known.
     pub(super) async fn run(
-        &self,
-        principal: &Principal,
+        self: &Arc<Self>,
+        principal: &Arc<Principal>,
         steps: &[Step<'_>],
-    ) -> Result<Vec<Done>, Problem> {
+    ) -> Outcome {
         let pool = self.pool(principal.role());
-        let _places = self.places(&pool).await?;
+        let (asker, answer) = oneshot::channel();
+        let errand = Errand {
+            _place: self.place(&pool).await?,
+            pool,
+            principal: Arc::clone(principal),
+            steps: steps.iter().map(Step::kept).collect(),
+            asker: Some(asker),
+        };
+        let pools = Arc::clone(self);
+        self.stage.spawn(async move { pools.finish(errand).await });
+        answer.await.unwrap_or_else(|_| Err(Problem::broken("The request was given up.")))
+    }
+
+    /// Runs an errand to its end.
+    async fn finish(&self, mut errand: Errand) {
         loop {
-            let kept = pool.take();
+            let kept = errand.pool.take();
             let is_kept = kept.is_some();
             let mut link = match kept {
                 Some(link) => link,
-                None => self.open(principal.role()).await?,
+                None => match self.open(errand.principal.role()).await {
+                    Ok(link) => link,
+                    Err(problem) => return errand.answer(Err(problem)),
+                },
             };
-            // Postgres says that time is up before this does, unless it is gone.
-            let done = timeout(self.limit * 2, link.run(principal, steps)).await;
-            let Ok(done) = done else { return Err(Problem::too_slow()) };
-            match done {
-                Ok(done) => {
-                    pool.keep(link);
-                    return Ok(done);
-                }
+            let Some(done) = self.attempt(&mut link, &mut errand).await else { return };
+            let outcome = match done {
+                Ok(done) => Ok(done),
                 // Left behind by a restart, or prepared for a table that has changed. Every request may be made twice.
-                Err(error) if is_kept && is_stale(&error) => {}
-                Err(error) => {
-                    if error.as_db_error().is_some() {
-                        pool.keep(link);
-                    }
-                    return Err(Problem::of(&error));
+                Err(error) if is_kept && is_stale(&error) && errand.is_awaited() => continue,
+                Err(error) if error.as_db_error().is_none() => {
+                    return errand.answer(Err(Problem::of(&error)));
                 }
-            }
+                Err(error) => Err(Problem::of(&error)),
+            };
+            errand.pool.keep(link);
+            return errand.answer(outcome);
         }
     }
 
-    async fn places<'a>(
+    /// Runs an errand on a connection; nothing when Postgres does not end it.
+    async fn attempt(
         &self,
-        pool: &'a Pool,
-    ) -> Result<(SemaphorePermit<'a>, SemaphorePermit<'a>), Problem> {
+        link: &mut Link,
+        errand: &mut Errand,
+    ) -> Option<Result<Vec<Done>, Error>> {
+        let Errand { principal, steps, asker, .. } = errand;
+        let mut running = pin!(link.run(principal, steps));
+        if let Ok(done) = timeout(self.limit * 2, &mut running).await {
+            return Some(done);
+        }
+        tell(asker, Err(Problem::too_slow()));
+        // Postgres ends each statement in time: those of the steps, prepared and run, and those around them.
+        let statements = u32::try_from(steps.len() * 2 + 4).unwrap_or(u32::MAX);
+        timeout(self.limit.saturating_mul(statements), running).await.ok()
+    }
+
+    async fn place(&self, pool: &Pool) -> Result<Place, Problem> {
         let busy = || Problem::later("Too many requests are waiting for the database.");
-        let line = pool.line.try_acquire().map_err(|_| busy())?;
-        let place = timeout(self.limit, pool.places.acquire()).await;
+        let line = Arc::clone(&pool.line).try_acquire_owned().map_err(|_| busy())?;
+        let place = timeout(self.limit, Arc::clone(&pool.places).acquire_owned()).await;
         let place = place.map_err(|_| busy())?.map_err(|_| busy())?;
-        Ok((line, place))
+        Ok([line, place])
     }
 
     async fn open(&self, role: &str) -> Result<Link, Problem> {
@@ -115,12 +162,29 @@ impl Pools {
             return Arc::clone(pool);
         }
         let pool = Arc::new(Pool {
-            line: Semaphore::new(LINE),
-            places: Semaphore::new(self.size),
+            line: Arc::new(Semaphore::new(LINE)),
+            places: Arc::new(Semaphore::new(self.size)),
             idle: Mutex::default(),
         });
         roles.insert(role.into(), Arc::clone(&pool));
         pool
+    }
+}
+
+impl Errand {
+    fn answer(mut self, outcome: Outcome) {
+        tell(&mut self.asker, outcome);
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.asker.as_ref().is_some_and(|asker| !asker.is_closed())
+    }
+}
+
+/// Tells who asked, unless they were told before or went away.
+fn tell(asker: &mut Option<oneshot::Sender<Outcome>>, outcome: Outcome) {
+    if let Some(asker) = asker.take() {
+        let _ = asker.send(outcome);
     }
 }
 
@@ -138,7 +202,7 @@ impl Pool {
 }
 
 /// Whether another connection may do better.
-fn is_stale(error: &tokio_postgres::Error) -> bool {
+fn is_stale(error: &Error) -> bool {
     error.code().is_none_or(|code| {
         let code = code.code();
         code.starts_with("57P") || ["0A000", "26000"].contains(&code)

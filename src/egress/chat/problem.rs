@@ -1,12 +1,15 @@
 //! What a caller is told when there is nothing else to tell: `application/problem+json`, with the cause in words.
 //!
-//! What Postgres says is passed on where it is about what the caller sent. Its details, which quote rows, are not.
+//! What Postgres says is passed on where it is about what the caller sent. Its details, which quote rows, are not, nor is
+//! a value that could not be read as its type: it may be one that only a policy or a trigger reads.
 
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use serde_json::json;
 use tokio_postgres::Error;
+
+use crate::postgres::without_values;
 
 /// A refusal or a failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +73,9 @@ impl Problem {
             ("57014", _) => Self::too_slow(),
             ("42501", _) => Self::new(StatusCode::FORBIDDEN, message),
             ("23505", _) => Self::new(StatusCode::CONFLICT, message),
-            ("P0001", _) | (_, "22" | "23") => Self::invalid(message),
+            ("22021", _) => Self::invalid("A text has a character that the database cannot store."),
+            (_, "22") => Self::invalid(without_values(said)),
+            ("P0001", _) | (_, "23") => Self::invalid(message),
             ("25006", _) | (_, "08" | "40" | "53" | "55" | "57" | "58") => {
                 Self::later("The database cannot answer now.")
             }

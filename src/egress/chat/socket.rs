@@ -9,12 +9,14 @@
 //!
 //! A player hears of what is theirs, guest relations of everything the policies let them see. It listens before it reads
 //! history, so nothing falls between the two; what is in both is told once. `message_sent` is sent when the message is
-//! committed. A client that does not read, says nothing, or whose token ran out is closed.
+//! committed. A client that does not read, says nothing, or whose token ran out is closed; so is everybody whom another
+//! relay on the slot takes over, and nobody is let in meanwhile.
+//!
+//! Who did not say yet who they are has no seat, only one of a few places of their own: strangers keep nobody out.
 
 use std::collections::{HashSet, VecDeque};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::extract::State;
@@ -23,6 +25,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, interval, sleep_until, timeout};
 
 use super::Chat;
@@ -32,12 +35,15 @@ use super::live::{Event, Plain};
 use super::player::Telling;
 use super::problem::Problem;
 use crate::catalog::bind::{Unbound, bind};
+use crate::config::Limits;
+use crate::egress::seats::Seat;
 use crate::hub::{Closed, Frame, Member, Outbox};
+use crate::source::SourceState;
 
 /// How long a client may take to say who it is.
 const INTRODUCTION: Duration = Duration::from_secs(10);
 
-/// Messages and sessions a socket remembers having told of.
+/// Messages and closings a socket remembers having told of.
 const REMEMBERED: usize = 1024;
 
 /// Tokens that live longer are looked at again after so many seconds at the latest: something is said more often.
@@ -77,41 +83,24 @@ enum Role {
     Gre,
 }
 
-/// Sockets that are open.
-#[derive(Debug, Default)]
-pub(super) struct Sockets(AtomicUsize);
-
-/// One of the sockets that may be open at once; given back when dropped.
-struct Seat(Arc<Chat>);
-
-impl Seat {
-    fn take(chat: &Arc<Chat>) -> Option<Self> {
-        let before = chat.sockets.0.fetch_add(1, Ordering::Relaxed);
-        chat.metrics.connections.inc();
-        let seat = Self(Arc::clone(chat));
-        (before < chat.limits.connections).then_some(seat)
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.sockets.0.fetch_sub(1, Ordering::Relaxed);
-        self.0.metrics.connections.dec();
-    }
+/// How many may be strangers at once: an eighth of the seats, within reason.
+pub(super) fn strangers(limits: &Limits) -> usize {
+    (limits.connections / 8).clamp(16, 1024)
 }
 
 /// From a GET to a socket.
 pub(super) async fn open(State(chat): State<Arc<Chat>>, upgrade: WebSocketUpgrade) -> Response {
-    let Some(seat) = Seat::take(&chat) else {
-        chat.refused("ConnectionRateLimitReached");
-        let detail = "Too many sockets are open.";
-        return Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).after(1).into_response();
+    if let Err(problem) = chat.lets_in() {
+        return problem.into_response();
+    }
+    let Ok(place) = Arc::clone(&chat.strangers).try_acquire_owned() else {
+        return chat.full("ChatStrangersLimitReached").into_response();
     };
     let upgrade = upgrade.max_message_size(chat.body).max_frame_size(chat.body);
     std::future::ready(upgrade.on_upgrade(|socket| async move {
         let stage = chat.stage.clone();
         // In the stage, so that stopping waits for its goodbye.
-        let serving = stage.spawn(serve(chat, socket, seat));
+        let serving = stage.spawn(serve(chat, socket, place));
         drop(serving.await);
     }))
     .await
@@ -119,6 +108,8 @@ pub(super) async fn open(State(chat): State<Arc<Chat>>, upgrade: WebSocketUpgrad
 
 /// Why a socket closes: code, reason, and the word for the metrics.
 type Goodbye = (u16, &'static str, &'static str);
+
+const DRAIN: Goodbye = (1012, "the server is going away", "drain");
 
 /// A client that said who it is.
 struct Session {
@@ -128,6 +119,7 @@ struct Session {
     expires_at: i64,
     member: Arc<Member>,
     told: Told,
+    seat: Seat,
 }
 
 /// Ids that were told of, the oldest forgotten first.
@@ -159,8 +151,8 @@ impl Drop for Session {
     }
 }
 
-async fn serve(chat: Arc<Chat>, mut socket: WebSocket, _seat: Seat) {
-    if let Some((code, reason, word)) = converse(&chat, &mut socket).await {
+async fn serve(chat: Arc<Chat>, mut socket: WebSocket, place: OwnedSemaphorePermit) {
+    if let Some((code, reason, word)) = converse(&chat, &mut socket, place).await {
         chat.metrics.closed.get_or_create(&crate::metrics::reason(word)).inc();
         let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
         // A client that does not take it either is gone in a moment.
@@ -169,10 +161,15 @@ async fn serve(chat: Arc<Chat>, mut socket: WebSocket, _seat: Seat) {
 }
 
 /// Until the client is gone (`None`) or must be sent away.
-async fn converse(chat: &Arc<Chat>, socket: &mut WebSocket) -> Option<Goodbye> {
+async fn converse(
+    chat: &Arc<Chat>,
+    socket: &mut WebSocket,
+    place: OwnedSemaphorePermit,
+) -> Option<Goodbye> {
+    let mut place = Some(place);
     let outbox = Arc::new(Outbox::new(chat.limits.outbox, Arc::clone(&chat.backlog)));
     let mut session: Option<Session> = None;
-    let mut stopping = pin!(chat.stage.stopping());
+    let mut leaving = pin!(leave(chat, None));
     let introduced_by = Instant::now() + INTRODUCTION;
     let mut heard_at = Instant::now();
     let mut looks = interval(chat.limits.idle / 3);
@@ -183,7 +180,7 @@ async fn converse(chat: &Arc<Chat>, socket: &mut WebSocket) -> Option<Goodbye> {
             Instant::now() + Duration::from_secs(left.min(A_DAY))
         });
         tokio::select! {
-            () = &mut stopping => return Some((1012, "the server is going away", "drain")),
+            () = &mut leaving => return Some(DRAIN),
             () = sleep_until(introduced_by), if session.is_none() => {
                 return Some((1008, "not authenticated in time", "joins"));
             }
@@ -195,6 +192,11 @@ async fn converse(chat: &Arc<Chat>, socket: &mut WebSocket) -> Option<Goodbye> {
                 match incoming? {
                     Ok(Message::Text(text)) => {
                         let answers = hear(chat, &mut session, &outbox, &text).await;
+                        if let Some(session) = &session
+                            && place.take().is_some()
+                        {
+                            leaving.set(leave(chat, Some(session.seat.generation())));
+                        }
                         for answer in answers {
                             send(chat, socket, &answer).await?;
                         }
@@ -208,7 +210,7 @@ async fn converse(chat: &Arc<Chat>, socket: &mut WebSocket) -> Option<Goodbye> {
                 match drained {
                     Ok(()) => {}
                     Err(Closed::Slow) => return Some((1008, "too slow: messages were not read in time", "slow")),
-                    Err(Closed::Drain) => return Some((1012, "the server is going away", "drain")),
+                    Err(Closed::Drain) => return Some(DRAIN),
                 }
                 for frame in frames.drain(..) {
                     let Some(event) = session.as_mut().and_then(|session| session.notice(&frame)) else { continue };
@@ -221,6 +223,18 @@ async fn converse(chat: &Arc<Chat>, socket: &mut WebSocket) -> Option<Goodbye> {
                 }
                 write(chat, socket, Message::Ping(axum::body::Bytes::new())).await?;
             }
+        }
+    }
+}
+
+/// Completes when it is the turn of a socket to leave. A stranger, of no generation, leaves when everybody is told to.
+async fn leave(chat: &Chat, generation: Option<u64>) {
+    let departure = &chat.seats.departure;
+    let Some(generation) = generation else { return departure.called(u64::MAX).await };
+    loop {
+        departure.called(generation).await;
+        if departure.turn(generation).await {
+            return;
         }
     }
 }
@@ -277,6 +291,7 @@ async fn introduce(
     role: Role,
 ) -> Result<Vec<Value>, Problem> {
     let (caller, expires_at) = chat.believe(token).await?;
+    chat.pay(&caller)?;
     if caller.sub.is_empty() && role == Role::Player {
         return Err(Problem::invalid("The token of a player needs a `sub`."));
     }
@@ -290,6 +305,9 @@ async fn introduce(
         (session.caller, session.expires_at) = (caller, expires_at);
         return Ok(vec![authenticated]);
     }
+    let seat = chat.seats.take(&caller.principal).map_err(|code| chat.full(code))?;
+    // Asked when the seat is taken: a departure that begins later waits for it.
+    chat.lets_in()?;
     let player = (role == Role::Player).then_some(&*caller.sub);
     let bound = bind(&chat.catalog, &caller.principal, &chat.names.wishes(player)).await;
     let wishes = bound.map_err(|unbound| match unbound {
@@ -307,13 +325,31 @@ async fn introduce(
     ));
     chat.hub.subscribe(&member, wishes);
     let (chat, told) = (Arc::clone(chat), Told::default());
-    let joined = session.insert(Session { chat, caller, role, expires_at, member, told });
+    let joined = session.insert(Session { chat, caller, role, expires_at, member, told, seat });
     let mut answers = vec![authenticated];
     if role == Role::Player {
         let own = joined.caller.sub.clone();
         answers.push(joined.history(&own, None).await.unwrap_or_else(|problem| failed(&problem)));
     }
     Ok(answers)
+}
+
+impl Chat {
+    /// Nobody comes in while another relay reads the slot, or while everybody leaves: they would hear nothing.
+    fn lets_in(&self) -> Result<(), Problem> {
+        let stands_by = matches!(&*self.source.borrow(), SourceState::Standby { .. });
+        if !stands_by && !self.seats.departure.is_on() {
+            return Ok(());
+        }
+        self.refused("Standby");
+        Err(Problem::later("This relay stands by for another one; try again."))
+    }
+
+    /// There is no room for one more socket.
+    fn full(&self, code: &'static str) -> Problem {
+        self.refused(code);
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, "Too many sockets are open.").after(1)
+    }
 }
 
 impl Session {

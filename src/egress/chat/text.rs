@@ -108,7 +108,7 @@ impl Texts {
         let assigns = chat.agents.is_some() && has("agent");
         Self {
             open: open(query!("open"), 2),
-            open_if_none: open(query!("open_if_none"), 3),
+            open_if_none: open(query!("open_if_none"), 4),
             turn: plain(query!("turn")),
             session: plain(query!("session")),
             sessions: listed(""),

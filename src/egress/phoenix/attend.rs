@@ -18,8 +18,8 @@ use super::frame::ClientMessage;
 use super::payload::present;
 use super::private::Said;
 use super::session::Session;
-use super::subject::Use;
 use crate::config::Limits;
+use crate::egress::subject::Use;
 use crate::hub::Attendee;
 use crate::hub::presence::Payload;
 

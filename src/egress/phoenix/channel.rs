@@ -9,10 +9,10 @@ use super::effect::Now;
 use super::frame::Vsn;
 use super::payload::{Join, Replay};
 use super::private::Rights;
-use super::subject::{Seat, Subject};
 use crate::auth::policy::Kept;
 use crate::auth::token::Verified;
 use crate::catalog::bind::Wish;
+use crate::egress::subject::{Seat, Subject};
 use crate::hub::{Frame, Member, Namespace, Receives, RoomName};
 use crate::model::{FirstRead, Since};
 

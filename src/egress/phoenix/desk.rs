@@ -6,27 +6,26 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use super::departure::{Departure, Generation};
 use super::effect::Now;
 use super::rest;
 use super::session::Rules;
-use super::subject::{self, Subject, Subjects};
 use crate::auth::policy::Policies;
 use crate::auth::token::Tokens;
 use crate::catalog::Catalog;
 use crate::changelog::Place;
 use crate::config::Limits;
 use crate::egress::budget::Budget;
+use crate::egress::seats::Seats;
 use crate::fanout::Latecomer;
 use crate::hub::{
-    Backlog, Broadcast, Door, Hole, Hub, Member, Notice, Outbox, Post, RoomName, Wishes,
+    Backlog, Broadcast, Door, Gates, Hole, Hub, Member, Notice, Outbox, Post, RoomName, Wishes,
 };
 use crate::metrics::{Metrics, reason};
-use crate::model::{FirstRead, Principal, Since};
+use crate::model::{FirstRead, Since};
 use crate::shutdown::Stage;
 use crate::source::SourceState;
 
-/// Bytes of what is live that may wait while a channel is shown the past.
+/// Bytes of what is live that may wait while a channel is shown the past. Together they may be as many as in all outboxes.
 const GATE: usize = 4 << 20;
 
 /// How long it may take until all have left who were told to connect again; they come back as fast.
@@ -55,15 +54,15 @@ pub struct Desk {
     pub clock: fn() -> i64,
     /// Where sockets run.
     pub stage: Stage,
-    /// When they say goodbye.
-    pub departure: Departure,
+    /// Who may be here, and for how long.
+    pub seats: Arc<Seats>,
     joins: Budget,
-    subjects: Subjects,
     /// Broadcasts by HTTP.
     pub(super) http_messages: Budget,
     /// Memory for the bodies of requests.
     pub(super) bodies: Semaphore,
     backlog: Arc<Backlog>,
+    gates: Arc<Gates>,
     latecomers: mpsc::Sender<Latecomer>,
     posts: Vec<Arc<Post>>,
     opened: AtomicUsize,
@@ -82,17 +81,10 @@ pub struct Services {
     pub source: watch::Receiver<SourceState>,
     /// See [`Desk::hub`].
     pub hub: Arc<Hub>,
+    /// See [`Desk::seats`].
+    pub seats: Arc<Seats>,
     /// Where those go who are shown the past first.
     pub latecomers: mpsc::Sender<Latecomer>,
-}
-
-/// One of the sockets that may be open at once; given back when dropped.
-#[derive(Debug)]
-pub struct Seat {
-    metrics: Metrics,
-    generation: Generation,
-    /// The place its token's subject has on it.
-    pub(super) of_subject: Option<Arc<subject::Seat>>,
 }
 
 impl Desk {
@@ -106,10 +98,10 @@ impl Desk {
     ) -> Self {
         let joins = Budget::new(limits.joins_per_second, Instant::now());
         let http_messages = Budget::new(limits.http_messages_per_second, Instant::now());
-        let subjects = Subjects::new(&limits);
         let bodies = Semaphore::new(rest::MAX_BODIES);
         let backlog = Arc::new(Backlog::new(limits.outboxes));
-        let Services { tokens, catalog, policies, source, hub, latecomers } = services;
+        let gates = Arc::new(Gates::new(limits.outboxes));
+        let Services { tokens, catalog, policies, source, hub, seats, latecomers } = services;
         // As many as threads can write at once.
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let posts = (0..cores).map(|_| Post::start(&stage)).collect();
@@ -124,12 +116,12 @@ impl Desk {
             metrics,
             clock,
             stage,
-            departure: Departure::new(),
+            seats,
             joins,
-            subjects,
             http_messages,
             bodies,
             backlog,
+            gates,
             latecomers,
             posts,
             opened: AtomicUsize::new(0),
@@ -158,21 +150,23 @@ impl Desk {
             return self.hub.subscribe(&member, wishes);
         }
         member.shut(GATE);
+        if let Some(gate) = member.gate() {
+            gate.count(Arc::clone(&self.gates));
+        }
         let latecomer = Latecomer { member, wishes, since, firsts };
         if let Err(full) = self.latecomers.try_send(latecomer) {
             let Latecomer { member, wishes, .. } = full.into_inner();
-            if let Some(proof) = member.proof() {
-                proof.begin(self.hub.resumes().settled().map(Place::from).unwrap_or_default());
-            }
-            self.hub.attach(&member, wishes);
-            member.open(None);
             let why = "too_many_catching_up";
             self.metrics.gaps.get_or_create(&reason(why)).inc();
             let message =
                 "Changes may be missing: too many are catching up. Please read the table again.";
             let hole = Hole { reason: why, ..Hole::default() };
-            // A member that cannot be told is being closed, and learns by reconnecting.
-            let _ = member.notify(&Notice::of_hole(message.to_owned(), hole));
+            // Before it is let in: what is missing comes before what is live. A member that cannot be told is being
+            // closed, and learns by reconnecting.
+            let now = self.hub.resumes().settled().map(Place::from).unwrap_or_default();
+            let _ = member.give_up(now, &Notice::of_hole(message.to_owned(), hole));
+            self.hub.attach(&member, wishes);
+            member.open(None);
         }
     }
 
@@ -202,42 +196,13 @@ impl Desk {
         self.hub.rooms().broadcast(room, sender, broadcast);
     }
 
-    /// The subject of a principal, if it has one.
-    pub fn subject(&self, principal: &Principal) -> Option<Arc<Subject>> {
-        self.subjects.of(principal, Instant::now())
-    }
-
-    /// A seat for one more socket.
-    ///
-    /// # Errors
-    /// The word for the metrics when all are taken, or all of its subject.
-    pub fn seat(&self, principal: &Principal) -> Result<Seat, &'static str> {
-        let before = self.metrics.connections.inc();
-        let (metrics, generation) = (self.metrics.clone(), self.departure.enter());
-        let mut seat = Seat { metrics, generation, of_subject: None };
-        if i64::try_from(self.limits.connections).unwrap_or(i64::MAX) <= before {
-            return Err("ConnectionRateLimitReached");
-        }
-        if let Some(subject) = self.subject(principal) {
-            let of_subject = subject.seat().ok_or(subject::TOO_MANY_SOCKETS)?;
-            seat.of_subject = Some(of_subject);
-        }
-        Ok(seat)
-    }
-
-    /// Sends every socket away, spread over about `over` when they are many, and returns when all are gone.
-    pub async fn send_away(&self, over: Duration) {
-        let present = || usize::try_from(self.metrics.connections.get()).unwrap_or(0);
-        self.departure.send_away(over, present).await;
-    }
-
     /// Has every client connect again: the sockets that are open now leave by and by. Who comes meanwhile stays.
     pub fn recall(self: &Arc<Self>) {
-        let (desk, generation) = (Arc::clone(self), self.departure.recall());
+        let (desk, generation) = (Arc::clone(self), self.seats.departure.recall());
         self.stage.spawn(async move {
             tokio::select! {
                 () = desk.stage.stopping() => {}
-                () = desk.departure.clear(&generation, RECALL) => {}
+                () = desk.seats.departure.clear(&generation, RECALL) => {}
             }
         });
     }
@@ -250,18 +215,5 @@ impl Desk {
     /// Counts a socket that was closed from this side.
     pub fn closed(&self, why: &'static str) {
         self.metrics.closed.get_or_create(&reason(why)).inc();
-    }
-}
-
-impl Seat {
-    /// Between which recalls its socket came.
-    pub(super) fn generation(&self) -> u64 {
-        self.generation.number()
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.metrics.connections.dec();
     }
 }

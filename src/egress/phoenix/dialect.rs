@@ -164,6 +164,9 @@ fn system(notice: &Notice) -> String {
         push_string(&mut payload, &shown.position);
         payload.push('}');
     }
+    if notice.is_new {
+        payload.push_str(r#","resume":"new""#);
+    }
     payload
 }
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::subject::Subject;
 use crate::auth::denial::Denial;
 use crate::auth::policy::Kept;
 use crate::auth::token::{TokenRefusal, Verified};
 use crate::catalog::bind::{Unbound, Wish};
+use crate::egress::subject::Subject;
 use crate::hub::presence::Payload;
 use crate::hub::{Attendee, Broadcast, Frame, Member, Receives, RoomName};
 use crate::model::{FirstRead, Principal, Since, Subscription};

@@ -2,12 +2,11 @@
 //!
 //! `session` is the protocol as a pure function from inputs to effects; `socket` is the connection that obeys it;
 //! `rest` is what can be said without one.
-//! What a client may use of everything is in `subject`; what it did too much of is refused to it alone.
+//! What a client may use of everything is in `egress/subject`; what it did too much of is refused to it alone.
 
 mod attend;
 mod binary;
 mod channel;
-mod departure;
 mod desk;
 pub mod dialect;
 pub mod effect;
@@ -24,13 +23,11 @@ pub mod session;
 #[cfg(test)]
 mod session_tests;
 mod socket;
-mod subject;
 mod talk;
 mod upgrade;
 mod wire;
 mod work;
 
-pub use departure::Departure;
 pub use desk::{Desk, Services};
 pub use dialect::{PHOENIX_V1, PHOENIX_V2};
 pub use session::Rules;

@@ -8,9 +8,9 @@ use super::effect::{Done, Effect, Finding, Now, Work};
 use super::private::replay;
 use super::refusal::Refusal;
 use super::session::Session;
-use super::subject::{Subject, TOO_MANY_SOCKETS, Use};
 use crate::auth::token::{TokenRefusal, Verified};
 use crate::catalog::bind::Unbound;
+use crate::egress::subject::{Subject, TOO_MANY_SOCKETS, Use};
 use crate::hub::{Member, Namespace, Notice};
 use crate::model::{Principal, Subscription};
 

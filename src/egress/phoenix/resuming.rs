@@ -12,15 +12,18 @@ use tokio::time::Instant;
 
 use super::desk::Desk;
 use crate::changelog::Place;
-use crate::hub::resumes::Key;
-use crate::hub::{Frame, Member, Outbox, Proof, Wishes};
-use crate::model::{Position, Since};
+use crate::hub::resumes::{Found, Key};
+use crate::hub::{Frame, Member, Notice, Outbox, Proof, Wishes};
+use crate::model::{FirstRead, Position, Since};
 
 /// Longer ids are refused: they are hashed for every join.
 pub(super) const MAX_ID: usize = 128;
 
 /// Deliveries are unproven, and so repeated after a break, for about this long.
 const EVERY: Duration = Duration::from_secs(1);
+
+/// What a channel is told that continues nowhere.
+const NEW: &str = "No place is kept for this resume id: changes come from now on";
 
 /// The resumable channels of one socket.
 #[derive(Debug)]
@@ -30,6 +33,8 @@ pub(super) struct Resuming {
     /// What the ping says that is under way.
     asked: Option<Bytes>,
     pings: u64,
+    /// Channels that are to be told that no place was kept for them.
+    newcomers: Vec<Arc<Member>>,
     look_at: Instant,
 }
 
@@ -37,36 +42,56 @@ impl Resuming {
     /// A socket of the client with this id.
     pub(super) fn new(id: &str) -> Self {
         let look_at = Instant::now() + EVERY;
-        Self { id: id.into(), channels: Vec::new(), asked: None, pings: 0, look_at }
+        Self {
+            id: id.into(),
+            channels: Vec::new(),
+            asked: None,
+            pings: 0,
+            newcomers: Vec::new(),
+            look_at,
+        }
     }
 
-    /// A channel has its wishes: after what they continue, when it was here before and does not say so itself.
+    /// A channel has its wishes: after what they continue, when it was here before and does not say so itself. One that
+    /// was refused has none yet, and continues when it has.
     pub(super) fn subscribe(
         &mut self,
         desk: &Desk,
         member: &Arc<Member>,
         wishes: &Wishes,
-        since: Vec<(u64, Since)>,
-        reads_first: bool,
+        mut since: Vec<(u64, Since)>,
+        firsts: &[(u64, FirstRead)],
     ) -> Vec<(u64, Since)> {
-        let Some(room) = member.room() else { return since };
+        let Some(room) = member.room().filter(|_| !wishes.is_empty()) else { return since };
         if self.channels.iter().any(|(_, known)| known.id == member.id) {
             return since;
         }
         let key = Key::new(&member.principal(), &self.id, room);
         let resumes = desk.hub.resumes();
         let before = resumes.find(key);
-        let (since, continues) = match before {
-            Some(position) if since.is_empty() => {
-                let after = |(id, _): &(u64, _)| (*id, Since::After(position));
-                (wishes.iter().map(after).collect(), true)
-            }
-            _ => (since, !reads_first),
+        let continues = before.is_some() || firsts.is_empty();
+        let says = |id: u64| since.iter().any(|(said, _)| *said == id);
+        let others: Vec<u64> = wishes.iter().map(|(id, _)| *id).filter(|id| !says(*id)).collect();
+        let reads = |id: &u64| firsts.iter().any(|(read, _)| read == id);
+        let is_new = match before {
+            Some(found) => found.is_new,
+            None => !others.iter().all(reads),
         };
-        let starts = since.iter().filter_map(|(_, since)| since.position()).map(Place::from);
-        let now = resumes.settled().map(Place::from).unwrap_or_default();
+        if let Some(Found { position, .. }) = before {
+            since.extend(others.into_iter().map(|id| (id, Since::After(position))));
+        }
+        let settled = resumes.settled();
+        let is_waiting = !(since.is_empty() && firsts.is_empty());
+        let start = first_of(&since, settled);
         // What is read first is read again until it is proven whole.
-        member.prove(continues.then(|| starts.min().unwrap_or(now)));
+        let floor = continues.then(|| start.map(Place::from).unwrap_or_default());
+        let proof = Proof::new(start.map(|start| start.epoch), floor, is_waiting);
+        if is_new {
+            member.prove(proof.of_newcomer());
+            self.newcomers.push(Arc::clone(member));
+        } else {
+            member.prove(proof);
+        }
         resumes.open(key, member, desk.minute());
         self.channels.push((key, Arc::clone(member)));
         since
@@ -86,24 +111,27 @@ impl Resuming {
         self.look_at
     }
 
-    /// Queues a ping if it is time and something was delivered since the last.
+    /// Tells who is new, after their subscriptions; queues a ping if it is time and something was delivered since the last.
     pub(super) fn look(&mut self, desk: &Desk, outbox: &Arc<Outbox>) {
+        for member in self.newcomers.drain(..) {
+            // A member that cannot be told is being closed, and learns by reconnecting.
+            let _ = member.notify(&Notice::of_newcomer(NEW.to_owned()));
+        }
         let now = Instant::now();
         if now < self.look_at {
             return;
         }
         self.look_at = now + EVERY;
         let proofs = || self.channels.iter().filter_map(|(_, member)| member.proof());
-        let epoch = desk.hub.resumes().settled().map(|position| position.epoch);
-        let Some(epoch) = epoch.filter(|_| self.asked.is_none()) else { return };
-        if !proofs().any(Proof::wants_ping) {
+        if let Some(settled) = desk.hub.resumes().settled() {
+            proofs().for_each(|proof| proof.settle(settled));
+        }
+        if self.asked.is_some() || !proofs().any(Proof::wants_ping) {
             return;
         }
-        let last = proofs().filter_map(Proof::ask).max().unwrap_or_default();
-        let Place { commit_lsn, index } = last;
+        proofs().for_each(Proof::ask);
         self.pings += 1;
-        let said = format!("{} {}", Position { epoch, commit_lsn, index }, self.pings);
-        let said = Bytes::from(said);
+        let said = Bytes::from(self.pings.to_string());
         self.asked = Some(said.clone());
         // An outbox that takes nothing is of a socket that ends.
         let _ = outbox.offer(Frame::Ping(said));
@@ -121,4 +149,12 @@ impl Resuming {
             }
         }
     }
+}
+
+/// Where a channel begins: the first place that it continues after, else where everybody is. A place of another history
+/// comes before all: what is missing after it is told.
+fn first_of(since: &[(u64, Since)], settled: Option<Position>) -> Option<Position> {
+    let starts = || since.iter().filter_map(|(_, since)| since.position());
+    let foreign = starts().find(|start| settled.is_some_and(|now| now.epoch != start.epoch));
+    foreign.or_else(|| starts().min_by_key(|start| Place::from(*start))).or(settled)
 }

@@ -32,8 +32,8 @@ use super::effect::{Effect, Input, Now, Work};
 use super::frame::{ClientMessage, NULL};
 use super::payload::{Join, parse_access_token, parse_join};
 use super::refusal::{Refusal, TOO_MANY_JOINS};
-use super::subject::{Allowance, Seat, Subject, Use};
 use crate::config::Limits;
+use crate::egress::subject::{Allowance, Seat, Subject, Use};
 use crate::hub::{Dialect as _, Frame, Notice, Outbox};
 
 /// Longer topics are refused: they are kept for the life of a channel.

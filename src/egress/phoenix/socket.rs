@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::desk::{Desk, Seat};
+use super::desk::Desk;
 use super::dialect::Phoenix;
 use super::effect::{Done, Effect, Input};
 use super::resuming::Resuming;
 use super::session::{Opening, Session};
 use super::wire::{Incoming, Unwritten, Wire};
 use super::work::Works;
+use crate::egress::seats::Seat;
 use crate::hub::{Closed, Frame, Outbox};
 
 /// Larger batches are given back after they were written.
@@ -94,8 +95,8 @@ async fn serve(socket: &mut Socket, wire: &mut Wire) -> Option<Goodbye> {
     let (mut heard, mut idle_at) = (0, Instant::now() + desk.limits.idle);
     let mut alarm = pin!(sleep_until(idle_at));
     let generation = socket.seat.generation();
-    let mut called = pin!(desk.departure.called(generation));
-    let mut go = pin!(desk.departure.turn(generation));
+    let mut called = pin!(desk.seats.departure.called(generation));
+    let mut go = pin!(desk.seats.departure.turn(generation));
     let mut is_leaving = false;
     loop {
         let turn = tokio::select! {
@@ -109,9 +110,9 @@ async fn serve(socket: &mut Socket, wire: &mut Wire) -> Option<Goodbye> {
             is_turn = &mut go, if is_leaving => if is_turn { Turn::Drain } else { Turn::Stay },
         };
         // Before anything else: who was told to leave begins nothing new.
-        if !is_leaving && desk.departure.is_for(generation) {
+        if !is_leaving && desk.seats.departure.is_for(generation) {
             is_leaving = true;
-            go.set(desk.departure.turn(generation));
+            go.set(desk.seats.departure.turn(generation));
             socket.handle(Input::Closing(true));
         }
         let goodbye = match turn {
@@ -158,13 +159,13 @@ async fn serve(socket: &mut Socket, wire: &mut Wire) -> Option<Goodbye> {
             Turn::Closing => {
                 // It was called off in the same moment.
                 if !is_leaving {
-                    called.set(desk.departure.called(generation));
+                    called.set(desk.seats.departure.called(generation));
                 }
                 None
             }
             Turn::Stay => {
                 is_leaving = false;
-                called.set(desk.departure.called(generation));
+                called.set(desk.seats.departure.called(generation));
                 socket.handle(Input::Closing(false))
             }
             Turn::Drain => socket.handle(Input::Drain),
@@ -224,14 +225,7 @@ impl Socket {
                     member.set_principal(principal);
                     let since = match &mut self.resuming {
                         Some(resuming) => {
-                            let reads_first = !firsts.is_empty();
-                            resuming.subscribe(
-                                &self.desk,
-                                &member,
-                                &subscriptions,
-                                since,
-                                reads_first,
-                            )
+                            resuming.subscribe(&self.desk, &member, &subscriptions, since, &firsts)
                         }
                         None => since,
                     };

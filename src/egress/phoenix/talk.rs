@@ -13,7 +13,7 @@ use super::frame::ClientMessage;
 use super::json;
 use super::private::{FORBIDDEN, Said};
 use super::session::Session;
-use super::subject::{Allowance, Use};
+use crate::egress::subject::{Allowance, Use};
 use crate::hub::{Broadcast, Dialect as _, Member, Notice};
 
 /// The longest topic of a broadcast: binary frames have one byte for its length.

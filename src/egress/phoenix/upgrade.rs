@@ -62,7 +62,7 @@ async fn open(State(desk): State<Arc<Desk>>, mut request: Request) -> Response<B
         Ok(key) => key,
         Err(refused) => return refused,
     };
-    let seat = match desk.seat(&verified.principal) {
+    let seat = match desk.seats.take(&verified.principal) {
         Ok(seat) => seat,
         Err(code) => {
             desk.refused(code);

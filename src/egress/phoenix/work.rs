@@ -71,7 +71,7 @@ async fn run(desk: Arc<Desk>, headers: Arc<str>, work: Work) -> Finding {
         Work::Admit { token } | Work::Verify { token } => {
             let verified = desk.tokens.verify(&token, (desk.clock)()).await;
             Finding::Verified(verified.map(|verified| {
-                let subject = desk.subject(&verified.principal);
+                let subject = desk.seats.subject(&verified.principal);
                 (verified, subject)
             }))
         }

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::Place;
 use crate::fanout::round::Holding;
 use crate::hub::{Member, Notice};
-use crate::model::Lsn;
+use crate::model::Position;
 
 /// What waits for one principal, in order.
 #[derive(Default)]
@@ -17,8 +17,8 @@ pub(super) struct Lane {
     pub(super) queue: VecDeque<Queued>,
     /// Sequence of the first work of the round under way.
     pub(super) judging: Option<u64>,
-    /// Where its first change committed.
-    pub(super) judging_from: Option<Lsn>,
+    /// Its first change.
+    pub(super) judging_from: Option<Position>,
     /// Memory of what waits.
     pub(super) bytes: usize,
 }
@@ -42,11 +42,11 @@ pub(super) enum Piece {
 }
 
 impl Lane {
-    /// Where the transaction committed whose changes it hands out next.
-    pub(super) fn begins(&self) -> Option<Lsn> {
+    /// The change that it hands out next.
+    pub(super) fn begins(&self) -> Option<Position> {
         self.judging_from.or_else(|| {
             self.queue.iter().find_map(|queued| match &queued.piece {
-                Piece::Change((work, _)) => Some(work.sighting.id.commit_lsn),
+                Piece::Change((work, _)) => Some(work.sighting.id),
                 Piece::Notice(..) => None,
             })
         })

@@ -31,7 +31,7 @@ async fn a_transaction_that_never_ended_is_cut_off_wherever_it_began() {
 async fn a_full_disk_stops_confirmations_and_not_readers_and_heals() {
     let disk = Flaky::default();
     let log = begun(&disk);
-    let mut live = log.follow();
+    let mut live = follow(&log).await;
     commit(&log, [100]).await;
     durable(&log, 108).await;
     for (refuse, commits) in [(false, [200, 300]), (true, [400, 500])] {

@@ -8,8 +8,8 @@ use tokio::time::timeout;
 use super::flaky::Flaky;
 use super::*;
 use crate::changelog::samples::{piece, sized};
-use crate::changelog::{ChangeLog, Gap, Reader};
-use crate::model::{Position, Transaction};
+use crate::changelog::{ChangeLog, Gap, NO_EPOCH, Read, Reader};
+use crate::model::{Epoch, Position, Transaction};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const EPOCH: Epoch = Epoch::new(0xe);
@@ -62,6 +62,16 @@ async fn durable(log: &DiskLog, end: u64) {
     timeout(PATIENCE, waiting).await.expect("never durable").unwrap();
 }
 
+/// The fan-out's reader, which was told which history it is.
+async fn follow(log: &DiskLog) -> Reader {
+    let mut live = log.follow();
+    if live.start().epoch == NO_EPOCH {
+        let told = timeout(PATIENCE, log.read(&mut live, 1)).await.expect("no history").unwrap();
+        assert_eq!(told, Read::Begun(Place::before(Lsn::new(10)).of(EPOCH)));
+    }
+    live
+}
+
 /// What a reader reads up to the change at `last`, as (commit, index).
 async fn read_to(
     log: &DiskLog,
@@ -70,7 +80,8 @@ async fn read_to(
 ) -> Result<Vec<(u64, u32)>, Gap> {
     let mut changes = Vec::new();
     while changes.last() != Some(&last) {
-        let batch = timeout(PATIENCE, log.read(reader, 1)).await.expect("nothing to read")?;
+        let read = timeout(PATIENCE, log.read(reader, 1)).await.expect("nothing to read")?;
+        let Read::Pieces(batch) = read else { panic!("another history") };
         for piece in batch {
             let commit = piece.commit_lsn.bytes();
             for (index, change) in (piece.first..).zip(&piece.changes) {
@@ -146,7 +157,7 @@ async fn the_fan_out_begins_with_what_is_new() {
     commit(&log, [100]).await;
     log.close();
     let log = begun(&disk);
-    let mut live = log.follow();
+    let mut live = follow(&log).await;
     commit(&log, [200]).await;
     assert_eq!(read_to(&log, &mut live, (200, 1)).await.unwrap(), both([200]));
 }
@@ -170,7 +181,7 @@ async fn a_mark_is_durable_and_remembered() {
 async fn a_transaction_larger_than_memory_is_read_whole_and_only_when_it_is_whole() {
     let disk = Flaky::default();
     let log = begun(&disk);
-    let mut live = log.follow();
+    let mut live = follow(&log).await;
     for first in (0..1000).step_by(10) {
         append(&log, piece(100, first, 10, false)).await;
     }
@@ -202,7 +213,7 @@ async fn what_is_over_the_limit_goes_and_older_readers_are_told() {
     let settings = Settings { retain_bytes: 10 << 10, ..settings() };
     let log = open_with(&disk, &settings, 2 << 10);
     log.begin(origin(), Lsn::new(10));
-    let mut live = log.follow();
+    let mut live = follow(&log).await;
     commit(&log, hundreds(1, 50)).await;
     let mut slow = log.read_from(at(10, 0)).unwrap();
     read_to(&log, &mut live, (5_000, 1)).await.unwrap();
@@ -229,7 +240,7 @@ async fn what_is_too_old_goes_even_when_nothing_is_written() {
     let settings = Settings { retain_age: Duration::from_millis(80), ..settings() };
     let log = open_with(&disk, &settings, 1 << 20);
     log.begin(origin(), Lsn::new(10));
-    let mut live = log.follow();
+    let mut live = follow(&log).await;
     commit(&log, [100]).await;
     read_to(&log, &mut live, (100, 1)).await.unwrap();
     timeout(PATIENCE, async {
@@ -253,15 +264,65 @@ async fn a_transaction_over_the_limit_is_let_go_and_says_so() {
     let settings = Settings { retain_bytes: 16 << 10, ..settings() };
     let log = open_with(&disk, &settings, 2 << 10);
     log.begin(origin(), Lsn::new(10));
-    let mut live = log.follow();
+    let mut live = follow(&log).await;
     for first in (0..1000).step_by(10) {
         append(&log, piece(100, first, 10, false)).await;
     }
     append(&log, piece(100, 1000, 1, true)).await;
     commit(&log, [200]).await;
-    let batch = timeout(PATIENCE, log.read(&mut live, 1)).await.unwrap().unwrap();
+    let read = timeout(PATIENCE, log.read(&mut live, 1)).await.unwrap().unwrap();
+    let Read::Pieces(batch) = read else { panic!("another history") };
     assert!(batch[0].oversized && batch[0].changes.is_empty());
     assert_eq!(read_to(&log, &mut live, (200, 1)).await.unwrap(), both([200]));
+}
+
+#[tokio::test]
+async fn a_place_behind_a_transaction_that_was_let_go_is_there_after_a_restart() {
+    let disk = Flaky::default();
+    let settings = Settings { retain_bytes: 4 << 10, ..settings() };
+    let log = open_with(&disk, &settings, 2 << 10);
+    log.begin(origin(), Lsn::new(10));
+    for first in (0..1000).step_by(10) {
+        append(&log, piece(100, first, 10, false)).await;
+    }
+    append(&log, piece(100, 1000, 1, true)).await;
+    durable(&log, 108).await;
+    let newest = log.bounds().newest;
+    assert_eq!(newest, Place { commit_lsn: Lsn::new(100), index: u32::MAX });
+    log.close();
+    let log = open_with(&disk, &settings, 2 << 10);
+    assert_eq!(log.bounds().newest, newest);
+    let mut who_has_it = log.read_from(newest.of(EPOCH)).unwrap();
+    let mut who_has_a_part = log.read_from(at(100, 0)).unwrap();
+    commit(&log, [200]).await;
+    assert_eq!(read_to(&log, &mut who_has_it, (200, 1)).await.unwrap(), both([200]));
+    let read = timeout(PATIENCE, log.read(&mut who_has_a_part, 1)).await.unwrap().unwrap();
+    assert!(matches!(read, Read::Pieces(batch) if batch[0].oversized), "it is told of the gap");
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_history_is_read_before_the_next_one_is_told() {
+    let log = begun(&Flaky::default());
+    let mut live = follow(&log).await;
+    commit(&log, [100, 200]).await;
+    let mut late = log.read_from(at(100, 1)).unwrap();
+    log.begin(Origin { epoch: Epoch::new(2), ..origin() }, Lsn::new(50));
+    let next = Read::Begun(Place::before(Lsn::new(50)).of(Epoch::new(2)));
+    assert_eq!(log.read(&mut late, 1).await.unwrap(), next, "others are told at once");
+    commit(&log, [150]).await;
+    let left = [100, 200].map(|commit| Arc::new(piece(commit, 0, 2, true)));
+    let read = log.read(&mut live, usize::MAX).await.unwrap();
+    assert_eq!(read, Read::Pieces(left.into()), "and nothing of the next one");
+    assert_eq!(log.read(&mut live, usize::MAX).await.unwrap(), next);
+    assert_eq!(read_to(&log, &mut live, (150, 1)).await.unwrap(), both([150]));
+    assert_eq!(read_to(&log, &mut late, (150, 1)).await.unwrap(), both([150]));
+    // Who waits is woken, though nothing is appended.
+    let mut waiting = std::pin::pin!(log.read(&mut live, 1));
+    let mut nobody = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(waiting.as_mut().poll(&mut nobody).is_pending());
+    log.begin(Origin { epoch: Epoch::new(3), ..origin() }, Lsn::new(300));
+    let told = timeout(PATIENCE, waiting).await.expect("nobody was told").unwrap();
+    assert_eq!(told, Read::Begun(Place::before(Lsn::new(300)).of(Epoch::new(3))));
 }
 
 #[tokio::test]

@@ -28,10 +28,10 @@ use tokio::time::timeout;
 
 use self::answer::Answer;
 use super::desk::Desk;
-use super::subject::{Subject, Use};
 use super::upgrade::as_json;
 use crate::auth::denial::Denial;
 use crate::auth::policy::{Asking, Extension};
+use crate::egress::subject::{Subject, Use};
 use crate::model::Principal;
 
 /// Where broadcasts are posted, with and without a gateway's prefix.
@@ -93,7 +93,7 @@ async fn admit(desk: &Desk, headers: &HeaderMap) -> Result<Sender, Answer> {
     if desk.http_messages.is_spent(desk.now().at) {
         return Err(too_many(desk, "Too many requests"));
     }
-    let subject = desk.subject(&verified.principal);
+    let subject = desk.seats.subject(&verified.principal);
     let headers = as_json(headers, |_| true);
     Ok(Sender { principal: verified.principal, headers, subject })
 }

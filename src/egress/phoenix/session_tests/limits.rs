@@ -1,8 +1,8 @@
 //! Limits of a socket and of its subject: what is refused, in which words, and that nothing else closes.
 
-use super::super::subject::Subjects;
 use super::Step::BelievedOf;
 use super::*;
+use crate::egress::subject::Subjects;
 
 /// Little of everything.
 fn few() -> Limits {

@@ -1,0 +1,79 @@
+//! Who may be here: the sockets of all protocols together, those of one subject, and when they leave.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::departure::{Departure, Generation};
+use super::subject::{self, Subject, Subjects};
+use crate::config::Limits;
+use crate::metrics::Metrics;
+use crate::model::Principal;
+
+/// The seats of a relay.
+#[derive(Debug)]
+pub struct Seats {
+    /// When sockets say goodbye.
+    pub departure: Departure,
+    most: usize,
+    subjects: Subjects,
+    metrics: Metrics,
+}
+
+/// One of the sockets that may be open at once; given back when dropped.
+#[derive(Debug)]
+pub struct Seat {
+    metrics: Metrics,
+    generation: Generation,
+    /// The place its token's subject has on it.
+    pub(super) of_subject: Option<Arc<subject::Seat>>,
+}
+
+impl Seats {
+    /// All of them are free.
+    pub fn new(limits: &Limits, metrics: Metrics) -> Self {
+        let (departure, subjects) = (Departure::new(), Subjects::new(limits));
+        Self { departure, most: limits.connections, subjects, metrics }
+    }
+
+    /// The subject of a principal, if it has one.
+    pub fn subject(&self, principal: &Principal) -> Option<Arc<Subject>> {
+        self.subjects.of(principal, Instant::now())
+    }
+
+    /// A seat for one more socket.
+    ///
+    /// # Errors
+    /// The word for the metrics when all are taken, or all of its subject.
+    pub fn take(&self, principal: &Principal) -> Result<Seat, &'static str> {
+        let before = self.metrics.connections.inc();
+        let (metrics, generation) = (self.metrics.clone(), self.departure.enter());
+        let mut seat = Seat { metrics, generation, of_subject: None };
+        if i64::try_from(self.most).unwrap_or(i64::MAX) <= before {
+            return Err("ConnectionRateLimitReached");
+        }
+        if let Some(subject) = self.subject(principal) {
+            let of_subject = subject.seat().ok_or(subject::TOO_MANY_SOCKETS)?;
+            seat.of_subject = Some(of_subject);
+        }
+        Ok(seat)
+    }
+
+    /// Sends every socket away, spread over about `over` when they are many, and returns when all are gone.
+    pub async fn send_away(&self, over: Duration) {
+        let present = || usize::try_from(self.metrics.connections.get()).unwrap_or(0);
+        self.departure.send_away(over, present).await;
+    }
+}
+
+impl Seat {
+    /// Between which recalls its socket came.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.number()
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.metrics.connections.dec();
+    }
+}

@@ -1,0 +1,109 @@
+//! Generated columns, which the WAL does not carry: Postgres computes them again from the row.
+//!
+//! A change whose columns cannot be computed is shown without them. Whether a filter on one of them holds is then
+//! unknown, so whoever has such a filter is told that changes are withheld.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::Fanout;
+use super::audience::Audience;
+use super::sighting::{Layout, Sighting};
+use crate::auth::visibility::Trouble;
+use crate::hub::{Member, Membership};
+use crate::metrics::reason;
+use crate::model::{Cell, OldRow, Row, Subscription, Target};
+
+impl Fanout {
+    /// Appends the generated columns that the WAL does not carry. What cannot be computed stays absent, and why is said.
+    pub(super) async fn compute(
+        &self,
+        layout: &Layout,
+        new: Option<Row>,
+        old: OldRow,
+    ) -> (Option<Row>, OldRow, Option<Trouble>) {
+        if layout.computed.is_empty() {
+            return (new, old, None);
+        }
+        let rows: Vec<&Row> = new.iter().chain(old.full()).collect();
+        let columns = layout.computed.iter().filter_map(|at| layout.table.columns.get(*at));
+        let expressions: Vec<&str> =
+            columns.filter_map(|column| column.generated.as_deref()).collect();
+        let images = rows.iter().map(|row| layout.image(row, "").0).collect();
+        let generating = Box::pin(self.visibility.generate(&layout.table, &expressions, images));
+        let (values, trouble) = match generating.await {
+            Ok(values) => (values, None),
+            Err(trouble) => {
+                tracing::warn!(table = %layout.table.name, ?trouble, "could not compute generated columns");
+                self.metrics.withheld.get_or_create(&reason("generated_column")).inc();
+                (Vec::new(), Some(trouble))
+            }
+        };
+        let mut values = values.into_iter();
+        let mut extend = |row: Row| {
+            let known = values.next().unwrap_or_default();
+            let cells = (0..expressions.len()).map(|at| match known.get(at) {
+                Some(Some(text)) => Cell::Text(text.clone().into()),
+                Some(None) => Cell::Null,
+                None => Cell::Unchanged,
+            });
+            Row { cells: row.cells.into_iter().chain(cells).collect() }
+        };
+        let new = new.map(&mut extend);
+        let old = match old {
+            OldRow::Full(row) => OldRow::Full(extend(row)),
+            OldRow::Key(_) | OldRow::Absent => old,
+        };
+        (new, old, trouble)
+    }
+}
+
+/// The members whose filters need a column of the change that could not be computed, and that their roles may read.
+pub(super) fn in_the_dark(
+    sighting: &Sighting,
+    is_own: bool,
+    audience: Audience<'_>,
+) -> Vec<Arc<Member>> {
+    audience.with(|members| {
+        let all = asking(members, sighting, is_own);
+        let concerned = all.filter(|(wish, member, id)| {
+            audience.wants(member.id, *id, sighting.id.into())
+                && needs_computed(sighting, wish, member)
+        });
+        let mut known = HashSet::new();
+        let members = concerned.map(|(_, member, _)| member);
+        members.filter(|member| known.insert(member.id)).cloned().collect()
+    })
+}
+
+/// Who asks for such changes of the table, whatever the filter says.
+fn asking<'a>(
+    members: &'a Membership,
+    sighting: &'a Sighting,
+    is_own: bool,
+) -> impl Iterator<Item = (&'a Subscription, &'a Arc<Member>, u64)> {
+    let table = sighting.table();
+    let wishes = members.wishes().filter(move |(wish, _)| {
+        let is_target = match &wish.target {
+            Target::Table { schema, table: name } => {
+                **schema == *table.schema && **name == *table.name
+            }
+            Target::Schema(schema) => is_own && **schema == *table.schema,
+            Target::All => is_own,
+        };
+        is_target && wish.event.is_none_or(|event| event == sighting.event)
+    });
+    wishes
+        .flat_map(|(wish, members)| members.iter().map(move |(member, id)| (&**wish, member, *id)))
+}
+
+fn needs_computed(sighting: &Sighting, wish: &Subscription, member: &Member) -> bool {
+    let table = sighting.table();
+    let principal = member.principal();
+    let Some(access) = table.access.get(principal.role()) else { return false };
+    let computed = sighting.layout.computed.iter().filter_map(|at| table.columns.get(*at));
+    let mut computed = computed.filter(|column| access.columns.allow(&column.name));
+    computed.any(|column| {
+        wish.filter.iter().any(|condition| *condition.predicate.column == *column.name)
+    })
+}
