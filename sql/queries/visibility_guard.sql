@@ -4,6 +4,8 @@
 -- says in its text nothing is recorded, so whatever the text could name is reached as well: too much rather than too
 -- little. Operators and casts need no name.
 -- C functions of extensions are believed.
+-- And whether somebody else has given a function of a policy a namesake next to it since, which the policy's text, parsed
+-- again, may mean instead.
 -- $1 oid  the table
 -- {mark}  visibility_mark.sql over "found"
 with recursive
@@ -83,5 +85,16 @@ select
               from pg_catalog.pg_depend as d
               where d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass and d.objid = f.oid and d.deptype = 'e'))
     ) as is_folded,
+    exists (
+        select
+        from pg_catalog.pg_policy as p
+        join pg_catalog.pg_depend as d
+            on d.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass and d.objid = p.oid
+            and d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+        join pg_catalog.pg_proc as f on f.oid = d.refobjid
+        join pg_catalog.pg_proc as n
+            on n.pronamespace = f.pronamespace and n.proname = f.proname and n.proowner <> f.proowner and n.oid > p.oid
+        where p.polrelid = $1
+    ) as has_namesake,
     ({mark}) as mark
 from found;

@@ -72,8 +72,8 @@ impl Connection {
         stage: &Stage,
     ) -> Result<Self, Unopened> {
         let limit = check_timeout.as_millis().max(1).to_string();
-        // Names in a policy are qualified, so the search path stays as the database sets it: it belongs to the functions
-        // that policies call. Plans are generic, because a row image tells a planner nothing.
+        // The search path stays as the database sets it: it belongs to the functions that policies call, and a statement
+        // is parsed again under the one it runs with. What it makes of a policy's names, the guard looks at. Plans are generic, because a row image tells a planner nothing.
         let settings = [
             ("statement_timeout", &*limit),
             ("lock_timeout", &*limit),
@@ -101,27 +101,35 @@ impl Connection {
         self.sql.client.is_closed()
     }
 
-    /// Asks on behalf of `principal`, gated by `xids`.
+    /// Asks on behalf of `principal`, gated by `xids`. `None`: the check's text does not mean what the policies do, or
+    /// what they are made of keeps changing.
     pub(super) async fn ask(
         &mut self,
         principal: &Principal,
         check: &Check,
         xids: &[i64],
-    ) -> Result<Answer, Error> {
+    ) -> Result<Option<Answer>, Error> {
         let statement = self.prepare(check).await?;
         let Some(table) = check.table else {
-            return Ok(self.ask_once(principal, check, xids, &statement, BEGIN, None).await?.0);
+            let (answer, _) =
+                self.ask_once(principal, check, xids, &statement, BEGIN, None).await?;
+            return Ok(Some(answer));
         };
-        let guard = self.guard(table).await?;
-        let known = Some(&*guard);
-        let asked = self.ask_once(principal, check, xids, &statement, guard.begin, known).await;
-        let (answer, is_guarded) = asked?;
-        if is_guarded {
-            return Ok(answer);
+        for is_again in [false, true, true] {
+            let guard = self.guard(table).await?;
+            if guard.is_shadowed && check.is_repeated {
+                return Ok(None);
+            }
+            // A plan made meanwhile may hold what it computed for somebody else.
+            let begin = if is_again { BEGIN_REPLANNING } else { guard.begin };
+            let asked = self.ask_once(principal, check, xids, &statement, begin, Some(&guard));
+            let (answer, is_guarded) = asked.await?;
+            if is_guarded {
+                return Ok(Some(answer));
+            }
+            self.guards.remove(&table);
         }
-        // The plan may hold what it computed for somebody else.
-        self.guards.remove(&table);
-        Ok(self.ask_once(principal, check, xids, &statement, BEGIN_REPLANNING, None).await?.0)
+        Ok(None)
     }
 
     /// The answer, and whether nothing changed that the guard was read from.
