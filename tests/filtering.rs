@@ -241,6 +241,34 @@ async fn null_passes_only_what_asks_for_it_and_all_conditions_must_hold() {
     }
 }
 
+#[tokio::test]
+async fn a_pattern_that_costs_too_much_to_follow_means_what_it_means_to_postgres() {
+    let database = database().await;
+    database
+        .execute(
+            "create table texts (id int primary key, name text);
+             alter publication supabase_realtime add table texts;",
+        )
+        .await;
+    let far = |last: &str| format!("%{}{last}%", "_".repeat(3_000));
+    let cases: [(String, &[i64]); 6] = [
+        (format!("name=like.{}", far("Z")), &[2]),
+        (format!("name=not.like.{}", far("Z")), &[1]),
+        (format!("name=ilike.{}", far("z")), &[2]),
+        (format!("name=like.{}", far("b")), &[]),
+        ("name=match.(a|b)*a(a|b){90}Z$".to_owned(), &[2]),
+        ("name=not.imatch.(a|b)*a(a|b){90}z$".to_owned(), &[1]),
+    ];
+    let filters = cases.clone().map(|(filter, _)| filter);
+    let insert = "insert into texts values
+                  (1, repeat('a', 8000)), (2, repeat('a', 8000) || 'Z'), (3, null)";
+    let told = told(&database, &filters, "texts", &[insert]).await;
+    for ((filter, ids), told) in cases.into_iter().zip(told) {
+        let expected: Vec<_> = ids.iter().map(|id| ("INSERT".to_owned(), *id)).collect();
+        assert_eq!(told, expected, "{filter}");
+    }
+}
+
 async fn refusal(client: &mut Client, wishes: Value) -> String {
     let reply = client.join("refused", json!({ "config": { "postgres_changes": wishes } })).await;
     assert_eq!(reply["status"], "ok", "{reply}");

@@ -380,7 +380,7 @@ async fn a_join_is_answered_even_when_postgres_never_answers() {
     let mut client = Client::connect(&relay, &anon()).await;
     client.subscribe("good", notes()).await;
     let pid = "select pid::text from pg_stat_activity
-               where application_name = 'relay-catalog' and datname = current_database()";
+               where application_name = 'relay-names' and datname = current_database()";
     let pid = database.text(pid).await;
     let signal = |name: &str| {
         let sent = std::process::Command::new("kill").args(["-s", name, &pid]).status();

@@ -4,5 +4,6 @@ mod differential;
 mod faults;
 mod images;
 mod isolation;
+mod names;
 mod rights;
 mod scene;

@@ -4,6 +4,6 @@
 -- $2 text  the claim sub, empty when there is none
 -- $3 text  the role
 select
-    set_config('request.jwt.claims', $1, true),
-    set_config('request.jwt.claim.sub', $2, true),
-    set_config('request.jwt.claim.role', $3, true);
+    pg_catalog.set_config('request.jwt.claims', $1, true),
+    pg_catalog.set_config('request.jwt.claim.sub', $2, true),
+    pg_catalog.set_config('request.jwt.claim.role', $3, true);

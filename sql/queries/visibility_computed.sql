@@ -5,7 +5,7 @@
 -- {alias}     the table's own name
 select (
     select array[{values}]
-    from json_populate_record(null::{table}, "relay asked"."image") as {alias}
+    from pg_catalog.json_populate_record(null::{table}, "relay asked"."image") as {alias}
 ) as computed
-from json_array_elements($1::json) with ordinality as "relay asked" ("image", "place")
+from pg_catalog.json_array_elements($1::json) with ordinality as "relay asked" ("image", "place")
 order by "relay asked"."place"

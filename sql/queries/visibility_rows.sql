@@ -6,5 +6,5 @@
 -- {expression}  the policy, over the table's columns under the table's own name
 -- {table}       the table
 -- {alias}       the table's own name
-select ({gate}) as is_visible, array_agg(({expression}) is true) as verdicts
-from json_populate_recordset(null::{table}, $2::json) as {alias}
+select ({gate}) as is_visible, pg_catalog.array_agg(({expression}) is true) as verdicts
+from pg_catalog.json_populate_recordset(null::{table}, $2::json) as {alias}

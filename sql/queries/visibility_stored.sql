@@ -9,12 +9,12 @@
 --              "relay asked"."given" are not compared
 select
     ({gate}) as is_visible,
-    array_agg(
+    pg_catalog.array_agg(
         exists (select from {table} as {alias} where {same})
         order by "relay asked"."place") as verdicts
 from (
     select "element"."value" as "image", "element"."value"::jsonb as "given", "element"."place"
-    from json_array_elements($2::json) with ordinality as "element" ("value", "place")
+    from pg_catalog.json_array_elements($2::json) with ordinality as "element" ("value", "place")
     offset 0
 ) as "relay asked"
-cross join lateral json_populate_record(null::{table}, "relay asked"."image") as "relay image"
+cross join lateral pg_catalog.json_populate_record(null::{table}, "relay asked"."image") as "relay image"

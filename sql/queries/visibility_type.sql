@@ -1,3 +1,3 @@
 -- How SQL names a type, without modifier.
 -- $1 oid  the type
-select format_type($1, -1);
+select pg_catalog.format_type($1, -1);

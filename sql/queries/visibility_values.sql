@@ -6,5 +6,5 @@
 -- {condition}   the condition over "relay asked"."value" and $3
 select
     ({gate}) as is_visible,
-    array_agg(({condition}) is true order by "relay asked"."place") as verdicts
-from unnest($2::text[]) with ordinality as "relay asked" ("value", "place")
+    pg_catalog.array_agg(({condition}) is true order by "relay asked"."place") as verdicts
+from pg_catalog.unnest($2::text[]) with ordinality as "relay asked" ("value", "place")

@@ -29,8 +29,10 @@ pub(super) struct Check {
     pub(super) parameters: Vec<Parameter>,
     /// How many verdicts it gives.
     pub(super) count: usize,
-    /// The table whose policies its text repeats.
+    /// The table whose policies it asks.
     pub(super) table: Option<u32>,
+    /// Whether its text repeats the text of policies.
+    pub(super) is_repeated: bool,
 }
 
 /// A parameter's value.
@@ -100,6 +102,7 @@ pub(super) fn of_images(table: &Table, expression: &str, rows: &[&Asked]) -> Che
         parameters: vec![Parameter::Json(json)],
         count: rows.len(),
         table: Some(table.oid),
+        is_repeated: true,
     }
 }
 
@@ -144,6 +147,7 @@ pub(super) fn of_stored(table: &Table, principal: &Principal, rows: &[&Asked]) -
         parameters: vec![Parameter::Json(array(rows))],
         count: rows.len(),
         table: Some(table.oid),
+        is_repeated: false,
     })
 }
 
@@ -164,7 +168,7 @@ pub(super) fn of_values(
         )),
     }
     let sql = fill(template, &[("gate", &fill(GATE, &[])), ("condition", &text)]);
-    Check { sql, parameters, count: values.len(), table: None }
+    Check { sql, parameters, count: values.len(), table: None, is_repeated: false }
 }
 
 /// The statement that computes `expressions` for images given as `$1`.
@@ -197,11 +201,11 @@ pub(super) fn array<'a>(
 
 /// A row source made of an image, with generated columns laid over it when the policy reads them.
 fn made_of(image: &str, table: &str, alias: &str, computed: Option<&str>) -> String {
-    let plain = format!("json_populate_record(null::{table}, {image})");
+    let plain = format!("pg_catalog.json_populate_record(null::{table}, {image})");
     match computed {
         None => plain,
         Some(computed) => format!(
-            "json_populate_record((select json_populate_record({alias}.*, json_build_object({computed})) from {plain} as {alias}), '{{}}')"
+            "pg_catalog.json_populate_record((select pg_catalog.json_populate_record({alias}.*, pg_catalog.json_build_object({computed})) from {plain} as {alias}), '{{}}')"
         ),
     }
 }
@@ -215,7 +219,7 @@ fn computed(table: &Table, expression: &str) -> Option<String> {
     for column in table.columns.iter().filter(|_| is_read) {
         let Some(generated) = &column.generated else { continue };
         let value = match column.sql_type.base().kind {
-            Kind::Json | Kind::Jsonb => format!("to_json({generated})"),
+            Kind::Json | Kind::Jsonb => format!("pg_catalog.to_json({generated})"),
             _ => as_text(generated),
         };
         let separator = if list.is_empty() { "" } else { ", " };
@@ -227,7 +231,9 @@ fn computed(table: &Table, expression: &str) -> Option<String> {
 
 /// The text the type's own output gives, which a cast to text does not always (bool, bpchar, inet).
 pub(super) fn as_text(expression: &str) -> String {
-    format!("case when num_nulls({expression}) = 0 then format('%s', {expression}) end")
+    format!(
+        "case when pg_catalog.num_nulls({expression}) = 0 then pg_catalog.format('%s', {expression}) end"
+    )
 }
 
 pub(super) fn qualified(table: &Table) -> String {

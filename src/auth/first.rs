@@ -31,8 +31,9 @@ pub const MOST_BYTES: usize = 64 << 20;
 /// How long a snapshot is waited for that is late enough.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Plans are made for the values at hand: a read is rare, and its limit matters.
-const BEGIN: &str = "begin isolation level repeatable read read only; set local plan_cache_mode = force_custom_plan";
+/// Plans are made for the values at hand: a read is rare, and its limit matters. What functions planned for somebody else
+/// is forgotten.
+const BEGIN: &str = "begin isolation level repeatable read read only; discard plans; set local plan_cache_mode = force_custom_plan";
 
 /// What is read of one table.
 #[derive(Clone, Debug)]

@@ -59,14 +59,17 @@ impl Judge<'_> {
                 let mut places = (0..).zip(rows).filter(|(_, row)| !stored(row)).map(|(at, _)| at);
                 for piece in check::pieces(&from_image) {
                     let check = check::of_images(table, &policy.expression, &piece);
-                    put(&mut verdicts, &mut places, self.ask(principal, xids, &check).await?);
+                    let answers = match self.ask(principal, xids, &check).await? {
+                        Some(answers) => answers,
+                        None => self.ask_stored(principal, xids, table, &piece).await?,
+                    };
+                    put(&mut verdicts, &mut places, answers);
                 }
                 let by_key: Vec<&Asked> = rows.iter().filter(|row| stored(row)).collect();
                 let mut places = (0..).zip(rows).filter(|(_, row)| stored(row)).map(|(at, _)| at);
                 for piece in check::pieces(&by_key) {
-                    let check =
-                        check::of_stored(table, principal, &piece).ok_or_else(|| keyless(table))?;
-                    put(&mut verdicts, &mut places, self.ask(principal, xids, &check).await?);
+                    let answers = self.ask_stored(principal, xids, table, &piece).await?;
+                    put(&mut verdicts, &mut places, answers);
                 }
                 Ok(verdicts)
             }
@@ -80,7 +83,8 @@ impl Judge<'_> {
                 } else {
                     self.type_name(principal, *type_oid).await?
                 };
-                self.ask(principal, xids, &check::of_values(condition, &type_name, values)).await
+                let check = check::of_values(condition, &type_name, values);
+                self.ask(principal, xids, &check).await?.ok_or(Trouble::Unavailable)
             }
         }
     }
@@ -124,12 +128,25 @@ impl Judge<'_> {
         }
     }
 
+    /// What the principal sees of these rows in the table.
+    async fn ask_stored(
+        &self,
+        principal: &Principal,
+        xids: &[u32],
+        table: &Table,
+        rows: &[&Asked],
+    ) -> Result<Vec<bool>, Trouble> {
+        let check = check::of_stored(table, principal, rows).ok_or_else(|| keyless(table))?;
+        self.ask(principal, xids, &check).await?.ok_or(Trouble::Unavailable)
+    }
+
+    /// `None`: this check cannot tell.
     async fn ask(
         &self,
         principal: &Principal,
         xids: &[u32],
         check: &Check,
-    ) -> Result<Vec<bool>, Trouble> {
+    ) -> Result<Option<Vec<bool>>, Trouble> {
         let mut patience = Patience::new();
         let mut may_be_early = true;
         loop {
@@ -142,18 +159,22 @@ impl Judge<'_> {
                 lent.connection.ask(principal, check, &unknown),
             );
             match self.settle(lent_result(answer.await), asked_at) {
-                Ok(answer) if answer.is_visible => {
+                Ok(None) => {
+                    lent.give_back();
+                    return Ok(None);
+                }
+                Ok(Some(answer)) if answer.is_visible => {
                     lent.give_back();
                     self.gate.learn(xids);
                     if answer.verdicts.len() == check.count {
-                        return Ok(answer.verdicts);
+                        return Ok(Some(answer.verdicts));
                     }
                     warn!(
                         "a row check answered for another number of rows than it was asked about"
                     );
                     return Err(Trouble::Unavailable);
                 }
-                Ok(_) => {
+                Ok(Some(_)) => {
                     lent.give_back();
                     self.wait_until_visible(xids).await?;
                 }

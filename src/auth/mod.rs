@@ -6,6 +6,7 @@ mod connection;
 pub mod denial;
 pub mod first;
 mod gate;
+mod guard;
 mod judge;
 mod jwks;
 mod keys;

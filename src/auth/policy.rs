@@ -22,6 +22,9 @@ use crate::shutdown::Stage;
 /// How long Postgres may take to say that it is there.
 const GREETING: Duration = Duration::from_secs(2);
 
+/// Bytes of messages that are read of the past at once.
+pub const MOST_BYTES: usize = 16 << 20;
+
 /// Who asks about what.
 #[derive(Clone, Copy, Debug)]
 pub struct Asking<'a> {
@@ -61,6 +64,23 @@ pub struct Kept {
     pub event: Box<str>,
     /// Its JSON text, or its bytes.
     pub payload: Result<Box<str>, Vec<u8>>,
+}
+
+impl Kept {
+    /// Bytes it takes, about.
+    pub(super) fn size(&self) -> usize {
+        let payload = self.payload.as_ref().map_or_else(Vec::len, |text| text.len());
+        size_of::<Self>() + self.id.len() + self.event.len() + payload
+    }
+}
+
+/// What there is of the past.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Past {
+    /// The messages, oldest first.
+    pub messages: Vec<Kept>,
+    /// When Postgres was asked, by its own clock, in Unix milliseconds.
+    pub asked_at: i64,
 }
 
 /// Asks Postgres. Shared.
@@ -131,16 +151,12 @@ impl Policies {
     }
 
     /// The newest `at_most` messages of a private topic since a moment in Unix milliseconds, oldest first; waits until
-    /// all that were told before can be read. Whether they may be read is asked before.
+    /// all that were told before can be read. Whether they may be read is asked before. Of more than [`MOST_BYTES`] the
+    /// oldest are left out.
     ///
     /// # Errors
     /// Postgres could not be asked.
-    pub async fn replay(
-        &self,
-        topic: &str,
-        since: i64,
-        at_most: usize,
-    ) -> Result<Vec<Kept>, Denial> {
+    pub async fn replay(&self, topic: &str, since: i64, at_most: usize) -> Result<Past, Denial> {
         let at_most = i32::try_from(at_most).unwrap_or(i32::MAX);
         // Beyond these Postgres has no timestamps; nothing is older or newer either.
         let since = since.clamp(-210_000_000_000_000, 9_000_000_000_000_000);
@@ -190,13 +206,13 @@ impl Policies {
         topic: &str,
         since: i64,
         at_most: i32,
-    ) -> Result<Vec<Kept>, Fault> {
+    ) -> Result<Past, Fault> {
         let unseen = self.streamed.unseen(Instant::now());
         let mut count = 0;
         loop {
-            if let Some(kept) = link.read_past(&unseen, topic, since, at_most).await? {
+            if let Some(past) = link.read_past(&unseen, topic, since, at_most).await? {
                 self.streamed.seen(&unseen);
-                return Ok(kept);
+                return Ok(past);
             }
             tokio::time::sleep(wait(count)).await;
             count += 1;

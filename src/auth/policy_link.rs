@@ -4,13 +4,19 @@
 //! one round trip, and the rollback is on its way whatever fails. Outside of such a transaction the connection is
 //! read-only: should `begin` fail, what follows it changes nothing.
 //!
-//! Statements stay prepared, their plans do not: a plan may hold what it computed for one principal.
+//! Statements stay prepared, their plans do not, nor those of functions: a plan may hold what it computed for one
+//! principal.
 
+use std::collections::VecDeque;
+use std::pin::pin;
+
+use futures_util::TryStreamExt as _;
 use futures_util::future::{join_all, join3, join4, join5, try_join, try_join3};
 use tokio::sync::OnceCell;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Row, Statement};
 
-use super::policy::{Asking, Extension, Kept};
+use super::policy::{Asking, Extension, Kept, MOST_BYTES, Past};
 use crate::postgres::Sql;
 
 /// What a connection is opened with, next to limits of time.
@@ -22,7 +28,7 @@ pub(super) const SETTINGS: [(&str, &str); 5] = [
     ("jit", "off"),
 ];
 
-const BEGIN: &str = "begin isolation level read committed read write";
+const BEGIN: &str = "begin isolation level read committed read write; discard plans";
 const ROLLBACK: &str = "rollback";
 
 /// A connection that tries policies. Exclusive to whoever asks.
@@ -35,6 +41,7 @@ pub(super) struct Link {
     write: Prepared,
     gate: Prepared,
     replay: Prepared,
+    clock: Prepared,
     /// Whether nothing of the last question is left.
     is_clean: bool,
 }
@@ -61,6 +68,7 @@ impl Link {
             write: prepared(include_str!("../../sql/queries/policy_write.sql")),
             gate: prepared(include_str!("../../sql/queries/visibility_gate.sql")),
             replay: prepared(include_str!("../../sql/queries/policy_replay.sql")),
+            clock: prepared(include_str!("../../sql/queries/policy_clock.sql")),
             is_clean: true,
         }
     }
@@ -158,22 +166,25 @@ impl Link {
         topic: &str,
         since: i64,
         at_most: i32,
-    ) -> Result<Option<Vec<Kept>>, Fault> {
+    ) -> Result<Option<Past>, Fault> {
         let client = &self.sql.client;
-        let (gate, replay) =
-            try_join(self.gate.on(client), self.replay.on(client)).await.map_err(Fault::of)?;
-        // Polled in this order, so sent in this order: what the gate can see, the second can.
-        let (gate, rows) = try_join(
+        let (gate, clock, replay) =
+            try_join3(self.gate.on(client), self.clock.on(client), self.replay.on(client))
+                .await
+                .map_err(Fault::of)?;
+        // Polled in this order, so sent in this order: what the gate can see, the last can, and it is later.
+        let (gate, clock, messages) = try_join3(
             client.query_one(gate, &[&unseen]),
-            client.query(replay, &[&topic, &since, &at_most]),
+            client.query_one(clock, &[]),
+            newest(client, replay, topic, since, at_most),
         )
         .await
         .map_err(Fault::of)?;
         if !gate.try_get::<_, bool>(0).map_err(Fault::Said)? {
             return Ok(None);
         }
-        let kept: Result<Vec<Option<Kept>>, Error> = rows.iter().map(message).collect();
-        Ok(Some(kept.map_err(Fault::Said)?.into_iter().flatten().collect()))
+        let asked_at = clock.try_get("asked_at").map_err(Fault::Said)?;
+        Ok(Some(Past { messages: messages.into(), asked_at }))
     }
 
     /// Asks for nothing.
@@ -241,6 +252,29 @@ async fn become_principal(
 /// The first column.
 fn texts(rows: &[Row]) -> Result<Vec<&str>, Fault> {
     rows.iter().map(|row| row.try_get(0)).collect::<Result<_, Error>>().map_err(Fault::Said)
+}
+
+/// Messages of the past as they come, oldest first; the oldest go when they have too many bytes.
+async fn newest(
+    client: &Client,
+    replay: &Statement,
+    topic: &str,
+    since: i64,
+    at_most: i32,
+) -> Result<VecDeque<Kept>, Error> {
+    let parameters: [&(dyn ToSql + Sync); 3] = [&topic, &since, &at_most];
+    let mut rows = pin!(client.query_raw(replay, parameters).await?);
+    let (mut messages, mut bytes) = (VecDeque::new(), 0);
+    while let Some(row) = rows.try_next().await? {
+        let Some(kept) = message(&row)? else { continue };
+        bytes += kept.size();
+        messages.push_back(kept);
+        while MOST_BYTES < bytes {
+            let Some(oldest) = messages.pop_front() else { break };
+            bytes -= oldest.size();
+        }
+    }
+    Ok(messages)
 }
 
 /// A message; none when it has no event or nothing to say.

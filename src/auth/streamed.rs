@@ -4,7 +4,7 @@
 //! before can be seen, so that nothing falls between the past and the present. Deliberately not here: asking; see
 //! [`super::policy`].
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -40,7 +40,9 @@ impl Streamed {
 
     /// Forgets those that can be seen now. They can be for ever.
     pub(super) fn seen(&self, xids: &[i64]) {
-        self.told().retain(|(xid, _)| !xids.contains(&i64::from(*xid)));
+        // Made before the lock is taken: whoever tells messages waits for it.
+        let seen: HashSet<i64> = xids.iter().copied().collect();
+        self.told().retain(|(xid, _)| !seen.contains(&i64::from(*xid)));
     }
 
     fn told(&self) -> MutexGuard<'_, VecDeque<(u32, Instant)>> {

@@ -27,6 +27,9 @@ use crate::model::{FirstRead, Kind, Principal, SqlType, Subscription, Table, Tar
 /// The most elements an `in` list may have.
 const LIST_LIMIT: usize = 100;
 
+/// The most conditions all wishes of a channel may have together.
+const CONDITIONS_LIMIT: usize = 1000;
+
 /// One element of a join's `postgres_changes`, as the client wrote it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wish {
@@ -70,6 +73,9 @@ pub async fn bind(
 ) -> Result<Vec<Subscription>, Unbound> {
     let read: Result<Vec<Terms>, String> = wishes.iter().enumerate().map(Terms::read).collect();
     let terms = read.map_err(Unbound::Refused)?;
+    if CONDITIONS_LIMIT < terms.iter().map(|terms| terms.predicates.len()).sum() {
+        return Err(Unbound::Refused(texts::too_many_conditions(CONDITIONS_LIMIT)));
+    }
     let mut draft = Draft::default();
     for terms in &terms {
         if let Err(refusal) = draft.add(catalog, principal, terms).await? {
@@ -77,7 +83,7 @@ pub async fn bind(
             break;
         }
     }
-    let facts = columns::ask(catalog, &draft.columns).await?;
+    let facts = columns::ask(catalog, principal, &draft.columns).await?;
     let mut probes = Vec::new();
     for (column, facts) in draft.columns.iter().zip(&facts) {
         let terms = terms.get(column.wish);
@@ -94,7 +100,7 @@ pub async fn bind(
             }
         }
     }
-    let bound = probe::ask(catalog, &terms, probes).await?;
+    let bound = probe::ask(catalog, principal, &terms, probes).await?;
     match draft.refusal {
         Some(refusal) => Err(Unbound::Refused(refusal)),
         None => assemble(&terms, bound),
@@ -139,7 +145,7 @@ impl Draft {
         let Some(table) = catalog.find(schema, name).await? else {
             return Ok(Err(texts::not_published(terms)));
         };
-        if !is_reachable(catalog, &table).await? {
+        if !is_reachable(catalog, principal, &table).await? {
             return Ok(Err(texts::not_published(terms)));
         }
         Ok(self.check_columns(principal.role(), &table, terms))
@@ -209,11 +215,15 @@ fn check_first<'a>(
 }
 
 /// Whether changes of the table arrive: it is published, or it is partitioned and one of its partitions is.
-async fn is_reachable(catalog: &Catalog, table: &Table) -> Result<bool, Unbound> {
+async fn is_reachable(
+    catalog: &Catalog,
+    principal: &Principal,
+    table: &Table,
+) -> Result<bool, Unbound> {
     if table.is_published {
         return Ok(true);
     }
-    for leaf in columns::leaves(catalog, table.oid).await? {
+    for leaf in columns::leaves(catalog, principal, table.oid).await? {
         if catalog.table_by_oid(leaf).await?.is_some_and(|leaf| leaf.is_published) {
             return Ok(true);
         }

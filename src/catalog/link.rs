@@ -1,7 +1,7 @@
 //! A connection the catalog is read through: opened when needed, opened again when it broke.
 //!
 //! Questions are asked one after the other. A question that takes too long costs the connection, never the caller's
-//! patience.
+//! patience, and nor does a long line: overflow is the error of whoever has waited its time.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind};
 use crate::postgres::{Sql, Target, connect};
 use crate::shutdown::Stage;
 
-/// How long one round of questions may take.
+/// How long one round of questions may take, and how long it may wait for those before it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Settings of the connection: nothing but `pg_catalog` is found without its schema, so that every expression Postgres
@@ -50,12 +50,12 @@ impl Link {
     /// Asks, on a fresh connection once more when the connection broke.
     ///
     /// # Errors
-    /// Postgres could not be reached, or refused the question.
+    /// Its turn did not come, Postgres could not be reached, or refused the question.
     pub(super) async fn ask<T>(
         &self,
         question: impl for<'a> Fn(&'a Client) -> BoxFuture<'a, Result<T, tokio_postgres::Error>>,
     ) -> Result<T, Error> {
-        let mut open = self.open.lock().await;
+        let mut open = in_time(self.open.lock()).await?;
         let mut was_open = open.is_some();
         loop {
             // Taken out while in use, so that a caller that goes away leaves no half-read connection behind.
@@ -90,6 +90,20 @@ impl Link {
     }
 }
 
-fn unreadable(kind: ErrorKind) -> Error {
+/// Waits in a line for as long as anybody does.
+///
+/// # Errors
+/// The turn did not come.
+pub(super) async fn in_time<T>(turn: impl Future<Output = T>) -> Result<T, Error> {
+    let turn = tokio::time::timeout(PATIENCE, turn).await;
+    turn.map_err(|_| {
+        let seconds = PATIENCE.as_secs();
+        unreadable(ErrorKind::SourceUnreachable)
+            .because(format!("too many questions: no turn within {seconds} s"))
+    })
+}
+
+/// The catalog was not read.
+pub(super) fn unreadable(kind: ErrorKind) -> Error {
     Error::new(kind, "could not read the catalog")
 }

@@ -11,7 +11,9 @@ pub mod bind;
 mod cache;
 mod link;
 mod lookup;
+mod probes;
 mod refresh;
+mod turns;
 mod types;
 
 use std::collections::HashSet;
@@ -21,8 +23,9 @@ use futures_util::FutureExt as _;
 use tokio::time::Instant;
 
 use self::cache::{Cache, Known};
-use self::link::Link;
+use self::link::{Link, in_time};
 use self::lookup::Scope;
+use self::probes::Probes;
 use crate::error::Error;
 use crate::model::{Relation, Snapshot, Table};
 
@@ -47,12 +50,17 @@ impl From<Option<Arc<Table>>> for Seen {
 #[derive(Debug)]
 pub struct Catalog {
     scope: Scope,
+    /// What is in use is read through it; the fan-out waits for it.
     link: Link,
-    /// Tries what clients wrote. Apart from `link`, so that nothing they write holds up anything but joins.
-    probes: Link,
+    /// Looks up the names clients wrote. Apart from `link`, so that no number of names holds up anything but joins.
+    names: Link,
+    /// Tries the values clients wrote. Apart from both, so that nothing they write holds up anything but their own joins.
+    probes: Probes,
     cache: Mutex<Cache>,
     /// Held while asking, so that callers who want the same table ask once.
     turn: tokio::sync::Mutex<()>,
+    /// The same for names. Whoever holds `turn` never waits for it.
+    naming: tokio::sync::Mutex<()>,
 }
 
 impl Catalog {
@@ -66,9 +74,11 @@ impl Catalog {
         let catalog = Arc::new(Self {
             scope: Scope { publication: publication.into(), roles: roles.into() },
             link: Link::new(target.clone(), "relay-catalog", "8000", stage.clone()),
-            probes: Link::new(target, "relay-bind", "2000", stage.clone()),
+            names: Link::new(target.clone(), "relay-names", "2000", stage.clone()),
+            probes: Probes::new(&target, &stage),
             cache: Mutex::default(),
             turn: tokio::sync::Mutex::new(()),
+            naming: tokio::sync::Mutex::new(()),
         });
         let renewing = refresh::run(Arc::downgrade(&catalog), stage.clone());
         stage.spawn(renewing);
@@ -127,24 +137,27 @@ impl Catalog {
         if let Known::Fresh(table) = self.cache().by_name(schema, name, Instant::now()) {
             return Ok(table);
         }
-        let _turn = self.turn.lock().await;
+        let _naming = in_time(self.naming.lock()).await?;
         if let Known::Fresh(table) = self.cache().by_name(schema, name, Instant::now()) {
             return Ok(table);
         }
         let (asked_schema, asked_name) = (schema.to_owned(), name.to_owned());
         let found = self
-            .link
+            .names
             .ask(move |client| {
                 let (schema, name) = (asked_schema.clone(), asked_name.clone());
                 async move { lookup::find(client, &schema, &name).await }.boxed()
             })
             .await?;
-        if let Some(oid) = found {
-            self.fetch(oid, 0).await
-        } else {
+        let Some(oid) = found else {
             self.cache().set_absent(schema, name, Instant::now());
-            Ok(None)
+            return Ok(None);
+        };
+        let _turn = self.turn.lock().await;
+        if let Known::Fresh(table @ Some(_)) = self.cache().by_name(schema, name, Instant::now()) {
+            return Ok(table);
         }
+        self.fetch(oid, 0).await
     }
 
     /// Whether any published table is in this schema (`None`: at all).
@@ -157,7 +170,7 @@ impl Catalog {
         }
         let asked = schema.map(str::to_owned);
         let publishes = self
-            .link
+            .names
             .ask(|client| {
                 let (scope, schema) = (self.scope.clone(), asked.clone());
                 async move { lookup::publishes(client, &scope, schema.as_deref()).await }.boxed()
@@ -194,7 +207,7 @@ impl Catalog {
             return Ok(known);
         }
         let missing = self
-            .link
+            .names
             .ask(|client| {
                 let scope = self.scope.clone();
                 async move { lookup::missing_roles(client, &scope).await }.boxed()

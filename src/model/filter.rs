@@ -10,7 +10,7 @@ mod sql;
 
 use std::sync::Arc;
 
-pub use parse::{FilterError, parse};
+pub use parse::{FilterError, MOST_CONDITIONS, parse};
 pub use sql::Parameter;
 
 use super::SqlType;

@@ -136,7 +136,7 @@ impl Test<'_> {
         {
             return Truth::Unknown;
         }
-        like::matches(value, pattern, fold).into()
+        like::matches(value, pattern, fold).map_or(Truth::Unknown, Truth::from)
     }
 
     fn regex(self, value: &str) -> Truth {

@@ -1,15 +1,28 @@
 //! `like` and `ilike`: `%` is any run of characters, `_` any one, a backslash protects the next.
+//!
+//! Promises: the time spent follows the length of the text. A pattern that needs more than that is given up, not
+//! followed: whoever waits for the answer waits for every client's changes.
 
-/// Whether `text` matches `pattern` whole. A backslash at the very end, which Postgres refuses, matches nothing.
-pub(super) fn matches(text: &str, pattern: &str, fold: Fold) -> bool {
+/// Steps per byte of text; ordinary patterns need about one.
+const STEPS_PER_BYTE: usize = 8;
+/// Steps that any pattern may take, however short the text is.
+const STEPS_AT_LEAST: usize = 4096;
+
+/// Whether `text` matches `pattern` whole; `None` when that would take too many steps to find out. A backslash at the
+/// very end, which Postgres refuses, matches nothing.
+pub(super) fn matches(text: &str, pattern: &str, fold: Fold) -> Option<bool> {
+    let steps = text.len().saturating_mul(STEPS_PER_BYTE).saturating_add(STEPS_AT_LEAST);
     let (mut text, mut pattern) = (text, pattern);
     // Where to go on when the current attempt fails: after the last `%`, one character further in the text.
     let mut retry: Option<(&str, &str)> = None;
-    loop {
+    for _ in 0..steps {
         let mut rest = pattern.chars();
         let is_step = match rest.next() {
             Some('%') => {
                 pattern = rest.as_str();
+                if pattern.is_empty() {
+                    return Some(true);
+                }
                 retry = Some((text, pattern));
                 continue;
             }
@@ -17,25 +30,26 @@ pub(super) fn matches(text: &str, pattern: &str, fold: Fold) -> bool {
             Some('_') => skip(&mut text, |_| true),
             Some('\\') => match rest.next() {
                 Some(literal) => skip(&mut text, |found| fold.is_same(found, literal)),
-                None => return false,
+                None => return Some(false),
             },
             Some(literal) => skip(&mut text, |found| fold.is_same(found, literal)),
         };
         if is_step {
             if pattern.is_empty() {
-                return true;
+                return Some(true);
             }
             pattern = rest.as_str();
             continue;
         }
-        let Some((from, after)) = retry else { return false };
+        let Some((from, after)) = retry else { return Some(false) };
         let mut from = from;
         if !skip(&mut from, |_| true) {
-            return false;
+            return Some(false);
         }
         retry = Some((from, after));
         (text, pattern) = (from, after);
     }
+    None
 }
 
 /// How letters compare.
@@ -92,14 +106,32 @@ mod tests {
             ("ABC", "abc", false),
             ("ab", "%%b%%", true),
         ] {
-            assert_eq!(matches(text, pattern, Fold::Exact), expected, "{text:?} {pattern:?}");
+            assert_eq!(matches(text, pattern, Fold::Exact), Some(expected), "{text:?} {pattern:?}");
         }
-        assert!(matches("AbC", "%bC", Fold::AsciiCase));
+        assert_eq!(matches("AbC", "%bC", Fold::AsciiCase), Some(true));
     }
 
     #[test]
     fn many_wildcards_do_not_explode() {
         let (text, pattern) = ("a".repeat(5_000), "%a".repeat(500) + "%b");
-        assert!(!matches(&text, &pattern, Fold::Exact));
+        assert_eq!(matches(&text, &pattern, Fold::Exact), Some(false));
+    }
+
+    #[test]
+    fn a_pattern_that_looks_far_from_everywhere_is_given_up() {
+        let text = "a".repeat(16_000);
+        let far = format!("%{}Z", "_".repeat(8_000));
+        assert_eq!(matches(&text, &far, Fold::Exact), None);
+        assert_eq!(matches(&text, &far, Fold::AsciiCase), None);
+        // Ordinary patterns are decided, however long the text.
+        for (pattern, expected) in [("%aab%", false), ("a%a", true), ("%b", false), ("%", true)] {
+            assert_eq!(matches(&text, pattern, Fold::Exact), Some(expected), "{pattern}");
+        }
+        assert_eq!(matches(&text, &text, Fold::Exact), Some(true));
+        // So is any pattern on a short text.
+        assert_eq!(
+            matches(&"a".repeat(60), &format!("%{}Z", "_".repeat(60)), Fold::Exact),
+            Some(false)
+        );
     }
 }

@@ -10,6 +10,13 @@ use regex::bytes::{Regex, RegexBuilder};
 /// Memory one compiled pattern may take; a bigger one is left to Postgres.
 const SIZE_LIMIT_BYTES: usize = 1 << 16;
 
+/// Steps one text may cost; a text and a pattern that may need more are left to Postgres. At worst a step is taken for
+/// every byte and every place in the pattern, and whoever waits for the answer waits for every client's changes.
+const STEPS: usize = 1 << 18;
+
+/// Places of an atom that stands for characters of any length.
+const ANY_PLACES: usize = 8;
+
 /// The largest repetition Postgres allows.
 const REPEAT_LIMIT: u32 = 255;
 
@@ -19,13 +26,19 @@ pub(super) struct Pattern {
     regex: Regex,
     /// It agrees over ASCII text only.
     needs_ascii: bool,
+    /// Places in it, repetitions written out.
+    places: usize,
 }
 
 impl Pattern {
     /// Translates a pattern that Postgres found good; `None` when the two might not agree.
     pub(super) fn compile(pattern: &str, ignores_case: bool) -> Option<Self> {
-        let mut translation =
-            Translation { rest: pattern, regex: String::new(), needs_ascii: ignores_case };
+        let mut translation = Translation {
+            rest: pattern,
+            regex: String::new(),
+            needs_ascii: ignores_case,
+            places: 0,
+        };
         if ignores_case && !pattern.is_ascii() {
             return None;
         }
@@ -41,13 +54,15 @@ impl Pattern {
             .dfa_size_limit(SIZE_LIMIT_BYTES)
             .build()
             .ok()?;
-        Some(Self { regex, needs_ascii: translation.needs_ascii })
+        let Translation { needs_ascii, places, .. } = translation;
+        Some(Self { regex, needs_ascii, places })
     }
 
     /// Whether the text contains a match; `None` when only Postgres knows.
     pub(super) fn is_match(&self, text: &str) -> Option<bool> {
         let may_differ = self.needs_ascii && !text.is_ascii();
-        if may_differ { None } else { Some(self.regex.is_match(text.as_bytes())) }
+        let is_costly = STEPS < text.len().saturating_mul(self.places);
+        if may_differ || is_costly { None } else { Some(self.regex.is_match(text.as_bytes())) }
     }
 }
 
@@ -55,6 +70,7 @@ struct Translation<'a> {
     rest: &'a str,
     regex: String,
     needs_ascii: bool,
+    places: usize,
 }
 
 /// Groups may nest this deep.
@@ -95,20 +111,27 @@ impl Translation<'_> {
 
     /// An atom and at most one quantifier.
     fn piece(&mut self, depth: usize) -> Option<()> {
+        let before = std::mem::replace(&mut self.places, 1);
         match self.next()? {
             '*' | '+' | '?' | '{' | '}' | ')' | ']' => return None,
             anchor @ ('^' | '$') => {
                 self.regex.push(anchor);
+                self.places = self.places.saturating_add(before);
                 // A quantified anchor is an error there and none here.
                 return if self.rest.starts_with(['*', '+', '?', '{']) { None } else { Some(()) };
             }
-            '.' => self.regex.push('.'),
+            '.' => {
+                self.places = ANY_PLACES;
+                self.regex.push('.');
+            }
             '[' => self.class()?,
             '(' => self.group(depth)?,
             '\\' => self.escape()?,
             literal => self.literal(literal),
         }
-        self.quantifier()
+        let times = self.quantifier()?;
+        self.places = self.places.saturating_mul(times).saturating_add(before);
+        Some(())
     }
 
     fn literal(&mut self, literal: char) {
@@ -149,6 +172,7 @@ impl Translation<'_> {
     fn class(&mut self) -> Option<()> {
         self.regex.push('[');
         if self.take('^') {
+            self.places = ANY_PLACES;
             self.regex.push('^');
         }
         let mut is_empty = true;
@@ -187,8 +211,10 @@ impl Translation<'_> {
         Some(())
     }
 
-    /// Greediness does not change whether there is a match, so only plain quantifiers are taken.
-    fn quantifier(&mut self) -> Option<()> {
+    /// How often the atom before is written out. Greediness does not change whether there is a match, so only plain
+    /// quantifiers are taken.
+    fn quantifier(&mut self) -> Option<usize> {
+        let mut times = 1;
         if self.take('*') {
             self.regex.push('*');
         } else if self.take('+') {
@@ -206,17 +232,18 @@ impl Translation<'_> {
                     None
                 }
             };
-            match bounds.split_once(',') {
-                None => drop(bound(bounds)?),
-                Some((least, "")) => drop(bound(least)?),
-                Some((least, most)) if bound(least)? <= bound(most)? => (),
+            let most = match bounds.split_once(',') {
+                None => bound(bounds)?,
+                Some((least, "")) => bound(least)?.max(1),
+                Some((least, most)) if bound(least)? <= bound(most)? => bound(most)?,
                 Some(_) => return None,
-            }
+            };
+            times = most.max(1) as usize;
             self.regex.push_str(&format!("{{{bounds}}}"));
             self.rest = rest;
         }
         let is_doubled = self.rest.starts_with(['*', '+', '?', '{']);
-        if is_doubled { None } else { Some(()) }
+        if is_doubled { None } else { Some(times) }
     }
 }
 
@@ -285,5 +312,26 @@ mod tests {
         assert!(Pattern::compile("é", true).is_none());
         assert_eq!(verdict(r"\d", "é"), None);
         assert!(Pattern::compile(&"(a{255}){9}".repeat(40), false).is_none());
+    }
+
+    #[test]
+    fn a_text_too_long_for_its_pattern_is_left_to_postgres() {
+        let places = |pattern| Pattern::compile(pattern, false).map(|pattern| pattern.places);
+        for (pattern, expected) in [
+            ("abc", 3),
+            ("^a$", 3),
+            ("a{10}", 10),
+            ("a{2,9}b", 10),
+            ("a{3,}", 3),
+            ("a{0,}", 1),
+            ("a{0}", 1),
+            (".[^a]", 16),
+        ] {
+            assert_eq!(places(pattern), Some(expected), "{pattern}");
+        }
+        let text = "a".repeat(16_000);
+        assert_eq!(verdict("^(a|b)*a(a|b){100}c", &text), None);
+        assert_eq!(verdict("^(a|b)*a(a|b){100}c", "abc"), Some(false));
+        assert_eq!(verdict("^[^@]+@example[.]com$", &text[..8_000]), Some(false));
     }
 }

@@ -145,3 +145,29 @@ fn a_column_of_another_type_is_left_to_postgres() {
         [keyed, scanned].map(|binding| Candidate { binding, undecided: undecided.clone() });
     assert_eq!(found, expected);
 }
+
+#[test]
+fn a_pattern_too_costly_for_its_text_is_left_to_postgres() {
+    let mut router = Router::default();
+    let far = "_".repeat(8_000);
+    let costly = [
+        format!("body=like.%{far}Z"),
+        format!("body=not.like.%{far}Z"),
+        format!("body=ilike.%{far}z"),
+        "body=match.^(a|b)*a(a|b){100}c".to_owned(),
+        "body=not.imatch.^(a|b)*a(a|b){100}c".to_owned(),
+    ];
+    let bindings: Vec<_> = costly.iter().map(|filter| router.insert(&wish(None, filter))).collect();
+    let long = row("1", Cell::Text("a".repeat(16_000).into()));
+    let relation = relation(ReplicaIdentity::Default);
+    let mut found = Vec::new();
+    router.candidates(("public", "t"), Event::Insert, &relation, &long, &mut found);
+    let undecided: SmallVec<[usize; 2]> = SmallVec::from_slice(&[0]);
+    let expected: Vec<_> = bindings
+        .iter()
+        .map(|&binding| Candidate { binding, undecided: undecided.clone() })
+        .collect();
+    assert_eq!(found, expected);
+    // The same patterns are decided for an ordinary text.
+    check(&router, Event::Insert, &row("1", text("aab")), &[bindings[1], bindings[4]]);
+}

@@ -299,12 +299,63 @@ async fn equal_wishes_are_equal_and_events_are_read() {
 }
 
 #[tokio::test]
-async fn a_thousand_conditions_bind_at_once() {
+async fn a_thousand_conditions_bind_at_once_and_no_more() {
     let database = database().await;
     let catalog = catalog(&database);
     let mut wishes: Vec<_> = (0..1000).map(|n| wish("test", &format!("id=eq.{n}"))).collect();
     assert_eq!(try_bind(&catalog, &wishes).await.unwrap().len(), 1000);
-    wishes.push(wish("test", "id=eq.oops"));
-    let text = try_bind(&catalog, &wishes).await.unwrap_err();
-    assert!(text.ends_with(r#"integer: "oops""#), "{text}");
+    // The first of those that Postgres objects to is told, wherever they are.
+    for (place, word) in [(999, "oops"), (801, "what"), (523, "no"), (0, "first")] {
+        wishes[place] = wish("test", &format!("id=eq.{word}"));
+        let text = try_bind(&catalog, &wishes).await.unwrap_err();
+        assert!(text.ends_with(&format!("integer: \"{word}\"")), "{text}");
+    }
+    wishes.push(wish("test", "id=eq.1"));
+    assert_eq!(
+        try_bind(&catalog, &wishes).await.unwrap_err(),
+        "Error parsing `filter` params: too many conditions in one channel. Maximum 1000"
+    );
+    let many = |count: usize| wish("test", &vec!["id=gt.0"; count].join(","));
+    assert_eq!(try_bind(&catalog, &[many(100)]).await.unwrap()[0].filter.len(), 100);
+    assert_eq!(
+        try_bind(&catalog, &[many(101)]).await.unwrap_err(),
+        "Error parsing `filter` params: too many conditions. Maximum 100"
+    );
+}
+
+#[tokio::test]
+async fn a_few_letters_that_stand_for_very_many_are_refused() {
+    let database = database().await;
+    let catalog = catalog(&database);
+    let long = "54000 (program_limit_exceeded) a value of the filter is too long when written out";
+    let several = |value: &str, count: usize| vec![value; count].join(",");
+    for filter in [
+        "price=lt.1e131071".to_owned(),
+        "price=not.eq.1e5000".to_owned(),
+        "price=in.(1,1e131071)".to_owned(),
+        format!("price=in.({})", several("1e308", 100)),
+        "docs=eq.1e131071".to_owned(),
+        "docs=in.(1e131071)".to_owned(),
+        // Each is short enough; together they are not.
+        several("price=lt.1e4000", 20),
+    ] {
+        let text = try_bind(&catalog, &[wish("test", &filter)]).await.unwrap_err();
+        assert!(text.ends_with(long), "{filter}: {text}");
+    }
+    // What people write is none of this, nor what is long because they wrote it so.
+    let words = "word ".repeat(4_000);
+    for filter in [
+        "price=lt.1.7976931348623157e+308".to_owned(),
+        "price=gt.-1e-300".to_owned(),
+        format!("price=in.({})", several("1e30", 100)),
+        format!("details=eq.{words}"),
+        format!("details=in.({})", several("\"a, b\"", 100)),
+        format!(r#"docs=eq."[{}]""#, several("1", 5_000)),
+        format!("raw=eq.{}", "01".repeat(10_000)),
+        several("at=gt.2024-01-01", 100),
+    ] {
+        if let Err(text) = try_bind(&catalog, &[wish("test", &filter)]).await {
+            panic!("{filter}: {text}");
+        }
+    }
 }

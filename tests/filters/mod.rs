@@ -2,6 +2,7 @@
 
 mod agreement;
 mod binding;
+mod crowds;
 mod values;
 
 use std::sync::Arc;

@@ -230,14 +230,51 @@ async fn the_past_is_the_newest_messages_oldest_first() {
          from generate_series(1, 3) n",
     )
     .await;
-    let kept = scene.policies.replay("t", 0, 2).await.unwrap();
+    let kept = scene.policies.replay("t", 0, 2).await.unwrap().messages;
     let events: Vec<&str> = kept.iter().map(|kept| &*kept.event).collect();
     assert_eq!(events, ["e2", "e1"]);
     assert_eq!(kept[0].payload, Err(vec![0, 255]));
     assert_eq!(kept[1].payload.as_deref(), Ok("{\"n\": 1.50}"));
-    assert!(scene.policies.replay("t", i64::MAX, 2).await.unwrap().is_empty());
-    assert_eq!(scene.policies.replay("t", i64::MIN, 25).await.unwrap().len(), 3);
-    assert!(scene.policies.replay("other", 0, 2).await.unwrap().is_empty());
+    assert!(scene.policies.replay("t", i64::MAX, 2).await.unwrap().messages.is_empty());
+    assert_eq!(scene.policies.replay("t", i64::MIN, 25).await.unwrap().messages.len(), 3);
+    assert!(scene.policies.replay("other", 0, 2).await.unwrap().messages.is_empty());
+}
+
+#[tokio::test]
+async fn a_large_past_is_read_only_as_far_as_its_newest_messages_fit() {
+    let scene = Scene::new(
+        "insert into realtime.messages (topic, extension, event, private, payload, inserted_at)
+         select 't', 'broadcast', 'e' || n, true, to_jsonb(repeat('x', 1 << 20)),
+           timezone('utc', now()) - n * interval '1 second'
+         from generate_series(1, 20) n",
+    )
+    .await;
+    let kept = scene.policies.replay("t", 0, 10_000).await.unwrap().messages;
+    let events: Vec<String> = kept.iter().map(|kept| kept.event.to_string()).collect();
+    let newest: Vec<String> = (1..=15).rev().map(|n| format!("e{n}")).collect();
+    assert_eq!(events, newest);
+}
+
+#[tokio::test]
+async fn one_principal_is_never_tried_with_what_was_planned_for_another() {
+    let scene = Scene::new(
+        "create function whoami() returns text language sql immutable as
+           $$ select current_setting('request.jwt.claims')::json ->> 'sub' $$;
+         create function me() returns text language plpgsql stable as $$ begin return whoami(); end $$;
+         create policy own on realtime.messages for all to authenticated
+           using (topic = me()) with check (topic = me())",
+    )
+    .await;
+    let policies = policies_with(&scene.db, 1);
+    for name in ["ann", "bob", "ann"] {
+        let principal = user(name);
+        for topic in ["ann", "bob"] {
+            let asking = Asking { principal: &principal, topic, headers: "{}" };
+            let expected = Ok(vec![topic == name; 2]);
+            assert_eq!(policies.may_read(asking, &BOTH).await, expected, "{name} hears {topic}");
+            assert_eq!(policies.may_write(asking, &BOTH).await, expected, "{name} says {topic}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -130,3 +130,160 @@ async fn a_function_that_falsely_claims_to_be_immutable_is_computed_for_each_pri
         assert_eq!(scene.judge(&as_user("bob"), &notes, &[], image()).await, Ok(vec![false]));
     }
 }
+
+/// A function that lies about what it reads.
+const WHOAMI: &str = "create function whoami() returns text language sql immutable as
+    $$ select current_setting('request.jwt.claims')::json ->> 'sub' $$;";
+
+/// A table whose rows say how their check is planned.
+const NOTES: &str = "create table notes (id int primary key, owner text, mode text);
+    alter table notes enable row level security;
+    create policy mode on notes as restrictive using (mode = current_setting('plan_cache_mode'));";
+
+const REPLANNED: &str = "force_custom_plan";
+const KEPT: &str = "force_generic_plan";
+
+/// Ann and Bob ask in turns on one connection about a note of Ann's whose check is planned in `mode`.
+async fn assert_only_ann_reads(scene: &Scene, mode: &str, why: &str) {
+    let notes = scene.table("notes").await;
+    let image = || vec![format!(r#"{{"id":"1","owner":"ann","mode":"{mode}"}}"#)];
+    let as_user = |sub: &str| Principal::new("anon", format!(r#"{{"sub":"{sub}"}}"#));
+    for _ in 0..3 {
+        let ann = scene.judge(&as_user("ann"), &notes, &[], image()).await;
+        let bob = scene.judge(&as_user("bob"), &notes, &[], image()).await;
+        assert_eq!((ann, bob), (Ok(vec![true]), Ok(vec![false])), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn such_a_function_is_found_wherever_a_policy_reaches_it() {
+    let ways = [
+        (
+            "through the policy of another table",
+            "create table sessions (owner text primary key);
+             insert into sessions values ('ann'), ('bob');
+             alter table sessions enable row level security;
+             create policy own on sessions using (owner = whoami());
+             create policy own on notes using (exists (select from sessions s where s.owner = notes.owner))",
+        ),
+        (
+            "through the text of a function that is inlined",
+            "create function can(who text) returns boolean language sql stable as
+                 $$ select who = public.WhoAmI() $$;
+             create policy own on notes using (can(owner))",
+        ),
+        (
+            "through what a function of SQL is made of",
+            "create function can(who text) returns boolean language sql stable return who = whoami();
+             create policy own on notes using (can(owner))",
+        ),
+        (
+            "through a view",
+            "create view me as select whoami() as sub;
+             create policy own on notes using (owner = (select sub from me))",
+        ),
+        (
+            "through a view that the text of a function names",
+            "create view me as select whoami() as sub;
+             create function can(who text) returns boolean language sql stable as
+                 $$ select who = (select sub from me) $$;
+             create policy own on notes using (can(owner))",
+        ),
+        (
+            "through the plan that a procedural function keeps",
+            "create function me() returns text language plpgsql stable as $$ begin return whoami(); end $$;
+             create policy own on notes using (owner = me())",
+        ),
+        (
+            "through an operator",
+            "create function is_mine(text, text) returns boolean language sql stable as
+                 $$ select $1 = whoami() $$;
+             create operator ?? (leftarg = text, rightarg = text, function = is_mine);
+             create policy own on notes using (owner ?? '')",
+        ),
+        (
+            "through an operator that the text of a function uses",
+            "create function is_mine(text, text) returns boolean language sql stable as
+                 $$ select $1 = whoami() $$;
+             create operator ?? (leftarg = text, rightarg = text, function = is_mine);
+             create function can(who text) returns boolean language sql stable as $$ select who ?? '' $$;
+             create policy own on notes using (can(owner))",
+        ),
+        (
+            "through a name written in escapes",
+            "create function can(who text) returns boolean language sql stable as
+                 $$ select who = U&\"\\0077hoami\"() $$;
+             create policy own on notes using (can(owner))",
+        ),
+    ];
+    for (why, sql) in ways {
+        let scene = Scene::with(Cluster::shared(), Setup { pool: 1, ..Setup::default() }).await;
+        scene.db.execute(&format!("{WHOAMI} {NOTES} {sql}")).await;
+        assert_only_ann_reads(&scene, REPLANNED, why).await;
+    }
+}
+
+#[tokio::test]
+async fn a_function_that_becomes_immutable_is_noticed_by_the_next_answer() {
+    let scene = Scene::with(Cluster::shared(), Setup { pool: 1, ..Setup::default() }).await;
+    let sql = "create function can(who text) returns boolean language sql stable as
+                   $$ select who = whoami() $$;
+               create table sessions (owner text primary key);
+               insert into sessions values ('ann'), ('bob');
+               alter table sessions enable row level security;
+               create policy own on sessions using (can(owner));
+               create policy own on notes using (exists (select from sessions s where s.owner = notes.owner))";
+    let stable = "alter function whoami() stable";
+    scene.db.execute(&format!("{WHOAMI} {NOTES} {stable}; {sql}")).await;
+    assert_only_ann_reads(&scene, KEPT, "nothing is immutable").await;
+    for (change, undo) in [
+        ("alter function whoami() immutable", stable),
+        (
+            "create function new() returns text language sql immutable as
+                 $$ select current_setting('request.jwt.claims')::json ->> 'sub' $$;
+             create or replace function can(who text) returns boolean language sql stable as
+                 $$ select who = new() $$",
+            "alter function new() stable",
+        ),
+        (
+            "alter function new() immutable; alter policy own on sessions using (owner = new())",
+            "alter function new() stable; alter policy own on sessions using (can(owner))",
+        ),
+    ] {
+        scene.db.execute(change).await;
+        assert_only_ann_reads(&scene, REPLANNED, change).await;
+        scene.db.execute(undo).await;
+        // The first answer after a change is planned anew in any case.
+        let notes = scene.table("notes").await;
+        let image = r#"{"id":"1","owner":"ann","mode":"any"}"#.to_owned();
+        let ann = Principal::new("anon", r#"{"sub":"ann"}"#);
+        assert_eq!(scene.judge(&ann, &notes, &[], vec![image]).await, Ok(vec![false]));
+        assert_only_ann_reads(&scene, KEPT, undo).await;
+    }
+}
+
+#[tokio::test]
+async fn plans_are_kept_for_ordinary_policies_whatever_else_claims_to_be_immutable() {
+    let scene = Scene::with(Cluster::shared(), Setup { pool: 1, ..Setup::default() }).await;
+    scene
+        .db
+        .execute(&format!(
+            "{WHOAMI} {NOTES}
+             create function slug(title text) returns text language sql immutable as $$ select lower(title) $$;
+             create table agents (user_id text primary key);
+             create table sessions (id text primary key, user_id text);
+             insert into sessions values ('ann', 'ann'), ('bob', 'bob');
+             alter table agents enable row level security;
+             alter table sessions enable row level security;
+             create function is_support_agent() returns boolean language sql stable security definer
+                 set search_path = '' as
+                 $$ select exists (select from public.agents a where a.user_id = auth.jwt() ->> 'sub') $$;
+             create policy own on sessions using (user_id = (select auth.jwt() ->> 'sub'));
+             create policy agents on sessions using ((select is_support_agent()));
+             create policy own on notes
+                 using (owner in (select id from sessions where user_id = (select auth.jwt() ->> 'sub')));
+             create policy agents on notes using ((select is_support_agent()))"
+        ))
+        .await;
+    assert_only_ann_reads(&scene, KEPT, "ordinary").await;
+}

@@ -1,18 +1,28 @@
 //! Operands parsed by Postgres, and operators tried on them, all in one statement.
+//!
+//! Promises: what is kept of a channel's operands is not much more than its client wrote (`1e131071` is seven letters and
+//! 131072 digits); what is longer is refused, and not even sent. A client whose words keep Postgres busy is refused for it.
 
 use futures_util::FutureExt as _;
+use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Row};
 
 use super::terms::Terms;
-use super::{Unbound, texts};
+use super::{LIST_LIMIT, Unbound, texts};
 use crate::catalog::Catalog;
-use crate::model::Kind;
 use crate::model::filter::{Condition, Operand, Operator};
+use crate::model::{Kind, Principal};
 
 /// Probes in one statement; Postgres allows 1664 columns, and a probe needs two.
 const AT_ONCE: usize = 400;
+
+/// Bytes of a canonical operand for each byte of the written one.
+const SPREAD: usize = 4;
+/// Bytes that a canonical operand may have beyond that: the largest `float8` is 309 digits long.
+const SLACK: usize = 4 << 10;
+/// Bytes that all canonical operands of a channel together may have beyond that.
+const CHANNEL_SLACK: usize = 64 << 10;
 
 /// A condition on its way to being bound: its operand is as written until [`ask`] returned it.
 #[derive(Clone, Debug)]
@@ -35,6 +45,7 @@ struct Failure {
 /// Has all operands parsed; the probes come back with canonical ones.
 pub(super) async fn ask(
     catalog: &Catalog,
+    principal: &Principal,
     terms: &[Terms],
     mut probes: Vec<Probe>,
 ) -> Result<Vec<Probe>, Unbound> {
@@ -49,7 +60,7 @@ pub(super) async fn ask(
     }
     let answer = catalog
         .probes
-        .ask(|client| {
+        .ask(principal, |client| {
             let asked = asked.clone();
             async move { answer(client, &asked).await }.boxed()
         })
@@ -78,32 +89,73 @@ fn needs_asking(condition: &Condition) -> bool {
     matches!(condition.predicate.operand, Operand::Text(_))
 }
 
-/// Asks about all at once; when Postgres objects to one, about each alone until it is found.
+/// Asks about all at once; when Postgres objects to one, about fewer and fewer until it is found.
 async fn answer(client: &Client, asked: &[Condition]) -> Result<Answer, tokio_postgres::Error> {
+    let bytes: usize = asked.iter().map(|condition| written(condition).len()).sum();
+    let mut left = bytes.saturating_mul(SPREAD).saturating_add(CHANNEL_SLACK);
     let mut operands = Vec::with_capacity(asked.len());
     for (chunk, conditions) in asked.chunks(AT_ONCE).enumerate() {
+        let place = |place| chunk * AT_ONCE + place;
         match try_all(client, conditions).await {
-            Ok(mut found) => operands.append(&mut found),
-            Err(error) if !is_objection(&error) => return Err(error),
-            Err(first) => {
-                for (place, condition) in conditions.iter().enumerate() {
-                    match try_all(client, std::slice::from_ref(condition)).await {
-                        Ok(_) => (),
-                        Err(error) if !is_objection(&error) => return Err(error),
-                        Err(error) => return Ok(Err(failure(chunk * AT_ONCE + place, &error))),
+            Ok(found) => {
+                for (at, operand) in found.into_iter().enumerate() {
+                    let within = operand.and_then(|operand| {
+                        let bytes = operand.iter().flatten().map(String::len).sum();
+                        left = left.checked_sub(bytes)?;
+                        Some(operand)
+                    });
+                    match within {
+                        Some(operand) => operands.push(operand),
+                        None => return Ok(Err(Failure::of_length(place(at)))),
                     }
                 }
-                return Err(first);
+            }
+            Err(error) => {
+                let (at, error) = first_objection(client, conditions, error).await?;
+                return Ok(Err(Failure::of(place(at), &error)));
             }
         }
     }
     Ok(Ok(operands))
 }
 
+/// The first of the conditions that Postgres objects to, and how; it objected to one of them with `error`.
+async fn first_objection(
+    client: &Client,
+    mut conditions: &[Condition],
+    mut error: tokio_postgres::Error,
+) -> Result<(usize, tokio_postgres::Error), tokio_postgres::Error> {
+    let mut place = 0;
+    loop {
+        if is_too_slow(&error) {
+            return Ok((place, error));
+        }
+        if !is_objection(&error) {
+            return Err(error);
+        }
+        let (first, second) = conditions.split_at(conditions.len() / 2);
+        if first.is_empty() {
+            return Ok((place, error));
+        }
+        match try_all(client, first).await {
+            Err(objection) => (conditions, error) = (first, objection),
+            Ok(_) => {
+                place += first.len();
+                conditions = second;
+                // Of several, any may have been the one that was told of.
+                if let Err(objection) = try_all(client, second).await {
+                    error = objection;
+                }
+            }
+        }
+    }
+}
+
+/// Canonical operands as arrays of texts; `None` for one that is much longer than what was written.
 async fn try_all(
     client: &Client,
     conditions: &[Condition],
-) -> Result<Vec<Vec<Option<String>>>, tokio_postgres::Error> {
+) -> Result<Vec<Option<Vec<Option<String>>>>, tokio_postgres::Error> {
     let expressions = conditions.iter().enumerate().map(|(place, it)| expression(it, place + 1));
     let sql = format!("select {}", expressions.collect::<Vec<_>>().join(", "));
     let texts: Vec<&str> = conditions.iter().map(written).collect();
@@ -111,36 +163,45 @@ async fn try_all(
         texts.iter().map(|text| (text as &(dyn ToSql + Sync), Type::TEXT)).collect();
     let rows = client.query_typed(&sql, &parameters).await?;
     let Some(row) = rows.first() else { return Ok(Vec::new()) };
-    (0..conditions.len()).map(|place| operand(row, place)).collect()
-}
-
-fn operand(row: &Row, place: usize) -> Result<Vec<Option<String>>, tokio_postgres::Error> {
-    row.try_get(2 * place)
+    (0..conditions.len()).map(|place| row.try_get(2 * place)).collect()
 }
 
 fn written(condition: &Condition) -> &str {
     if let Operand::Text(text) = &condition.predicate.operand { text } else { "" }
 }
 
-/// Two columns: the operand in the text its type's output function writes, and the operator applied to it.
+/// Two columns: the operand in the text its type's output function writes, unless that is too long, and the operator
+/// applied to it.
 fn expression(condition: &Condition, number: usize) -> String {
     let parameter = format!("${number}::text");
     let type_name = &condition.spelling.type_name;
     let canonical =
         |text: &str| format!("format('%s', ({})::{type_name})", read_as(condition, text));
+    let unless_long = |bytes: &str, operand: &str| {
+        let most = format!("{SLACK} + {SPREAD} * octet_length({parameter})");
+        format!("case when {bytes} <= {most} then {operand} end")
+    };
     match condition.predicate.operator {
         Operator::In => {
             let list = format!("({parameter})::text[]");
-            let element =
-                format!("case when element is not null then {} end", canonical("element"));
+            let element = canonical("element");
+            // One more than there may be tells that there are too many.
             let elements = format!(
-                "array(select {element} from unnest({list}) with ordinality as list (element, place) \
-                 order by place)"
+                "from unnest({list}) with ordinality as list (element, place) where place <= {}",
+                LIST_LIMIT + 1
+            );
+            let bytes = format!("coalesce((select sum(octet_length({element})) {elements}), 0)");
+            let operand = format!(
+                "array(select case when element is not null then {element} end {elements} order by place)"
             );
             let mut equality = condition.clone();
             equality.predicate.operator = Operator::Eq;
             let first = format!("{} ", read_as(condition, &format!("({list})[1]")));
-            format!("{elements}, {}", equality.sql(type_name, &first, &first))
+            format!(
+                "{}, {}",
+                unless_long(&bytes, &operand),
+                equality.sql(type_name, &first, &first)
+            )
         }
         Operator::Like | Operator::Ilike | Operator::Match | Operator::Imatch => {
             format!("array[{parameter}], {}", condition.sql(type_name, "''", &parameter))
@@ -148,7 +209,9 @@ fn expression(condition: &Condition, number: usize) -> String {
         _ => {
             let operand = read_as(condition, &parameter);
             let tried = condition.sql(type_name, &operand, &operand);
-            format!("array[{}], {tried}", canonical(&parameter))
+            let text = canonical(&parameter);
+            let bytes = format!("octet_length({text})");
+            format!("{}, {tried}", unless_long(&bytes, &format!("array[{text}]")))
         }
     }
 }
@@ -178,12 +241,30 @@ fn is_objection(error: &tokio_postgres::Error) -> bool {
     })
 }
 
-fn failure(place: usize, error: &tokio_postgres::Error) -> Failure {
-    let (code, message) = error.as_db_error().map_or_else(
-        || (SqlState::INTERNAL_ERROR.code().to_owned(), String::new()),
-        |said| (said.code().code().to_owned(), said.message().to_owned()),
-    );
-    Failure { place, code, message }
+/// Whether the words kept Postgres busy for longer than a statement may take.
+fn is_too_slow(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::QUERY_CANCELED)
+}
+
+impl Failure {
+    fn of(place: usize, error: &tokio_postgres::Error) -> Self {
+        if is_too_slow(error) {
+            let message = "the filters of this channel take Postgres too long to read".to_owned();
+            return Self { place, code: SqlState::QUERY_CANCELED.code().to_owned(), message };
+        }
+        let (code, message) = error.as_db_error().map_or_else(
+            || (SqlState::INTERNAL_ERROR.code().to_owned(), String::new()),
+            |said| (said.code().code().to_owned(), said.message().to_owned()),
+        );
+        Self { place, code, message }
+    }
+
+    /// An operand is much longer than what was written.
+    fn of_length(place: usize) -> Self {
+        let code = SqlState::PROGRAM_LIMIT_EXCEEDED.code().to_owned();
+        let message = "a value of the filter is too long when written out".to_owned();
+        Self { place, code, message }
+    }
 }
 
 fn refusal(terms: &Terms, operator: Operator, failure: &Failure) -> String {

@@ -58,6 +58,7 @@ pub(super) fn name(code: &str) -> &'static str {
         "54001" => "statement_too_complex",
         "54011" => "too_many_columns",
         "54023" => "too_many_arguments",
+        "57014" => "query_canceled",
         "P0000" => "plpgsql_error",
         "P0001" => "raise_exception",
         _ => match code.get(..2) {

@@ -34,6 +34,11 @@ pub(super) fn no_params(wish: &Wish) -> String {
     )
 }
 
+/// The filters of a channel have too many conditions together.
+pub(super) fn too_many_conditions(most: usize) -> String {
+    format!("Error parsing `filter` params: too many conditions in one channel. Maximum {most}")
+}
+
 /// No published table matches.
 pub(super) fn not_published(terms: &Terms) -> String {
     format!(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::auth::denial::Denial;
-use crate::auth::policy::Kept;
+use crate::auth::policy::{Kept, Past};
 use crate::auth::token::{TokenRefusal, Verified};
 use crate::catalog::bind::{Unbound, Wish};
 use crate::egress::subject::Subject;
@@ -214,7 +214,7 @@ pub enum Finding {
         /// What it may hear.
         readable: Result<Readable, Denial>,
         /// What it missed.
-        past: Option<Result<Vec<Kept>, Denial>>,
+        past: Option<Result<Past, Denial>>,
     },
     /// What a private channel may say.
     MaySay {

@@ -13,7 +13,7 @@ use super::effect::{Effect, Finding, Now, Readable, Work, Writable};
 use super::frame::{NULL, Vsn};
 use super::session::Session;
 use crate::auth::denial::{Denial, no_longer_readable, unreadable};
-use crate::auth::policy::Kept;
+use crate::auth::policy::{Kept, Past};
 use crate::hub::{Broadcast, Dialect as _, Frame, Member, Namespace, Notice};
 use crate::model::Principal;
 
@@ -22,6 +22,10 @@ const UNSAID: usize = 100;
 
 /// Messages that may be said while a channel joins; of more, the oldest are not told.
 const MEANWHILE: usize = 10_000;
+
+/// What was said while a channel joined was inserted at most so long before it first asked, in milliseconds: a message has
+/// the time its transaction began.
+const SINCE_BEGUN: i64 = 60_000;
 
 /// What a channel is told whose past cannot be read.
 const NO_PAST: &str = "UnableToReplayMessages: Realtime was unable to replay messages";
@@ -48,6 +52,8 @@ pub(super) struct Rights {
     is_judged: bool,
     /// The token to look at then.
     next_token: Option<Arc<str>>,
+    /// When its past was asked for, by the clock of Postgres.
+    past_asked_at: Option<i64>,
 }
 
 /// What a channel says.
@@ -81,6 +87,7 @@ impl Rights {
             unsaid: Vec::new(),
             is_judged: false,
             next_token: None,
+            past_asked_at: None,
         }
     }
 
@@ -161,6 +168,8 @@ impl Session {
         let Some((since, limit)) = self.wanted_past(channel) else { return };
         let topic = channel.room().topic;
         let limit = limit.max(MEANWHILE);
+        let asked_at = channel.rights.past_asked_at;
+        let since = asked_at.map_or(since, |at| since.max(at.saturating_sub(SINCE_BEGUN)));
         let work = self.start(Work::CatchUp { topic, since, limit }, effects);
         if let Some(channel) = self.channels.get_mut(place) {
             channel.catching_up = Some(work);
@@ -191,7 +200,7 @@ impl Session {
         now: Now,
         place: usize,
         finding: Result<Readable, Denial>,
-        past: Option<Result<Vec<Kept>, Denial>>,
+        past: Option<Result<Past, Denial>>,
         member_id: u64,
         effects: &mut Vec<Effect>,
     ) {
@@ -213,7 +222,10 @@ impl Session {
                     (Ok(_), Some(Err(_))) => NO_PAST.to_owned(),
                     (Ok(readable), past) => {
                         channel.rights.readable = readable;
-                        joining.past = past.and_then(Result::ok).unwrap_or_default();
+                        if let Some(Ok(past)) = past {
+                            channel.rights.past_asked_at = Some(past.asked_at);
+                            joining.past = past.messages;
+                        }
                         return self.permitted(now, place, member_id, effects);
                     }
                 };

@@ -110,7 +110,8 @@ async fn run(desk: Arc<Desk>, headers: Arc<str>, work: Work) -> Finding {
             Finding::MaySay { writable, hears_presence }
         }
         Work::CatchUp { topic, since, limit } => {
-            Finding::CaughtUp(desk.policies.replay(&topic, since, limit).await)
+            let past = desk.policies.replay(&topic, since, limit).await;
+            Finding::CaughtUp(past.map(|past| past.messages))
         }
         Work::AwaitMessages => {
             let mut source = desk.source.clone();

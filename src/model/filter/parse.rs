@@ -24,7 +24,12 @@ pub enum FilterError {
     EmptySegment,
     /// The value of `in` has no parentheses around it.
     NoParentheses,
+    /// More conditions than [`MOST_CONDITIONS`].
+    TooMany,
 }
+
+/// Conditions of one filter; each is matched against every change of its table.
+pub const MOST_CONDITIONS: usize = 100;
 
 impl fmt::Display for FilterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -35,6 +40,7 @@ impl fmt::Display for FilterError {
                 f.write_str("filter must not contain empty segments (check for extra commas)")
             }
             Self::NoParentheses => f.write_str("`in` filter value must be wrapped by parentheses"),
+            Self::TooMany => write!(f, "too many conditions. Maximum {MOST_CONDITIONS}"),
         }
     }
 }
@@ -49,7 +55,11 @@ pub fn parse(filter: &str) -> Result<Vec<Predicate>, FilterError> {
     if filter.trim().is_empty() {
         return Ok(Vec::new());
     }
-    segments(filter).into_iter().map(|segment| predicate(segment.trim())).collect()
+    let segments = segments(filter);
+    if MOST_CONDITIONS < segments.len() {
+        return Err(FilterError::TooMany);
+    }
+    segments.into_iter().map(|segment| predicate(segment.trim())).collect()
 }
 
 /// Splits at commas outside parentheses and quotes. A quote opens only after `.`, `(` or `,`; a closing parenthesis
@@ -156,6 +166,19 @@ mod tests {
     fn refused(filter: &str, tail: &str) {
         let expected = format!("Error parsing `filter` params: {tail}");
         assert_eq!(read(filter), Err(expected), "{filter}");
+    }
+
+    #[test]
+    fn a_filter_has_at_most_a_hundred_conditions() {
+        let filter = |count: usize| vec!["a=in.(1,2,3)"; count].join(",");
+        assert_eq!(parse(&filter(100)).map(|found| found.len()), Ok(100));
+        refused(&filter(101), "too many conditions. Maximum 100");
+        // Commas inside lists and quotes part no conditions.
+        let list = vec!["1"; 500].join(",");
+        assert_eq!(
+            parse(&format!("a=in.({list}),b=eq.\"{list}\"")).map(|found| found.len()),
+            Ok(2)
+        );
     }
 
     #[test]

@@ -19,7 +19,7 @@ fn joined<'a>() -> Vec<(Step<'a>, &'a [&'a str])> {
     vec![
         (Says(ASKS), &["admit connection"]),
         (Believed(EXP), &["authorise 10000 in b with presence and (5, 25)"]),
-        (Authorised(Ok(ALL)), &[PLAIN_JOINED, ENTERED, ATTEND, "catch up b 5 10000"]),
+        (Authorised(Ok(ALL)), &[PLAIN_JOINED, ENTERED, ATTEND, "catch up b 10000000 10000"]),
         (CaughtUp(Ok(Vec::new())), &[]),
     ]
 }
@@ -165,6 +165,18 @@ fn what_waits_is_bounded() {
     let refused = script.step(Says(&large));
     assert_eq!(refused[0], "refused MessageRateLimitReached");
     assert_eq!(script.step(MaySay(MAY, None)).len(), 2);
+}
+
+#[test]
+fn the_past_is_not_asked_for_twice() {
+    for (since, again) in [(5, 10_000_000), (10_000_001, 10_000_001)] {
+        let mut script = Script::new(&PHOENIX_V2);
+        let asks = ASKS.replace(r#""since":5"#, &format!(r#""since":{since}"#));
+        script.step(Says(&asks));
+        script.step(Believed(EXP));
+        let told = script.step(Authorised(Ok(ALL)));
+        assert_eq!(told.last(), Some(&format!("catch up b {again} 10000")));
+    }
 }
 
 #[test]
