@@ -127,8 +127,10 @@ impl Socket {
 
     /// The next event, or the reason why the socket closed.
     pub(super) async fn next(&mut self) -> Result<Value, String> {
+        // Its pings are no sign that more comes.
+        let by = tokio::time::Instant::now() + PATIENCE;
         loop {
-            match tokio::time::timeout(PATIENCE, self.0.next()).await.expect("nothing came") {
+            match tokio::time::timeout_at(by, self.0.next()).await.expect("nothing came") {
                 Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).unwrap()),
                 Some(Ok(Message::Close(close))) => {
                     return Err(close.map_or_else(String::new, |close| close.reason.to_string()));
