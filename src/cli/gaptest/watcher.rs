@@ -131,9 +131,16 @@ impl Watcher {
                     *last = Some(id.to_owned());
                 }
             }
-            "system" if payload.get("status").and_then(Value::as_str) == Some("error") => {
-                let message = payload.get("message").and_then(Value::as_str).unwrap_or_default();
-                self.log().told.push(message.to_owned());
+            "system" => {
+                let says = |key: &str, word: &str| {
+                    payload.get(key).and_then(Value::as_str).is_some_and(|said| said == word)
+                };
+                let mut log = self.log();
+                // Only who was here before knows that its place is gone.
+                if says("status", "error") || says("resume", "new") && 1 < log.connections {
+                    let message = payload.get("message").and_then(Value::as_str);
+                    log.told.push(message.unwrap_or_default().to_owned());
+                }
             }
             _ => {}
         }
