@@ -160,8 +160,11 @@ impl<L: ChangeLog> Pass<'_, L> {
     /// Enters whoever can continue where it was, tells the others, and opens a reader at the earliest place.
     fn enter(&mut self, group: &[Latecomer]) -> Option<Reader> {
         let mut first: Option<Position> = None;
-        for Latecomer { member, wishes, since, .. } in group {
+        // Whoever is told that something is missing may read the table at once, and is given what comes after that.
+        let now = self.present();
+        for Latecomer { member, wishes, since, firsts } in group {
             let mut is_told = false;
+            let is_read = |id: u64| firsts.iter().any(|(first, _)| *first == id);
             for (id, since) in since {
                 let (from, why) = match since {
                     Since::Unreadable => (None, UNREADABLE),
@@ -178,6 +181,12 @@ impl<L: ChangeLog> Pass<'_, L> {
                         Err(gap) => (Some(*position), self.words(gap)),
                     },
                 };
+                if let Some(now) = now.filter(|_| !is_read(*id)) {
+                    self.late.starts.insert((member.id, *id), now.into());
+                    if first.is_none_or(|first| Place::from(now) < Place::from(first)) {
+                        first = Some(now);
+                    }
+                }
                 if !is_told {
                     self.tell_hole(member, from, why.0, why.1);
                     is_told = true;
@@ -194,9 +203,17 @@ impl<L: ChangeLog> Pass<'_, L> {
             Ok(reader) => Some(reader),
             Err(gap) => {
                 self.tell_all(self.words(gap));
-                None
+                self.at = now?;
+                self.late.starts.values_mut().for_each(|start| *start = self.at.into());
+                self.desk.log.read_from(self.at).ok()
             }
         }
+    }
+
+    /// How far everything was handed out, in the history that the log has.
+    fn present(&self) -> Option<Position> {
+        let epoch = self.desk.log.bounds().epoch;
+        self.desk.fanout.told.position().filter(|told| epoch == Some(told.epoch))
     }
 
     /// What of a member's wishes is to be read first, because it does not continue.

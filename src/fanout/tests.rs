@@ -293,6 +293,31 @@ async fn who_is_ahead_of_the_fan_out_waits_for_it_as_long_as_it_takes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_comes_after_a_gap_was_told_is_given() {
+    let log = MemoryLog::new(1 << 20, 1 << 20);
+    begin(&log, 1, 10);
+    commit(&log, [100]).await;
+    let (arrivals, mut arrival) = mpsc::channel::<Arrival>(1);
+    let desk = CatchUp { fanout: fanout(), log: Arc::new(log), arrivals };
+    let Fanout { hub, told, .. } = &desk.fanout;
+    told.reach(at(1, 100));
+    let (lost, outbox) = member(1);
+    let group =
+        vec![Latecomer { since: vec![(1, Since::Unreadable)], ..latecomer(&lost, at(1, 10)) }];
+    let admitting = async {
+        let arrival = arrival.recv().await.unwrap();
+        assert!(notices(&outbox)[0].contains("not the id of a change"));
+        // It may have read the table by now, and is not let in yet.
+        desk.log.append(transaction(200, true)).await;
+        told.reach(Place::last_of(&transaction(200, true)).of(Epoch::new(1)));
+        arrival.admit(hub, told.position().unwrap(), told);
+    };
+    tokio::join!(pass::run(&desk, group, Pace::Together), admitting);
+    let notices = notices(&outbox);
+    assert!(notices.len() == 1 && notices[0].contains("too large to hold"), "{notices:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_member_that_reads_slowly_is_left_behind_and_goes_on_where_it_was() {
     let log = MemoryLog::new(1 << 30, 1 << 30);
     begin(&log, 1, 10);

@@ -161,11 +161,11 @@ impl Desk {
             let message =
                 "Changes may be missing: too many are catching up. Please read the table again.";
             let hole = Hole { reason: why, ..Hole::default() };
-            // Before it is let in: what is missing comes before what is live. A member that cannot be told is being
-            // closed, and learns by reconnecting.
             let now = self.hub.resumes().settled().map(Place::from).unwrap_or_default();
-            let _ = member.give_up(now, &Notice::of_hole(message.to_owned(), hole));
+            // What comes from now on waits while it is told: it may read the table at once. One that cannot be told is
+            // being closed, and learns by reconnecting.
             self.hub.attach(&member, wishes);
+            let _ = member.give_up(now, &Notice::of_hole(message.to_owned(), hole));
             member.open(None);
         }
     }
