@@ -179,7 +179,8 @@ async fn a_second_relay_takes_over_when_the_first_dies() {
     arena.work(300, 5000).await;
     // It has a log of its own and has seen nothing: only that it streams is asked here.
     arena.relay.signal("STOP");
-    tokio::time::sleep(Duration::from_millis(size(500, 5000))).await;
+    // Longer than wal_sender_timeout, and the other one would take over, as it should.
+    tokio::time::sleep(Duration::from_millis(size(500, 2500))).await;
     let start = Instant::now();
     arena.relay.signal("CONT");
     arena.note_recovery(start).await;
