@@ -357,21 +357,14 @@ async fn every_image_reads_back_as_the_row_it_was_made_of() {
     let mut wrong = Vec::new();
     for (id, (index, nth, image)) in images.iter().enumerate() {
         let (of, values) = CASES[*index];
-        // json has no equality, and loses its spacing on the way through jsonb: its meaning is compared. The one value
-        // no image can carry is a stored JSON null; it reads back as SQL null.
-        let same = if of.starts_with("json") && of != "jsonpath" {
-            format!(
-                "case to_jsonb(r.c{index}) when 'null' then i.c{index} is null
-                     else to_jsonb(i.c{index}) = to_jsonb(r.c{index}) end"
-            )
-        } else {
-            format!(
-                "(i.c{index} is not distinct from null) = (r.c{index} is not distinct from null)
-                     and format('%s', i.c{index}) = format('%s', r.c{index})"
-            )
-        };
+        let same = format!(
+            "(i.c{index} is not distinct from null) = (r.c{index} is not distinct from null)
+                 and format('%s', i.c{index}) = format('%s', r.c{index})"
+        );
+        // JSON is read from its text.
+        let cast = if ["json", "jsonb", "doc"].contains(&of) { "text" } else { of };
         let query = format!(
-            "select {same} from r, jsonb_populate_record(null::r, $1::text::jsonb) as i where r.id = {id}"
+            "select {same} from r, (select x.c{index}::{of} from json_to_record($1::text::json) as x (c{index} {cast})) as i where r.id = {id}"
         );
         let answer = pinned.query_opt(&query, &[image]).await;
         if !matches!(&answer, Ok(Some(row)) if row.get(0)) {

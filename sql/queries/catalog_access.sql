@@ -2,8 +2,8 @@
 -- Mirrors what Postgres itself does when the role selects: ownership and membership count through inheritance,
 -- a policy without USING neither shows nor hides, and no permissive policy means no row.
 -- $1 oid[]   tables
--- $2 text    publication
--- $3 text[]  roles
+-- $2 text[]  roles
+-- {mark}     rights_mark.sql of c.oid and r.oid
 select
     c.oid,
     r.rolname::text as role,
@@ -22,70 +22,41 @@ select
         and (c.relforcerowsecurity or not pg_has_role(r.oid, c.relowner, 'usage')) as is_bound,
     policies.permissive,
     policies.restrictive,
-    policies.needs_stored_row
+    reads.columns as reads_columns,
+    reads.table_oid as reads_table_oid,
+    reads.stored as reads_stored,
+    -- Row security runs a policy as it was parsed; its text is parsed again, by somebody who needs the schemas it names.
+    exists (
+        select from unnest(names.schemas) as n (oid)
+        where not has_schema_privilege(r.oid, n.oid, 'usage')
+    ) as has_foreign_names,
+    (
+        select who.rolname::text
+        from unnest(session_user::text || $2::text[]) with ordinality as wanted (name, place)
+        join pg_roles as who on who.rolname = wanted.name
+        where pg_has_role(session_user, who.oid, 'member')
+          and not exists (
+            select from unnest(names.schemas) as n (oid)
+            where not has_schema_privilege(who.oid, n.oid, 'usage'))
+        order by wanted.place
+        limit 1
+    ) as reader,
+    ({mark}) as mark
 from pg_class as c
 cross join pg_roles as r
 cross join lateral (
     select
-        -- Columns a publication's column list keeps out of the stream.
-        coalesce(array_agg(distinct a.attname), '{}') as names
-    from pg_attribute as a
-    where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''
-      and exists (
-        select
-        from pg_publication as p
-        join pg_publication_rel as m on m.prpubid = p.oid
-        where p.pubname = $2 and m.prattrs is not null
-          and (m.prrelid = c.oid
-            or m.prrelid in (select x.relid from pg_partition_ancestors(c.oid) as x (relid)))
-          and not exists (
-            select from pg_attribute as listed
-            where listed.attrelid = m.prrelid and listed.attname = a.attname
-              and listed.attnum = any (m.prattrs)))
-) as unpublished
-cross join lateral (
-    select
-        coalesce(array_agg(q.expression order by q.name desc) filter (where q.is_permissive), '{}')
+        coalesce(array_agg(q.oid), array[]::oid[]) as oids,
+        coalesce(array_agg(q.expression order by q.name desc) filter (where q.is_permissive), array[]::text[])
             as permissive,
-        coalesce(array_agg(q.expression order by q.name) filter (where not q.is_permissive), '{}')
-            as restrictive,
-        coalesce(bool_or(q.needs_stored_row), false) as needs_stored_row
+        coalesce(array_agg(q.expression order by q.name) filter (where not q.is_permissive), array[]::text[])
+            as restrictive
     from (
         select
+            p.oid,
             p.polname as name,
             p.polpermissive as is_permissive,
-            pg_get_expr(p.polqual, p.polrelid) as expression,
-            -- A whole-row reference names no column of its own.
-            cardinality(unpublished.names) > 0
-                and strpos(pg_get_expr(p.polqual, p.polrelid), '.*') > 0
-            or exists (
-                select
-                from pg_depend as d
-                left join pg_attribute as a
-                    on d.refclassid = 'pg_class'::regclass and a.attrelid = d.refobjid
-                    and a.attnum = d.refobjsubid
-                where d.classid = 'pg_policy'::regclass and d.objid = p.oid
-                  and d.refclassid = 'pg_class'::regclass and d.refobjid = c.oid
-                  and (d.refobjsubid < 0 or a.attname = any (unpublished.names)))
-            -- Row security runs a policy as it was parsed; its text is parsed again, by the role, which needs the
-            -- schemas it names.
-            or exists (
-                select
-                from pg_depend as d
-                left join pg_proc as f on d.refclassid = 'pg_proc'::regclass and f.oid = d.refobjid
-                left join pg_class as t on d.refclassid = 'pg_class'::regclass and t.oid = d.refobjid
-                left join pg_type as y on d.refclassid = 'pg_type'::regclass and y.oid = d.refobjid
-                left join pg_operator as o
-                    on d.refclassid = 'pg_operator'::regclass and o.oid = d.refobjid
-                left join pg_collation as l
-                    on d.refclassid = 'pg_collation'::regclass and l.oid = d.refobjid
-                where d.classid = 'pg_policy'::regclass and d.objid = p.oid
-                  and not has_schema_privilege(
-                    r.oid,
-                    coalesce(f.pronamespace, t.relnamespace, y.typnamespace, o.oprnamespace,
-                        l.collnamespace, 'pg_catalog'::regnamespace),
-                    'usage'))
-                as needs_stored_row
+            pg_get_expr(p.polqual, p.polrelid) as expression
         from pg_policy as p
         where p.polrelid = c.oid and p.polcmd in ('r', '*') and p.polqual is not null
           and exists (
@@ -93,4 +64,46 @@ cross join lateral (
             where member.oid = 0 or pg_has_role(r.oid, member.oid, 'usage'))
     ) as q
 ) as policies
-where c.oid = any ($1::oid[]) and c.relkind in ('r', 'p') and r.rolname = any ($3::text[]);
+cross join lateral (
+    -- What is recorded of a policy includes its check; a column that the condition does not name is not read by it.
+    select
+        coalesce(array_agg(distinct a.attname::text) filter (where a.attnum > 0), array[]::text[]) as columns,
+        coalesce(bool_or(a.attname = 'tableoid'), false) as table_oid,
+        coalesce(bool_or(a.attnum < 0 and a.attname <> 'tableoid'), false) as stored
+    from pg_depend as d
+    join pg_attribute as a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
+    where d.classid = 'pg_policy'::regclass and d.objid = any (policies.oids)
+      and d.refclassid = 'pg_class'::regclass and d.refobjid = c.oid and d.refobjsubid <> 0
+      and strpos(
+        array_to_string(policies.permissive || policies.restrictive, ' '),
+        replace(a.attname, '"', '""')) > 0
+) as reads
+cross join lateral (
+    select
+        coalesce(
+            array_agg(distinct coalesce(f.pronamespace, t.relnamespace, y.typnamespace, o.oprnamespace, l.collnamespace)),
+            array[]::oid[]) as schemas
+    from (
+        select d.refclassid, d.refobjid
+        from pg_depend as d
+        where d.classid = 'pg_policy'::regclass and d.objid = any (policies.oids)
+        union
+        -- Generated columns may be computed for a policy, and values are read as the types of columns.
+        select d.refclassid, d.refobjid
+        from pg_attrdef as g
+        join pg_attribute as a on a.attrelid = g.adrelid and a.attnum = g.adnum and a.attgenerated <> ''
+        join pg_depend as d on d.classid = 'pg_attrdef'::regclass and d.objid = g.oid
+        where g.adrelid = c.oid and a.attname = any (reads.columns)
+        union
+        select 'pg_type'::regclass, a.atttypid
+        from pg_attribute as a
+        where a.attrelid = c.oid and a.attname = any (reads.columns)
+    ) as d
+    left join pg_proc as f on d.refclassid = 'pg_proc'::regclass and f.oid = d.refobjid
+    left join pg_class as t on d.refclassid = 'pg_class'::regclass and t.oid = d.refobjid
+    left join pg_type as y on d.refclassid = 'pg_type'::regclass and y.oid = d.refobjid
+    left join pg_operator as o on d.refclassid = 'pg_operator'::regclass and o.oid = d.refobjid
+    left join pg_collation as l on d.refclassid = 'pg_collation'::regclass and l.oid = d.refobjid
+    where coalesce(f.pronamespace, t.relnamespace, y.typnamespace, o.oprnamespace, l.collnamespace) is not null
+) as names
+where c.oid = any ($1::oid[]) and c.relkind in ('r', 'p') and r.rolname = any ($2::text[]);

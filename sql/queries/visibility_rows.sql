@@ -4,7 +4,7 @@
 -- $2 json       the images, as one array
 -- {gate}        visibility_gate.sql
 -- {expression}  the policy, over the table's columns under the table's own name
--- {table}       the table
--- {alias}       the table's own name
+-- {source}      the rows made of the images $2
+-- {oid}         the table: one that is made again under its name is not asked by a statement prepared for this one
 select ({gate}) as is_visible, pg_catalog.array_agg(({expression}) is true) as verdicts
-from pg_catalog.json_populate_recordset(null::{table}, $2::json) as {alias}
+from {source} /* {oid} */

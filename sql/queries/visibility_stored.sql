@@ -5,8 +5,10 @@
 -- {gate}       visibility_gate.sql
 -- {table}      the table
 -- {alias}      the table's own name
--- {same}       the key and the columns the role may read equal the image's ("relay image"); columns missing from
+-- {source}     the row "relay image" made of the image "relay asked"."image"
+-- {same}       the key and the columns the role may read equal those of "relay image"; columns missing from
 --              "relay asked"."given" are not compared
+-- {oid}        the table: one that is made again under its name is not asked by a statement prepared for this one
 select
     ({gate}) as is_visible,
     pg_catalog.array_agg(
@@ -17,4 +19,4 @@ from (
     from pg_catalog.json_array_elements($2::json) with ordinality as "element" ("value", "place")
     offset 0
 ) as "relay asked"
-cross join lateral pg_catalog.json_populate_record(null::{table}, "relay asked"."image") as "relay image"
+cross join lateral {source} /* {oid} */

@@ -3,15 +3,15 @@
 //! Promises: names come from the catalog and are quoted, values are parameters, and one question's text is always the
 //! same, so that its plan is kept. Large questions are cut into statements of bounded size.
 
-use std::fmt::Write as _;
-
 use bytes::BytesMut;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
-use super::quote::{fill, identifier, literal};
+use super::image::{of_columns, qualified, source};
 use super::visibility::Asked;
 use crate::model::filter::{Condition, Parameter as Operand};
-use crate::model::{Kind, Principal, Table};
+use crate::model::table::{Names, Policy};
+use crate::model::{Principal, Table};
+use crate::postgres::quote::{fill, identifier, literal};
 
 /// Rows in one statement.
 pub(super) const MOST_ROWS: usize = 500;
@@ -29,10 +29,21 @@ pub(super) struct Check {
     pub(super) parameters: Vec<Parameter>,
     /// How many verdicts it gives.
     pub(super) count: usize,
+    /// What the answer rests on, when it is about rows of a table.
+    pub(super) basis: Option<Basis>,
+}
+
+/// What a verdict on rows rests on.
+#[derive(Clone, Debug)]
+pub(super) struct Basis {
     /// The table whose policies it asks.
-    pub(super) table: Option<u32>,
+    pub(super) table: u32,
+    /// The mark of the rights it was made from.
+    pub(super) rights: i64,
     /// Whether its text repeats the text of policies.
     pub(super) is_repeated: bool,
+    /// Who can name what its text names.
+    pub(super) names: Names,
 }
 
 /// A parameter's value.
@@ -66,43 +77,22 @@ pub(super) fn pieces<'a>(rows: &[&'a Asked]) -> Vec<Vec<&'a Asked>> {
 }
 
 /// Do these row images pass the policy?
-pub(super) fn of_images(table: &Table, expression: &str, rows: &[&Asked]) -> Check {
-    let name = qualified(table);
-    let alias = identifier(&table.name);
-    let computed = computed(table, expression);
-    let gate = fill(GATE, &[]);
-    let places = |row| {
-        [
-            ("gate", &*gate),
-            ("expression", expression),
-            ("table", &name),
-            ("alias", &alias),
-            ("row", row),
-        ]
+pub(super) fn of_images(table: &Table, role: &str, policy: &Policy, rows: &[&Asked]) -> Check {
+    let (template, json) = match rows {
+        [row] => (include_str!("../../sql/queries/visibility_row.sql"), row.image.clone()),
+        rows => (include_str!("../../sql/queries/visibility_rows.sql"), array(rows)),
     };
-    let (sql, json) = match (rows, computed) {
-        ([row], computed) => {
-            let source = made_of("$2::json", &name, &alias, computed.as_deref());
-            let template = include_str!("../../sql/queries/visibility_row.sql");
-            (fill(template, &places(&source)), row.image.clone())
-        }
-        (rows, None) => {
-            let template = include_str!("../../sql/queries/visibility_rows.sql");
-            (fill(template, &places("")), array(rows))
-        }
-        (rows, computed) => {
-            let image = r#""relay asked"."image""#;
-            let source = made_of(image, &name, &alias, computed.as_deref());
-            let template = include_str!("../../sql/queries/visibility_rows_computed.sql");
-            (fill(template, &places(&source)), array(rows))
-        }
-    };
+    let places = [
+        ("gate", &*fill(GATE, &[])),
+        ("expression", &policy.expression),
+        ("source", &source(table, &policy.reads, "$2::json", rows.len() != 1)),
+        ("oid", &table.oid.to_string()),
+    ];
     Check {
-        sql,
+        sql: fill(template, &places),
         parameters: vec![Parameter::Json(json)],
         count: rows.len(),
-        table: Some(table.oid),
-        is_repeated: true,
+        basis: Some(basis(table, role, true, policy.names.clone())),
     }
 }
 
@@ -113,42 +103,43 @@ pub(super) fn of_stored(table: &Table, principal: &Principal, rows: &[&Asked]) -
     }
     let alias = identifier(&table.name);
     let access = table.access.get(principal.role());
-    let mut same = Vec::new();
-    for column in &table.columns {
+    let is_compared = |name: &str| access.is_some_and(|access| access.columns.allow(name));
+    let columns = table.columns.iter().filter(|column| {
+        column.is_primary_key || (column.generated.is_none() && is_compared(&column.name))
+    });
+    let columns: Vec<_> = columns.collect();
+    let same = columns.iter().map(|column| {
         let name = identifier(&column.name);
         let (stored, asked) = (format!("{alias}.{name}"), format!("\"relay image\".{name}"));
         if column.is_primary_key {
-            same.push(format!("{stored} = {asked}"));
-        } else if column.generated.is_none()
-            && access.is_some_and(|access| access.columns.allow(&column.name))
-        {
-            // A JSON null and a null look the same in an image.
-            let text = |value: &str| match column.sql_type.base().kind {
-                Kind::Json | Kind::Jsonb => format!("coalesce({value}::text, 'null')"),
-                _ => format!("{value}::text"),
-            };
-            same.push(format!(
-                "(not \"relay asked\".\"given\" ? {} or {} collate pg_catalog.\"C\" is not distinct from {} collate pg_catalog.\"C\")",
-                literal(&column.name),
-                text(&stored),
-                text(&asked),
-            ));
+            return format!("{stored} = {asked}");
         }
-    }
-    let template = include_str!("../../sql/queries/visibility_stored.sql");
+        format!(
+            "(not \"relay asked\".\"given\" ? {} or {stored}::text collate pg_catalog.\"C\" is not distinct from {asked}::text collate pg_catalog.\"C\")",
+            literal(&column.name),
+        )
+    });
+    let same: Vec<String> = same.collect();
+    let image = of_columns("\"relay image\"", &columns, false, "\"relay asked\".\"image\"", false);
     let places = [
         ("gate", &*fill(GATE, &[])),
         ("table", &qualified(table)),
         ("alias", &alias),
+        ("source", &image),
         ("same", &same.join(" and ")),
+        ("oid", &table.oid.to_string()),
     ];
     Some(Check {
-        sql: fill(template, &places),
+        sql: fill(include_str!("../../sql/queries/visibility_stored.sql"), &places),
         parameters: vec![Parameter::Json(array(rows))],
         count: rows.len(),
-        table: Some(table.oid),
-        is_repeated: false,
+        basis: Some(basis(table, principal.role(), false, Names::Own)),
     })
+}
+
+fn basis(table: &Table, role: &str, is_repeated: bool, names: Names) -> Basis {
+    let rights = table.access.get(role).map_or(0, |access| access.mark);
+    Basis { table: table.oid, rights, is_repeated, names }
 }
 
 /// Do these values pass the condition, read as `type_name`?
@@ -168,20 +159,7 @@ pub(super) fn of_values(
         )),
     }
     let sql = fill(template, &[("gate", &fill(GATE, &[])), ("condition", &text)]);
-    Check { sql, parameters, count: values.len(), table: None, is_repeated: false }
-}
-
-/// The statement that computes `expressions` for images given as `$1`.
-pub(super) fn computing(table: &Table, expressions: &[&str]) -> String {
-    let values: Vec<String> = expressions.iter().map(|expression| as_text(expression)).collect();
-    fill(
-        include_str!("../../sql/queries/visibility_computed.sql"),
-        &[
-            ("values", &values.join(", ")),
-            ("table", &qualified(table)),
-            ("alias", &identifier(&table.name)),
-        ],
-    )
+    Check { sql, parameters, count: values.len(), basis: None }
 }
 
 /// Images as one JSON array.
@@ -197,47 +175,6 @@ pub(super) fn array<'a>(
     }
     json.push(']');
     json
-}
-
-/// A row source made of an image, with generated columns laid over it when the policy reads them.
-fn made_of(image: &str, table: &str, alias: &str, computed: Option<&str>) -> String {
-    let plain = format!("pg_catalog.json_populate_record(null::{table}, {image})");
-    match computed {
-        None => plain,
-        Some(computed) => format!(
-            "pg_catalog.json_populate_record((select pg_catalog.json_populate_record({alias}.*, pg_catalog.json_build_object({computed})) from {plain} as {alias}), '{{}}')"
-        ),
-    }
-}
-
-/// Names and values of the generated columns, when `expression` may read one of them.
-fn computed(table: &Table, expression: &str) -> Option<String> {
-    let reads = |name: &str| expression.contains(&name.replace('"', "\"\""));
-    let is_read = expression.contains(".*")
-        || table.columns.iter().any(|column| column.generated.is_some() && reads(&column.name));
-    let mut list = String::new();
-    for column in table.columns.iter().filter(|_| is_read) {
-        let Some(generated) = &column.generated else { continue };
-        let value = match column.sql_type.base().kind {
-            Kind::Json | Kind::Jsonb => format!("pg_catalog.to_json({generated})"),
-            _ => as_text(generated),
-        };
-        let separator = if list.is_empty() { "" } else { ", " };
-        // Writing to a String cannot fail.
-        let _ = write!(list, "{separator}{}, {value}", literal(&column.name));
-    }
-    (!list.is_empty()).then_some(list)
-}
-
-/// The text the type's own output gives, which a cast to text does not always (bool, bpchar, inet).
-pub(super) fn as_text(expression: &str) -> String {
-    format!(
-        "case when pg_catalog.num_nulls({expression}) = 0 then pg_catalog.format('%s', {expression}) end"
-    )
-}
-
-pub(super) fn qualified(table: &Table) -> String {
-    format!("{}.{}", identifier(&table.schema), identifier(&table.name))
 }
 
 impl AsRef<str> for Asked {

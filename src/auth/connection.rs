@@ -1,23 +1,28 @@
 //! One connection that acts as one API role, and asks one question at a time.
 //!
-//! Each question is one transaction sent without waiting in between: begin, claims, the check, commit. When the claims
-//! cannot be set, the check fails with them. A connection is exclusive to whoever asks; after anything unexpected it
-//! is dropped, not reused.
+//! There are two kinds. On a judging one policies and conditions are evaluated, under the settings of the role. On a
+//! rendering one values become text, under the pinned settings.
+//!
+//! Each question is one transaction sent without waiting in between: begin, claims, the check, marks, rollback. When the
+//! claims cannot be set, the check fails with them. The rollback takes with it whatever a policy has set. A connection is
+//! exclusive to whoever asks; after anything unexpected it is dropped, not reused.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{join3, join5, try_join};
+use futures_util::future::{join3, join5};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row, Statement};
 
-use super::check::{Check, Parameter};
-use super::guard::{BEGIN, BEGIN_REPLANNING, Guard, mark};
-use super::quote::{fill, identifier};
+use super::check::{Basis, Check, Parameter};
+use super::guard::{BEGIN, BEGIN_REPLANNING, Guard, marks};
 use super::visibility::Trouble;
 use crate::model::Principal;
-use crate::postgres::{NotActing, Sql, Target, connect_as};
+use crate::model::table::Names;
+use crate::postgres::quote::{fill, identifier, literal};
+use crate::postgres::{NotActing, PINNED, Sql, Target, connect_as, connect_pinned_as};
 use crate::shutdown::Stage;
 
 /// Statements kept prepared on one connection; the longest unused goes first.
@@ -27,12 +32,29 @@ const TYPES: usize = 1024;
 /// Tables whose guards are kept on one connection; all are forgotten together.
 const GUARDS: usize = 256;
 
+/// How a question ends. Locks that belong to the session outlive a rollback.
+pub(super) const END: &str = "rollback; select pg_catalog.pg_advisory_unlock_all()";
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To evaluate policies and conditions, under the role's own settings.
+    Judging,
+    /// To make texts of values, under the pinned settings.
+    Rendering,
+}
+
 /// A connection that acts as a role.
 #[derive(Debug)]
 pub(super) struct Connection {
     sql: Sql,
+    role: Box<str>,
     claims: Statement,
-    mark: Statement,
+    marks: Statement,
+    /// The mark of the settings it was opened under.
+    settings: i64,
+    /// What the pinned settings are here, in their order.
+    own: Vec<String>,
     prepared: HashMap<String, Prepared>,
     guards: HashMap<u32, Arc<Guard>>,
     types: HashMap<u32, String>,
@@ -54,6 +76,19 @@ pub(super) struct Answer {
     pub(super) verdicts: Vec<bool>,
 }
 
+/// What became of a check.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Postgres answered.
+    Answered(Answer),
+    /// The check's text does not mean what the policies do, or what they are made of keeps changing.
+    CannotTell,
+    /// The rights it was made from are not those in force.
+    RightsChanged,
+    /// The role's settings are not those the connection was opened under.
+    SettingsChanged,
+}
+
 /// Why there is no connection.
 #[derive(Debug)]
 pub(super) enum Unopened {
@@ -68,12 +103,14 @@ impl Connection {
     pub(super) async fn open(
         target: &Target,
         role: &str,
+        purpose: Purpose,
         check_timeout: Duration,
         stage: &Stage,
     ) -> Result<Self, Unopened> {
         let limit = check_timeout.as_millis().max(1).to_string();
         // The search path stays as the database sets it: it belongs to the functions that policies call, and a statement
-        // is parsed again under the one it runs with. What it makes of a policy's names, the guard looks at. Plans are generic, because a row image tells a planner nothing.
+        // is parsed again under the one it runs with. What it makes of a policy's names, the guard looks at. Plans are
+        // generic, because a row image tells a planner nothing.
         let settings = [
             ("statement_timeout", &*limit),
             ("lock_timeout", &*limit),
@@ -83,16 +120,57 @@ impl Connection {
             ("plan_cache_mode", "force_generic_plan"),
             ("jit", "off"),
         ];
-        let sql = connect_as(target, "relay-check", role, &settings, stage)
-            .await
-            .map_err(|error| unopened(role, error))?;
-        let text = fill(include_str!("../../sql/queries/visibility_claims.sql"), &[]);
-        let mark = mark();
-        let (claims, mark) = try_join(sql.client.prepare(&text), sql.client.prepare(&mark))
-            .await
-            .map_err(unreachable)?;
+        let opened = match purpose {
+            Purpose::Judging => connect_as(target, "relay-check", role, &settings, stage).await,
+            Purpose::Rendering => {
+                connect_pinned_as(target, "relay-render", role, &settings, stage).await
+            }
+        };
+        let sql = opened.map_err(|error| unopened(role, error))?;
+        let prepared = Self::prepare_basics(&sql.client).await;
+        let (claims, marks, settings, own) = prepared.map_err(unreachable)?;
         let (prepared, guards, types) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Ok(Self { sql, claims, mark, prepared, guards, types, uses: 0 })
+        let role = role.into();
+        Ok(Self { sql, role, claims, marks, settings, own, prepared, guards, types, uses: 0 })
+    }
+
+    /// What every question needs: statements, the mark of the settings of now, and what the pinned ones are.
+    async fn prepare_basics(
+        client: &Client,
+    ) -> Result<(Statement, Statement, i64, Vec<String>), Error> {
+        let who = "select oid from pg_catalog.pg_roles where rolname = current_user";
+        let role: u32 = client.query_one(who, &[]).await?.try_get(0)?;
+        let text = fill(include_str!("../../sql/queries/visibility_claims.sql"), &[]);
+        let marks = client.prepare(&marks(role)).await?;
+        let none: [u32; 0] = [];
+        let mark = client.query_one(&marks, &[&&none[..], &&none[..], &0_u32]).await?;
+        let names: Vec<&str> = PINNED.iter().map(|(name, _)| *name).collect();
+        let shown = "select array(select pg_catalog.current_setting(name) from unnest($1::text[]) with ordinality as s (name, place) order by place)";
+        let own = client.query_one(shown, &[&names]).await?.try_get(0)?;
+        Ok((client.prepare(&text).await?, marks, mark.try_get("settings")?, own))
+    }
+
+    /// SQL of calls that set what is pinned for the rest of the transaction, and of calls that set it back; a number each
+    /// where values read the same anyway.
+    pub(super) fn switches(&self) -> (String, String) {
+        let differs = |name: &str, pinned: &str, own: &str| match name {
+            "datestyle" => !own.starts_with("ISO"),
+            // Above 0 all say the same.
+            "extra_float_digits" => own.parse::<i32>().map_or(true, |digits| digits < 1),
+            "timezone" => !["UTC", "Etc/UTC", "GMT"].contains(&own),
+            _ => own != pinned,
+        };
+        let (mut there, mut back) = (Vec::new(), Vec::new());
+        for ((name, pinned), own) in PINNED.iter().zip(&self.own) {
+            if differs(name, pinned, own) {
+                there.push(setting(name, pinned));
+                back.push(setting(name, own));
+            }
+        }
+        let calls = |calls: Vec<String>| {
+            if calls.is_empty() { "0".to_owned() } else { calls.join(", ") }
+        };
+        (calls(there), calls(back))
     }
 
     /// Whether the server hung up.
@@ -100,38 +178,55 @@ impl Connection {
         self.sql.client.is_closed()
     }
 
-    /// Asks on behalf of `principal`, gated by `xids`. `None`: the check's text does not mean what the policies do, or
-    /// what they are made of keeps changing.
+    /// Asks on behalf of `principal`, gated by `xids`.
     pub(super) async fn ask(
         &mut self,
         principal: &Principal,
         check: &Check,
         xids: &[i64],
-    ) -> Result<Option<Answer>, Error> {
+    ) -> Result<Outcome, Error> {
+        let asked = self.ask_prepared(principal, check, xids).await;
+        let names = check.basis.as_ref().map(|basis| &basis.names);
+        if !matches!(names, Some(Names::Of(_))) || !asked.as_ref().is_err_and(is_unnameable) {
+            return asked;
+        }
+        // Postgres parsed it again, as the role, because something it was planned for has changed.
+        self.prepared.remove(&check.sql);
+        let asked = self.ask_prepared(principal, check, xids).await;
+        if asked.as_ref().is_err_and(is_unnameable) { Ok(Outcome::CannotTell) } else { asked }
+    }
+
+    async fn ask_prepared(
+        &mut self,
+        principal: &Principal,
+        check: &Check,
+        xids: &[i64],
+    ) -> Result<Outcome, Error> {
         let statement = self.prepare(check).await?;
-        let Some(table) = check.table else {
-            let (answer, _) =
-                self.ask_once(principal, check, xids, &statement, BEGIN, None).await?;
-            return Ok(Some(answer));
+        let Some(basis) = &check.basis else {
+            let asked = self.ask_once(principal, check, xids, &statement, BEGIN, None).await?;
+            return Ok(Outcome::Answered(asked.0));
         };
         for is_again in [false, true, true] {
-            let guard = self.guard(table).await?;
-            if guard.is_shadowed && check.is_repeated {
-                return Ok(None);
+            let guard = self.guard(basis.table).await?;
+            if guard.is_shadowed && basis.is_repeated {
+                return Ok(Outcome::CannotTell);
             }
             // A plan made meanwhile may hold what it computed for somebody else.
             let begin = if is_again { BEGIN_REPLANNING } else { guard.begin };
-            let asked = self.ask_once(principal, check, xids, &statement, begin, Some(&guard));
-            let (answer, is_guarded) = asked.await?;
-            if is_guarded {
-                return Ok(Some(answer));
-            }
-            self.guards.remove(&table);
+            let rests_on = Some((&*guard, basis));
+            let asked = self.ask_once(principal, check, xids, &statement, begin, rests_on).await?;
+            match asked {
+                (answer, Standing::Good) => return Ok(Outcome::Answered(answer)),
+                (_, Standing::RightsChanged) => return Ok(Outcome::RightsChanged),
+                (_, Standing::SettingsChanged) => return Ok(Outcome::SettingsChanged),
+                (_, Standing::GuardChanged) => self.guards.remove(&basis.table),
+            };
         }
-        Ok(None)
+        Ok(Outcome::CannotTell)
     }
 
-    /// The answer, and whether nothing changed that the guard was read from.
+    /// The answer, and whether what it rests on stands.
     async fn ask_once(
         &self,
         principal: &Principal,
@@ -139,34 +234,45 @@ impl Connection {
         xids: &[i64],
         statement: &Statement,
         begin: &str,
-        guard: Option<&Guard>,
-    ) -> Result<(Answer, bool), Error> {
+        rests_on: Option<(&Guard, &Basis)>,
+    ) -> Result<(Answer, Standing), Error> {
         let sub = principal.subject();
         let (claims, role) = (principal.claims(), principal.role());
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&xids];
         parameters.extend(check.parameters.iter().map(Parameter::as_sql));
         let client = self.client();
         let claim: [&(dyn ToSql + Sync); 3] = [&claims, &sub, &role];
-        // Polled in this order, so sent in this order: the mark is at least as new as the plan.
-        let (begun, claimed, answered, marked, committed) = join5(
+        // Polled in this order, so sent in this order: the marks are at least as new as the plan.
+        let (begun, claimed, answered, standing, ended) = join5(
             client.batch_execute(begin),
             client.query(&self.claims, &claim),
             client.query_one(statement, &parameters),
-            async {
-                let Some(guard) = guard else { return Ok(true) };
-                let reached: [&(dyn ToSql + Sync); 2] = [&guard.functions, &guard.relations];
-                let row = client.query_one(&self.mark, &reached).await?;
-                Ok(row.try_get::<_, &str>(0)? == guard.mark)
-            },
-            client.batch_execute("commit"),
+            self.standing(rests_on),
+            client.batch_execute(END),
         )
         .await;
         begun?;
         claimed?;
         let row = answered?;
-        let is_guarded = marked?;
-        committed?;
-        Ok((Answer { is_visible: row.try_get(0)?, verdicts: row.try_get(1)? }, is_guarded))
+        let standing = standing?;
+        ended?;
+        Ok((Answer { is_visible: row.try_get(0)?, verdicts: row.try_get(1)? }, standing))
+    }
+
+    /// Whether what an answer rests on is what it was.
+    async fn standing(&self, rests_on: Option<(&Guard, &Basis)>) -> Result<Standing, Error> {
+        let Some((guard, basis)) = rests_on else { return Ok(Standing::Good) };
+        let reached: [&(dyn ToSql + Sync); 3] = [&guard.functions, &guard.relations, &basis.table];
+        let row = self.client().query_one(&self.marks, &reached).await?;
+        Ok(if row.try_get::<_, i64>("settings")? != self.settings {
+            Standing::SettingsChanged
+        } else if row.try_get::<_, i64>("rights")? != basis.rights {
+            Standing::RightsChanged
+        } else if row.try_get::<_, &str>("guard")? != guard.mark {
+            Standing::GuardChanged
+        } else {
+            Standing::Good
+        })
     }
 
     /// What is known of a table's plans.
@@ -251,7 +357,18 @@ impl Connection {
             Parameter::Text(_) => Type::TEXT,
             Parameter::Texts(_) => Type::TEXT_ARRAY,
         }));
-        self.prepare_text(&check.sql, &types).await
+        let names = check.basis.as_ref().map(|basis| &basis.names);
+        let Some(Names::Of(reader)) = names.filter(|_| !self.prepared.contains_key(&check.sql))
+        else {
+            return self.prepare_text(&check.sql, &types).await;
+        };
+        // Names are looked up when a statement is parsed, functions are called as whoever runs it.
+        let act_as = |role: &str| format!("set role {}", identifier(role));
+        self.sql.client.batch_execute(&act_as(reader)).await?;
+        let prepared = self.prepare_text(&check.sql, &types).await;
+        let back = self.sql.client.batch_execute(&act_as(&self.role)).await;
+        // A connection that stays somebody else is of no use: the error is about the connection, not the check.
+        back.and(prepared)
     }
 
     async fn prepare_text(&mut self, sql: &str, types: &[Type]) -> Result<Statement, Error> {
@@ -273,11 +390,30 @@ impl Connection {
     }
 }
 
+/// A call that sets something for the rest of the transaction.
+fn setting(name: &str, value: &str) -> String {
+    format!("pg_catalog.set_config({}, {}, true)", literal(name), literal(value))
+}
+
+/// Whether what an answer rests on is what it was.
+#[derive(Debug, PartialEq, Eq)]
+enum Standing {
+    Good,
+    RightsChanged,
+    SettingsChanged,
+    GuardChanged,
+}
+
+/// Whether whoever asked may not use a name.
+fn is_unnameable(error: &Error) -> bool {
+    error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
+}
+
 /// Why the role cannot be acted as, told as what withholds its rows.
-fn unopened(role: &str, unopened: NotActing) -> Unopened {
+fn unopened(role: &str, error: NotActing) -> Unopened {
     let failed =
         |code: &str, message| Unopened::Refused(Trouble::Failed { code: code.to_owned(), message });
-    match unopened {
+    match error {
         NotActing::NotAMember { login } => {
             let (named, login) = (identifier(role), identifier(&login));
             let message =

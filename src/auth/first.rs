@@ -15,15 +15,15 @@ use futures_util::TryStreamExt as _;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::types::{ToSql, Type};
 
-use super::check::{as_text, qualified};
-use super::connection::Connection;
+use super::connection::{Connection, END};
 use super::gate;
+use super::image::{as_text, qualified};
 use super::judge::{Judge, Patience, lent_result, pause};
-use super::quote::{fill, identifier};
 use super::trouble::Setback;
 use super::visibility::Trouble;
 use crate::model::filter::{Filter, Parameter};
 use crate::model::{Cell, FirstRead, Lsn, Principal, Row, Snapshot, Table};
+use crate::postgres::quote::{fill, identifier};
 
 /// Bytes of values that one read may have.
 pub const MOST_BYTES: usize = 64 << 20;
@@ -130,7 +130,7 @@ async fn attempt(
 ) -> Result<Attempt, tokio_postgres::Error> {
     let attempt = read_all(connection, principal, readings, is_early).await;
     if !matches!(attempt, Ok(Attempt::TooLarge)) {
-        let ended = connection.client().batch_execute("rollback").await;
+        let ended = connection.client().batch_execute(END).await;
         if attempt.is_ok() {
             ended?;
         }
@@ -174,15 +174,15 @@ async fn read_one(
     is_partitioned: bool,
     bytes: &mut usize,
 ) -> Result<Option<Vec<Row>>, tokio_postgres::Error> {
-    let (sql, operands) = statement(reading, is_partitioned);
+    let (sql, operands) = statement(reading, is_partitioned, &connection.switches());
     let parameters: Vec<(&(dyn ToSql + Sync), Type)> =
         operands.iter().map(Operand::as_sql).collect();
     let mut found = pin!(connection.client().query_typed_raw(&sql, parameters).await?);
     let mut rows = Vec::new();
     while let Some(row) = found.try_next().await? {
         let mut cells = vec![Cell::Unchanged; reading.table.columns.len()];
-        for (at, place) in reading.columns.iter().enumerate() {
-            let value: Option<&str> = row.try_get(at)?;
+        let texts: Vec<Option<&str>> = row.try_get(0)?;
+        for (value, place) in texts.into_iter().zip(&*reading.columns) {
             *bytes += value.map_or(0, str::len) + size_of::<Cell>();
             if let Some(cell) = cells.get_mut(*place) {
                 let text = |text: &str| Cell::Text(Bytes::copy_from_slice(text.as_bytes()));
@@ -213,7 +213,11 @@ impl Operand<'_> {
     }
 }
 
-fn statement(reading: &Reading, is_partitioned: bool) -> (String, Vec<Operand<'_>>) {
+fn statement<'a>(
+    reading: &'a Reading,
+    is_partitioned: bool,
+    (pinned, own): &(String, String),
+) -> (String, Vec<Operand<'a>>) {
     let column = |name: &str| format!("\"relay row\".{}", identifier(name));
     let columns = reading.columns.iter().filter_map(|at| reading.table.columns.get(*at));
     let columns: Vec<String> = columns.map(|found| column(&found.name)).collect();
@@ -244,6 +248,9 @@ fn statement(reading: &Reading, is_partitioned: bool) -> (String, Vec<Operand<'_
             ("condition", &conditions.join(" and ")),
             ("order", &order(reading)),
             ("limit", &reading.first.limit.to_string()),
+            ("key", columns.first().map_or("null", String::as_str)),
+            ("pinned", pinned),
+            ("own", own),
         ],
     );
     (sql, operands)

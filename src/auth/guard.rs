@@ -17,7 +17,7 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Row};
 use tracing::warn;
 
-use super::quote::fill;
+use crate::postgres::quote::fill;
 
 const MARK: &str = include_str!("../../sql/queries/visibility_mark.sql");
 
@@ -92,7 +92,16 @@ impl Guard {
     }
 }
 
-/// The statement that gives the mark of functions `$1` and relations `$2`.
-pub(super) fn mark() -> String {
-    fill(MARK, &[("functions", "$1::pg_catalog.oid[]"), ("relations", "$2::pg_catalog.oid[]")])
+/// The statement that gives the marks of functions `$1`, relations `$2`, a table `$3` and the role whose oid is `role`.
+pub(super) fn marks(role: u32) -> String {
+    let role = format!("{role}::pg_catalog.oid");
+    let guard =
+        fill(MARK, &[("functions", "$1::pg_catalog.oid[]"), ("relations", "$2::pg_catalog.oid[]")]);
+    let rights = include_str!("../../sql/queries/rights_mark.sql");
+    let rights = fill(rights, &[("table", "$3::pg_catalog.oid"), ("role", &role)]);
+    let settings = fill(include_str!("../../sql/queries/settings_mark.sql"), &[("role", &role)]);
+    fill(
+        include_str!("../../sql/queries/visibility_marks.sql"),
+        &[("guard", &guard), ("rights", &rights), ("settings", &settings)],
+    )
 }

@@ -9,13 +9,15 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::check::{self, Check};
-use super::connection::Unopened;
+use super::connection::{Outcome, Unopened};
 use super::gate::{self, Gate};
 use super::pool::{Lent, Pool};
 use super::trouble::Setback;
-use super::visibility::{Asked, Question, Trouble};
+use super::visibility::{Asked, Trouble};
 use crate::backoff::Backoff;
 use crate::metrics::Metrics;
+use crate::model::filter::Condition;
+use crate::model::table::{Names, Policy};
 use crate::model::{Principal, Table};
 use crate::shutdown::Stage;
 
@@ -25,6 +27,23 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// After waiting this long for a commit to become visible, the log says so.
 const LONG_GATE: Duration = Duration::from_secs(10);
+
+/// What was found out about one row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sight {
+    /// The principal may read it.
+    Readable,
+    /// The principal may not read it.
+    Hidden,
+    /// The principal does not see it in the table as the image says: it may not read it, or the row is another by now.
+    NotSeen,
+}
+
+impl Sight {
+    const fn of_image(passes: bool) -> Self {
+        if passes { Self::Readable } else { Self::Hidden }
+    }
+}
 
 /// What asking needs.
 #[derive(Debug)]
@@ -44,49 +63,72 @@ pub(super) struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    /// One verdict per row or value of `question`.
-    pub(super) async fn answer(
+    /// One answer per row of the table, which `policy` decides.
+    pub(super) async fn read(
         &self,
         principal: &Principal,
         xids: &[u32],
-        question: &Question,
-    ) -> Result<Vec<bool>, Trouble> {
-        match question {
-            Question::Readable { table, policy, rows } => {
-                let stored = |row: &Asked| row.is_partial || policy.needs_stored_row;
-                let mut verdicts = vec![false; rows.len()];
-                let from_image: Vec<&Asked> = rows.iter().filter(|row| !stored(row)).collect();
-                let mut places = (0..).zip(rows).filter(|(_, row)| !stored(row)).map(|(at, _)| at);
-                for piece in check::pieces(&from_image) {
-                    let check = check::of_images(table, &policy.expression, &piece);
-                    let answers = match self.ask(principal, xids, &check).await? {
-                        Some(answers) => answers,
-                        None => self.ask_stored(principal, xids, table, &piece).await?,
-                    };
-                    put(&mut verdicts, &mut places, answers);
-                }
-                let by_key: Vec<&Asked> = rows.iter().filter(|row| stored(row)).collect();
-                let mut places = (0..).zip(rows).filter(|(_, row)| stored(row)).map(|(at, _)| at);
-                for piece in check::pieces(&by_key) {
-                    let answers = self.ask_stored(principal, xids, table, &piece).await?;
-                    put(&mut verdicts, &mut places, answers);
-                }
-                Ok(verdicts)
-            }
-            Question::Passes { condition, type_oid, values } => {
-                if values.is_empty() {
-                    return Ok(Vec::new());
-                }
-                let bound = &condition.sql_type;
-                let type_name = if [0, bound.oid, bound.base().oid].contains(type_oid) {
-                    condition.spelling.type_name.to_string()
-                } else {
-                    self.type_name(principal, *type_oid).await?
-                };
-                let check = check::of_values(condition, &type_name, values);
-                self.ask(principal, xids, &check).await?.ok_or(Trouble::Unavailable)
-            }
+        (table, policy): (&Table, &Policy),
+        rows: &[Asked],
+    ) -> Result<Vec<Sight>, Trouble> {
+        let needs_stored = policy.reads.stored || policy.names == Names::Nobodys;
+        let stored = |row: &Asked| row.is_partial || needs_stored;
+        let mut sights = vec![Sight::NotSeen; rows.len()];
+        let from_image: Vec<&Asked> = rows.iter().filter(|row| !stored(row)).collect();
+        let mut places = (0..).zip(rows).filter(|(_, row)| !stored(row)).map(|(at, _)| at);
+        for piece in check::pieces(&from_image) {
+            let check = check::of_images(table, principal.role(), policy, &piece);
+            let answers = match self.ask(principal, xids, &check).await? {
+                Some(answers) => answers.into_iter().map(Sight::of_image).collect(),
+                None => self.ask_stored(principal, xids, table, &piece).await?,
+            };
+            put(&mut sights, &mut places, answers);
         }
+        let by_key: Vec<&Asked> = rows.iter().filter(|row| stored(row)).collect();
+        let mut places = (0..).zip(rows).filter(|(_, row)| stored(row)).map(|(at, _)| at);
+        for piece in check::pieces(&by_key) {
+            let answers = self.ask_stored(principal, xids, table, &piece).await?;
+            put(&mut sights, &mut places, answers);
+        }
+        Ok(sights)
+    }
+
+    /// One verdict per value, each text read as the type `type_oid`.
+    pub(super) async fn pass(
+        &self,
+        principal: &Principal,
+        xids: &[u32],
+        (condition, type_oid): (&Condition, u32),
+        values: &[Option<String>],
+    ) -> Result<Vec<bool>, Trouble> {
+        if values.is_empty() {
+            return Ok(Vec::new());
+        }
+        let bound = &condition.sql_type;
+        let type_name = if [0, bound.oid, bound.base().oid].contains(&type_oid) {
+            condition.spelling.type_name.to_string()
+        } else {
+            self.type_name(principal, type_oid).await?
+        };
+        let check = check::of_values(condition, &type_name, values);
+        self.ask(principal, xids, &check).await?.ok_or(Trouble::Unavailable)
+    }
+
+    /// Which of these rows are in the table as their images say, as far as the principal sees it.
+    pub(super) async fn find_stored(
+        &self,
+        principal: &Principal,
+        xids: &[u32],
+        table: &Table,
+        rows: &[&Asked],
+    ) -> Result<Vec<bool>, Trouble> {
+        let mut found = Vec::with_capacity(rows.len());
+        for piece in check::pieces(rows) {
+            let check = check::of_stored(table, principal, &piece).ok_or_else(|| keyless(table))?;
+            let answers = self.ask(principal, xids, &check).await?;
+            found.extend(answers.ok_or(Trouble::Unavailable)?);
+        }
+        Ok(found)
     }
 
     /// Texts computed by `sql` from images.
@@ -135,9 +177,10 @@ impl Judge<'_> {
         xids: &[u32],
         table: &Table,
         rows: &[&Asked],
-    ) -> Result<Vec<bool>, Trouble> {
-        let check = check::of_stored(table, principal, rows).ok_or_else(|| keyless(table))?;
-        self.ask(principal, xids, &check).await?.ok_or(Trouble::Unavailable)
+    ) -> Result<Vec<Sight>, Trouble> {
+        let found = self.find_stored(principal, xids, table, rows).await?;
+        let sight = |is_found| if is_found { Sight::Readable } else { Sight::NotSeen };
+        Ok(found.into_iter().map(sight).collect())
     }
 
     /// `None`: this check cannot tell.
@@ -159,11 +202,19 @@ impl Judge<'_> {
                 lent.connection.ask(principal, check, &unknown),
             );
             match self.settle(lent_result(answer.await), asked_at) {
-                Ok(None) => {
+                Ok(Outcome::CannotTell) => {
                     lent.give_back();
                     return Ok(None);
                 }
-                Ok(Some(answer)) if answer.is_visible => {
+                Ok(Outcome::RightsChanged) => {
+                    lent.give_back();
+                    return Err(Trouble::RightsChanged);
+                }
+                // The next connection is opened under those of now.
+                Ok(Outcome::SettingsChanged) => {
+                    patience.bear(Setback::Broken, lent, self.stage).await?;
+                }
+                Ok(Outcome::Answered(answer)) if answer.is_visible => {
                     lent.give_back();
                     self.gate.learn(xids);
                     if answer.verdicts.len() == check.count {
@@ -174,7 +225,7 @@ impl Judge<'_> {
                     );
                     return Err(Trouble::Unavailable);
                 }
-                Ok(Some(_)) => {
+                Ok(Outcome::Answered(_)) => {
                     lent.give_back();
                     self.wait_until_visible(xids).await?;
                 }
@@ -320,6 +371,10 @@ impl Patience {
                 lent.give_back();
                 self.rest(trouble, stage).await
             }
+            Setback::Stale(trouble) => {
+                drop(lent);
+                self.rest(trouble, stage).await
+            }
         }
     }
 
@@ -340,10 +395,10 @@ pub(super) async fn pause(length: Duration, stage: &Stage) -> Result<(), Trouble
     }
 }
 
-fn put(verdicts: &mut [bool], places: &mut impl Iterator<Item = usize>, answers: Vec<bool>) {
+fn put(sights: &mut [Sight], places: &mut impl Iterator<Item = usize>, answers: Vec<Sight>) {
     for (answer, place) in answers.into_iter().zip(places) {
-        if let Some(verdict) = verdicts.get_mut(place) {
-            *verdict = answer;
+        if let Some(sight) = sights.get_mut(place) {
+            *sight = answer;
         }
     }
 }

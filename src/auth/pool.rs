@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
-use super::connection::{Connection, Unopened};
+use super::connection::{Connection, Purpose, Unopened};
 use super::visibility::Trouble;
 use crate::postgres::Target;
 use crate::shutdown::Stage;
@@ -27,6 +27,7 @@ const MOST_SLOW: usize = 10_000;
 #[derive(Debug)]
 pub(super) struct Pool {
     role: Box<str>,
+    purpose: Purpose,
     target: Target,
     check_timeout: Duration,
     stage: Stage,
@@ -59,6 +60,7 @@ impl Pool {
     /// A pool of at most `size` connections, none of them open yet.
     pub(super) fn new(
         role: &str,
+        purpose: Purpose,
         size: usize,
         target: Target,
         check_timeout: Duration,
@@ -66,6 +68,7 @@ impl Pool {
     ) -> Self {
         Self {
             role: role.into(),
+            purpose,
             target,
             check_timeout,
             stage,
@@ -134,8 +137,9 @@ impl Pool {
     }
 
     async fn open(&self) -> Result<Connection, Unopened> {
+        let limit = self.check_timeout;
         let opened =
-            Connection::open(&self.target, &self.role, self.check_timeout, &self.stage).await;
+            Connection::open(&self.target, &self.role, self.purpose, limit, &self.stage).await;
         if let Err(Unopened::Refused(trouble)) = &opened {
             let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
             *refused = Some((Instant::now(), trouble.clone()));

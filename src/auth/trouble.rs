@@ -19,6 +19,9 @@ pub(super) enum Setback {
     Broken,
     /// The question met something passing; ask again. If it stays, this is the answer.
     Passing(Trouble),
+    /// What the connection remembers of the catalog may not be so any more; ask again on another. If it stays, this is the
+    /// answer.
+    Stale(Trouble),
 }
 
 impl Setback {
@@ -48,7 +51,8 @@ impl Setback {
             "08" | "53" | "57" | "58" | "26" => Self::Broken,
             // Serialization failures and deadlocks; a catalog that changes under the question.
             "40" => Self::Passing(Trouble::Unavailable),
-            "XX" => Self::Passing(failed(error)),
+            // A table that was dropped, and made again under its name, is not found by what was prepared before.
+            "XX" => Self::Stale(failed(error)),
             _ => Self::Final(failed(error)),
         }
     }

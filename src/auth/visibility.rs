@@ -4,7 +4,9 @@
 //! asked about; what could not be asked is [`Trouble`], never a verdict. One principal's errors and slowness stay its own.
 //!
 //! A policy runs on the image, so a row that is already gone is still judged. It runs on the stored row instead when the
-//! image lacks what the policy needs, and then only a row that still is what the image says is readable.
+//! image lacks what the policy needs, and then only a row that still is what the image says is readable. One that is not
+//! found so is hidden if somebody who sees every row finds it, and [`Verdict::MovedOn`] otherwise: "not the same any more"
+//! does not mean that it was hidden.
 //!
 //! Not here: which policies apply (`catalog`), which change needs which question (`fanout`).
 
@@ -15,10 +17,12 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt as _};
 use tokio::time::Instant;
 
-use super::check::{MOST_ROWS, computing};
+use super::check::MOST_ROWS;
+use super::connection::Purpose;
 use super::first::{self, FirstRows, Reading, Unread};
 use super::gate::Gate;
-use super::judge::Judge;
+use super::image::computing;
+use super::judge::{Judge, Sight};
 use super::pool::Pool;
 use crate::metrics::Metrics;
 use crate::model::filter::Condition;
@@ -91,10 +95,28 @@ impl Question {
 /// One row to be judged.
 #[derive(Clone, Debug)]
 pub struct Asked {
-    /// The row image as a JSON object (see `rowjson::push_image`).
+    /// The row image as a JSON object (see `rowjson::push_image`): the key and what the policy needs, or everything that
+    /// is known when some of that is missing.
     pub image: String,
-    /// Values are missing from the image (unchanged TOAST): the row must be read by key.
+    /// Values that the policy needs are missing from the image (unchanged TOAST): the row must be read by key.
     pub is_partial: bool,
+}
+
+/// What is said of one row or value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The principal may read the row; the value passes.
+    Yes,
+    /// It may not; it does not.
+    No,
+    /// The row must be judged in its table and is not what the image says any more, so nobody can tell.
+    MovedOn,
+}
+
+impl Verdict {
+    const fn of(passes: bool) -> Self {
+        if passes { Self::Yes } else { Self::No }
+    }
 }
 
 /// Why Postgres did not answer.
@@ -111,6 +133,10 @@ pub enum Trouble {
     TimedOut,
     /// Postgres could not be asked, after retries.
     Unavailable,
+    /// The log does not have every value that is needed, and the row in the table is another by now.
+    Incomplete,
+    /// The rights that the question was made from are not those in force any more: ask again, made anew.
+    RightsChanged,
 }
 
 /// Asks Postgres. Shared.
@@ -160,17 +186,14 @@ impl Visibility {
         principal: &Principal,
         xids: &[u32],
         questions: Vec<Question>,
-    ) -> Vec<Result<Vec<bool>, Trouble>> {
+    ) -> Vec<Result<Vec<Verdict>, Trouble>> {
         let started = Instant::now();
-        let pool = self.pool(&self.pools, self.pool_size, principal.role());
-        let service = self.pool(&self.services, SERVICE, principal.role());
-        let judge = self.judge_with(&pool, &service);
         let answers = match questions.as_slice() {
-            [question] => vec![judge.answer(principal, xids, question).await],
+            [question] => vec![self.answer(principal, xids, question).await],
             questions => {
                 let mut asking = Vec::with_capacity(questions.len());
                 for question in questions {
-                    asking.push(judge.answer(principal, xids, question));
+                    asking.push(self.answer(principal, xids, question));
                 }
                 stream::iter(asking).buffered(AT_ONCE).collect().await
             }
@@ -179,27 +202,76 @@ impl Visibility {
         answers
     }
 
-    /// Values of generated columns for rows of `table`: one list of texts per row, in the order of `expressions`.
-    /// Runs as one of the allowed roles.
+    async fn answer(
+        &self,
+        principal: &Principal,
+        xids: &[u32],
+        question: &Question,
+    ) -> Result<Vec<Verdict>, Trouble> {
+        let (pool, service) = self.pools_of(principal.role());
+        let judge = self.judge_with(&pool, &service);
+        match question {
+            Question::Readable { table, policy, rows } => {
+                let sights = judge.read(principal, xids, (table, policy), rows).await?;
+                self.look_for_unseen(xids, table, rows, &sights).await
+            }
+            Question::Passes { condition, type_oid, values } => {
+                let passed = judge.pass(principal, xids, (condition, *type_oid), values).await?;
+                Ok(passed.into_iter().map(Verdict::of).collect())
+            }
+        }
+    }
+
+    /// Verdicts on rows. Those that were not seen are looked for by somebody who would see them.
+    async fn look_for_unseen(
+        &self,
+        xids: &[u32],
+        table: &Table,
+        rows: &[Asked],
+        sights: &[Sight],
+    ) -> Result<Vec<Verdict>, Trouble> {
+        let is_unseen = |(_, sight): &(&Asked, &Sight)| **sight == Sight::NotSeen;
+        let unseen: Vec<&Asked> =
+            rows.iter().zip(sights).filter(is_unseen).map(|(row, _)| row).collect();
+        let found = match table.unhindered().filter(|_| !unseen.is_empty()) {
+            Some(role) => {
+                let (pool, service) = self.pools_of(role);
+                let anybody = Principal::of_role(role);
+                self.judge_with(&pool, &service).find_stored(&anybody, xids, table, &unseen).await?
+            }
+            None => Vec::new(),
+        };
+        let mut found = found.into_iter();
+        let verdict = |sight: &Sight| match sight {
+            Sight::Readable => Verdict::Yes,
+            Sight::Hidden => Verdict::No,
+            Sight::NotSeen if found.next() == Some(true) => Verdict::No,
+            Sight::NotSeen => Verdict::MovedOn,
+        };
+        Ok(sights.iter().map(verdict).collect())
+    }
+
+    /// Values of generated columns for rows of `table`: one list of texts per row, in the order of `columns`, which are
+    /// places of them. Runs as one of the allowed roles.
     ///
     /// # Errors
     /// See [`Trouble`].
     pub async fn generate(
         &self,
         table: &Table,
-        expressions: &[&str],
+        columns: &[usize],
         images: Vec<String>,
     ) -> Result<Vec<Vec<Option<String>>>, Trouble> {
-        if images.is_empty() || expressions.is_empty() {
+        if images.is_empty() || columns.is_empty() {
             return Ok(vec![Vec::new(); images.len()]);
         }
-        let sql = computing(table, expressions);
+        let sql = computing(table, columns);
         // Any role will do that may name the table and call the functions; the values do not depend on it.
         let mut roles: Vec<&str> = table.access.keys().map(AsRef::as_ref).collect();
         roles.sort_unstable();
         let mut trouble = Trouble::Unavailable;
         for role in roles {
-            let service = self.pool(&self.services, SERVICE, role);
+            let service = self.service(role);
             let judge = self.judge_with(&service, &service);
             match compute_all(&judge, &sql, &images).await {
                 Ok(rows) => return Ok(rows),
@@ -221,7 +293,7 @@ impl Visibility {
         readings: &[Reading],
         is_early: &(dyn Fn(&Snapshot) -> bool + Send + Sync),
     ) -> Result<FirstRows, Unread> {
-        let pool = self.pool(&self.readers, SERVICE, principal.role());
+        let pool = self.pool(&self.readers, SERVICE, Purpose::Judging, principal.role());
         first::read(&self.judge_with(&pool, &pool), principal, readings, is_early).await
     }
 
@@ -236,18 +308,23 @@ impl Visibility {
         }
     }
 
-    fn pool(&self, pools: &Mutex<Pools>, size: usize, role: &str) -> Arc<Pool> {
+    /// Connections to judge with, and to render.
+    fn pools_of(&self, role: &str) -> (Arc<Pool>, Arc<Pool>) {
+        let pool = self.pool(&self.pools, self.pool_size, Purpose::Judging, role);
+        (pool, self.service(role))
+    }
+
+    fn service(&self, role: &str) -> Arc<Pool> {
+        self.pool(&self.services, SERVICE, Purpose::Rendering, role)
+    }
+
+    fn pool(&self, pools: &Mutex<Pools>, size: usize, purpose: Purpose, role: &str) -> Arc<Pool> {
         let mut pools = pools.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pool) = pools.get(role) {
             return Arc::clone(pool);
         }
-        let pool = Arc::new(Pool::new(
-            role,
-            size,
-            self.target.clone(),
-            self.check_timeout,
-            self.stage.clone(),
-        ));
+        let (target, limit, stage) = (self.target.clone(), self.check_timeout, self.stage.clone());
+        let pool = Arc::new(Pool::new(role, purpose, size, target, limit, stage));
         pools.insert(role.into(), Arc::clone(&pool));
         pool
     }

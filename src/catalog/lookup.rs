@@ -9,8 +9,9 @@ use std::sync::Arc;
 use tokio_postgres::{Client, Row};
 
 use super::types::Types;
-use crate::model::table::{Access, Columns, Policy, Rows, TableColumn};
+use crate::model::table::{Access, Columns, Generated, Names, Policy, Reads, Rows, TableColumn};
 use crate::model::{ReplicaIdentity, Table};
+use crate::postgres::quote::fill;
 
 /// Whose access is looked up, and in which publication.
 #[derive(Clone, Debug)]
@@ -43,12 +44,7 @@ pub(super) async fn tables(
         let shapes = client
             .query(include_str!("../../sql/queries/catalog_tables.sql"), &[&oids, &publication])
             .await?;
-        let access = client
-            .query(
-                include_str!("../../sql/queries/catalog_access.sql"),
-                &[&oids, &publication, &roles],
-            )
-            .await?;
+        let access = client.query(&access_of(), &[&oids, &roles]).await?;
         let mut wanted = HashSet::new();
         for shape in &shapes {
             wanted.extend(shape.try_get::<_, Vec<u32>>("types")?);
@@ -122,6 +118,13 @@ pub(super) async fn missing_roles(
     client.query_one(sql, &[&&*scope.roles]).await?.try_get("missing")
 }
 
+/// The statement that gives what roles may read.
+fn access_of() -> String {
+    let mark = include_str!("../../sql/queries/rights_mark.sql");
+    let mark = fill(mark, &[("table", "c.oid"), ("role", "r.oid")]);
+    fill(include_str!("../../sql/queries/catalog_access.sql"), &[("mark", &mark)])
+}
+
 fn assemble(
     shapes: &[Row],
     access: &[Row],
@@ -134,16 +137,25 @@ fn assemble(
     }
     let table = |row: &Row| {
         let oid = row.try_get("oid")?;
+        let columns = read_columns(row, types)?;
+        let mut access = by_table.remove(&oid).unwrap_or_default();
+        for access in access.values_mut() {
+            if let Rows::Policy(policy) = &mut access.rows {
+                let reads = policy.reads.clone().resolved(&columns);
+                *policy = Arc::new(Policy { reads, ..Policy::clone(policy) });
+            }
+        }
         Ok(Table {
             oid,
             schema: row.try_get::<_, String>("schema")?.into(),
             name: row.try_get::<_, String>("name")?.into(),
             is_published: row.try_get("is_published")?,
             has_row_security: row.try_get("has_row_security")?,
+            is_partitioned: row.try_get("is_partitioned")?,
             identity: identity(&row.try_get::<_, String>("identity")?),
-            columns: read_columns(row, types)?,
+            columns,
             ancestors: row.try_get::<_, Vec<u32>>("ancestors")?.into(),
-            access: by_table.remove(&oid).unwrap_or_default(),
+            access,
         })
     };
     shapes.iter().map(table).collect()
@@ -153,14 +165,22 @@ fn read_columns(row: &Row, types: &Types) -> Result<Box<[TableColumn]>, tokio_po
     let names: Vec<String> = row.try_get("names")?;
     let oids: Vec<u32> = row.try_get("types")?;
     let keys: Vec<bool> = row.try_get("keys")?;
+    let casts: Vec<String> = row.try_get("casts")?;
     let generated: Vec<Option<String>> = row.try_get("generated")?;
-    let columns = names.into_iter().zip(oids).zip(keys).zip(generated);
+    let reads: Vec<Option<String>> = row.try_get("reads")?;
+    let generated = generated.into_iter().zip(reads).map(|(expression, reads)| {
+        let reads = reads.and_then(|names| serde_json::from_str::<Vec<String>>(&names).ok());
+        let reads = reads.into_iter().flatten().map(Into::into).collect();
+        expression.map(|expression| Generated { expression: expression.into(), reads })
+    });
+    let columns = names.into_iter().zip(oids).zip(keys).zip(casts).zip(generated);
     Ok(columns
-        .map(|(((name, oid), is_primary_key), generated)| TableColumn {
+        .map(|((((name, oid), is_primary_key), cast), generated)| TableColumn {
             name: name.into(),
             sql_type: types.resolve(oid),
             is_primary_key,
-            generated: generated.map(Into::into),
+            cast: cast.into(),
+            generated,
         })
         .collect())
 }
@@ -178,14 +198,36 @@ fn read_access(row: &Row) -> Result<Access, tokio_postgres::Error> {
     let rows = if row.try_get("is_bound")? {
         let permissive: Vec<String> = row.try_get("permissive")?;
         let restrictive: Vec<String> = row.try_get("restrictive")?;
-        expression(&permissive, &restrictive).map_or(Ok(Rows::None), |expression| {
-            let needs_stored_row = row.try_get("needs_stored_row")?;
-            Ok(Rows::Policy(Arc::new(Policy { expression, needs_stored_row })))
-        })?
+        match expression(&permissive, &restrictive) {
+            Some(expression) => Rows::Policy(Arc::new(read_policy(row, expression)?)),
+            None => Rows::None,
+        }
     } else {
         Rows::All
     };
-    Ok(Access { columns, rows })
+    Ok(Access { columns, rows, mark: row.try_get("mark")? })
+}
+
+fn read_policy(row: &Row, expression: Box<str>) -> Result<Policy, tokio_postgres::Error> {
+    let columns: Vec<String> = row.try_get("reads_columns")?;
+    // A whole-row reference names no column of its own.
+    let whole_row = expression.contains(".*");
+    let table_oid: bool = row.try_get("reads_table_oid")?;
+    let reads = Reads {
+        columns: columns.into_iter().map(Into::into).collect(),
+        needed: Box::new([]),
+        whole_row,
+        table_oid,
+        // A row that is made of its columns has no system columns beside them.
+        stored: row.try_get("reads_stored")? || (whole_row && table_oid),
+    };
+    let names = if !row.try_get("has_foreign_names")? {
+        Names::Own
+    } else {
+        let reader: Option<String> = row.try_get("reader")?;
+        reader.map_or(Names::Nobodys, |reader| Names::Of(reader.into()))
+    };
+    Ok(Policy { expression, reads, names })
 }
 
 /// Every restrictive policy and at least one permissive one; `None` when there is no permissive one.

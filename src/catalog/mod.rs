@@ -129,6 +129,15 @@ impl Catalog {
         .await
     }
 
+    /// The table with this oid as it is now: what is remembered of it turned out to be old.
+    ///
+    /// # Errors
+    /// Postgres could not be asked.
+    pub async fn look_again(&self, oid: u32) -> Result<Option<Arc<Table>>, Error> {
+        let _turn = self.turn.lock().await;
+        self.fetch(oid, 0).await
+    }
+
     /// The table of this exact name, published or not.
     ///
     /// # Errors

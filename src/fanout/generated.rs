@@ -26,12 +26,10 @@ impl Fanout {
             return (new, old, None);
         }
         let rows: Vec<&Row> = new.iter().chain(old.full()).collect();
-        let columns = layout.computed.iter().filter_map(|at| layout.table.columns.get(*at));
-        let expressions: Vec<&str> =
-            columns.filter_map(|column| column.generated.as_deref()).collect();
-        let images = rows.iter().map(|row| layout.image(row, "").0).collect();
-        let generating = Box::pin(self.visibility.generate(&layout.table, &expressions, images));
-        let (values, trouble) = match generating.await {
+        let images = rows.iter().map(|row| layout.image(row, &layout.sources).0).collect();
+        let generating =
+            Box::pin(self.visibility.generate(&layout.table, &layout.computed, images));
+        let (values, mut trouble) = match generating.await {
             Ok(values) => (values, None),
             Err(trouble) => {
                 tracing::warn!(table = %layout.table.name, ?trouble, "could not compute generated columns");
@@ -42,11 +40,17 @@ impl Fanout {
         let mut values = values.into_iter();
         let mut extend = |row: Row| {
             let known = values.next().unwrap_or_default();
-            let cells = (0..expressions.len()).map(|at| match known.get(at) {
+            let cells = layout.computed.iter().enumerate().map(|(at, place)| match known.get(at) {
+                // It cannot be computed from a value that the log does not repeat.
+                Some(_) if !layout.can_compute(&row, *place) => {
+                    trouble = Some(Trouble::Incomplete);
+                    Cell::Unchanged
+                }
                 Some(Some(text)) => Cell::Text(text.clone().into()),
                 Some(None) => Cell::Null,
                 None => Cell::Unchanged,
             });
+            let cells: Vec<Cell> = cells.collect();
             Row { cells: row.cells.into_iter().chain(cells).collect() }
         };
         let new = new.map(&mut extend);
@@ -101,9 +105,14 @@ fn needs_computed(sighting: &Sighting, wish: &Subscription, member: &Member) -> 
     let table = sighting.table();
     let principal = member.principal();
     let Some(access) = table.access.get(principal.role()) else { return false };
-    let computed = sighting.layout.computed.iter().filter_map(|at| table.columns.get(*at));
-    let mut computed = computed.filter(|column| access.columns.allow(&column.name));
-    computed.any(|column| {
-        wish.filter.iter().any(|condition| *condition.predicate.column == *column.name)
+    let computed = sighting.layout.computed.iter();
+    let computed = computed.filter_map(|at| Some((*at, table.columns.get(*at)?)));
+    let mut computed = computed.filter(|(_, column)| access.columns.allow(&column.name));
+    computed.any(|(at, column)| {
+        let is_unknown = sighting.subject().is_none_or(|row| {
+            sighting.layout.cell(row, at).is_none_or(|cell| *cell == Cell::Unchanged)
+        });
+        let mut filter = wish.filter.iter();
+        is_unknown && filter.any(|condition| *condition.predicate.column == *column.name)
     })
 }

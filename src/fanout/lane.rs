@@ -26,7 +26,7 @@ use super::held::Held;
 use super::render::Shown;
 use super::round::{Judged, judge};
 use super::sighting::Sighting;
-use super::work::{Answers, Ask, Plan, Verdict, Work, by_principal};
+use super::work::{Answers, Ask, Fate, Plan, Work, by_principal};
 use crate::auth::visibility::Trouble;
 use crate::hub::{Hole, Member, Notice};
 use crate::metrics::reason;
@@ -68,6 +68,18 @@ pub(super) struct Lanes {
     held: Held,
     sequence: u64,
     way: Way,
+    /// For roles that see every row of a table, who stands for all that have it. As many as there are allowed roles.
+    anybodies: HashMap<Box<str>, PrincipalRef>,
+}
+
+/// Who stands for all that have a role.
+fn anybody(known: &mut HashMap<Box<str>, PrincipalRef>, role: &str) -> PrincipalRef {
+    if let Some(anybody) = known.get(role) {
+        return Arc::clone(anybody);
+    }
+    let anybody = Arc::new(Principal::of_role(role));
+    known.insert(role.into(), Arc::clone(&anybody));
+    anybody
 }
 
 impl Lanes {
@@ -83,19 +95,22 @@ impl Lanes {
             blocked: Vec::new(),
             held: Held::nothing(),
             sequence: 0,
+            anybodies: HashMap::new(),
         }
     }
 
     /// Takes a change and everyone who asked for it, in commit order.
     pub(super) fn take(&mut self, sighting: Arc<Sighting>, asks: Vec<Ask>) {
-        let mut held = None;
-        for (principal, asks) in by_principal(asks) {
+        let (mut held, none) = (None, Answers::new());
+        let anybodies = &mut self.anybodies;
+        let anybody = |role: &str| anybody(anybodies, role);
+        for (principal, asks) in by_principal(&sighting, asks, anybody) {
             let work = Work { sighting: Arc::clone(&sighting), asks };
             let after = self.places_before(&work, &principal);
             if after.is_empty() && !self.lanes.contains_key(&principal) {
                 let plan = Plan::unasked(&work, &principal, self.fanout.deletes);
                 if let Some(plan) = plan {
-                    self.deliver(&principal, &work, &plan, &[]);
+                    self.deliver(&principal, &work, &plan, [&none, &none]);
                     continue;
                 }
             }
@@ -243,7 +258,7 @@ impl Lanes {
         let next = self.rounds.next().await;
         let Some((principal, judged)) = next else { return std::future::pending().await };
         for ((work, _), plan) in &judged.works {
-            self.deliver(&principal, work, plan, &judged.answers);
+            self.deliver(&principal, work, plan, [&judged.rows, &judged.conditions]);
         }
         drop(judged);
         if let Some(lane) = self.lanes.get_mut(&principal) {
@@ -330,15 +345,21 @@ impl Lanes {
         true
     }
 
-    fn deliver(&self, principal: &Principal, work: &Work, plan: &Plan, answers: &Answers) {
+    fn deliver(
+        &self,
+        principal: &Principal,
+        work: &Work,
+        plan: &Plan,
+        [rows, conditions]: [&Answers; 2],
+    ) {
         let mut shown: SmallVec<[(&Ask, Shown); 4]> = SmallVec::new();
         for (index, ask) in work.asks.iter().enumerate() {
-            let verdict = plan.verdict(index, answers);
-            match &verdict {
-                Verdict::Withhold(trouble) => self.withhold(&work.sighting, &ask.member, trouble),
-                Verdict::Show(_) | Verdict::Tell(_) | Verdict::Hide => {
+            let fate = plan.fate(index, rows, conditions);
+            match &fate {
+                Fate::Withhold(trouble) => self.withhold(&work.sighting, &ask.member, trouble),
+                Fate::Show(_) | Fate::Tell(_) | Fate::Hide => {
                     ask.member.trouble_is_over();
-                    if let Some(seen) = Plan::shown(work, ask, principal.role(), &verdict) {
+                    if let Some(seen) = Plan::shown(work, ask, principal.role(), &fate) {
                         shown.push((ask, seen));
                     }
                 }
@@ -402,9 +423,14 @@ impl Lanes {
                 ("check_failed", format!("the row check failed with SQLSTATE {code}"))
             }
             Trouble::TimedOut => ("check_timed_out", "the row check took too long".to_owned()),
-            Trouble::Unavailable => {
+            Trouble::Unavailable | Trouble::RightsChanged => {
                 ("check_unavailable", "the database could not be asked".to_owned())
             }
+            Trouble::Incomplete => (
+                "row_incomplete",
+                "the log does not have every value that is needed, and the row has changed since"
+                    .to_owned(),
+            ),
         };
         self.fanout.metrics.withheld.get_or_create(&reason(word)).inc();
         if member.is_new_trouble() {

@@ -13,6 +13,8 @@ use crate::rowjson;
 /// How much of the old row somebody sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OldShown {
+    /// Not even its key, which was another.
+    Nothing,
     /// The columns of its key.
     Key,
     /// Whatever the WAL has of it.
@@ -167,7 +169,7 @@ impl Sighting {
             // The key did not change, so it is the new row's.
             (OldRow::Absent, new) => (new.as_ref(), false),
         };
-        match row {
+        match row.filter(|_| old != OldShown::Nothing) {
             Some(row) => {
                 let is_shown =
                     |at| mask.get(at) == Some(&true) && (is_whole || self.layout.is_key(at));

@@ -7,15 +7,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use crate::auth::visibility::{Asked, Question, Trouble, Visibility};
+use crate::auth::visibility::{Asked, Question, Trouble, Verdict, Visibility};
 use crate::config::Deletes;
 use crate::fanout::Fanout;
 use crate::fanout::held::Held;
 use crate::fanout::sighting::{Layout, Sighting};
-use crate::fanout::work::{Filtered, Need, Place, Plan, Work, need};
-use crate::model::table::{Policy, Rows};
+use crate::fanout::work::{Answers, Filtered, Need, Place, Plan, Work, need};
+use crate::model::table::Policy;
 use crate::model::{Principal, Row, Subscription};
 
 /// How long the rows that raise an error are looked for.
@@ -24,12 +25,17 @@ const HALVING: Duration = Duration::from_secs(2);
 /// Work, and what it takes of the memory while it lasts.
 pub(super) type Holding = (Work, [Arc<Held>; 2]);
 
+/// How often a round is judged anew because rights changed under it.
+const RENEWALS: usize = 5;
+
 /// A finished round.
 pub(super) struct Judged {
     /// The work and where its answers are.
     pub(super) works: Vec<(Holding, Plan)>,
-    /// The answers.
-    pub(super) answers: Vec<Vec<Result<bool, Trouble>>>,
+    /// What was said of rows.
+    pub(super) rows: Answers,
+    /// What was said of undecided conditions on readable rows.
+    pub(super) conditions: Answers,
 }
 
 /// Judges work for a principal. When a table changed meanwhile, its rights may have, too: then again.
@@ -39,15 +45,43 @@ pub(super) async fn judge(
     mut works: Vec<Holding>,
 ) -> Judged {
     renew(fanout, &mut works).await;
+    let mut renewals = 0;
     loop {
         let mut round = Round::default();
-        let plans: Vec<Plan> =
+        let mut plans: Vec<Plan> =
             works.iter().map(|(work, _)| round.add(work, principal, fanout.deletes)).collect();
-        let answers = round.ask(&fanout.visibility, principal).await;
-        let shows = answers.iter().flatten().any(|answer| *answer == Ok(true));
-        if !shows || !renew(fanout, &mut works).await {
-            return Judged { works: works.into_iter().zip(plans).collect(), answers };
+        let rows = round.ask(&fanout.visibility, principal).await;
+        if rows.iter().flatten().any(|answer| *answer == Err(Trouble::RightsChanged))
+            && renewals < RENEWALS
+        {
+            renewals += 1;
+            look_again(fanout, &works).await;
+            renew(fanout, &mut works).await;
+            continue;
         }
+        // A condition is asked about readable rows only: how long that takes would tell of a hidden one.
+        let mut round = Round::default();
+        for ((work, _), plan) in works.iter().zip(&mut plans) {
+            if plan.is_shown(&rows) {
+                plan.conditions = round.add_conditions(work, &plan.filters);
+            }
+        }
+        let conditions = round.ask(&fanout.visibility, principal).await;
+        let shows = rows.iter().flatten().any(|answer| *answer == Ok(Verdict::Yes));
+        let shows = shows || conditions.iter().flatten().any(|it| *it == Ok(Verdict::Yes));
+        if !shows || !renew(fanout, &mut works).await {
+            return Judged { works: works.into_iter().zip(plans).collect(), rows, conditions };
+        }
+    }
+}
+
+/// Has the catalog asked about the tables of changes.
+async fn look_again(fanout: &Fanout, works: &[Holding]) {
+    let mut tables: Vec<u32> = works.iter().map(|(work, _)| work.sighting.table().oid).collect();
+    tables.sort_unstable();
+    tables.dedup();
+    for oid in tables {
+        fanout.insist(|| fanout.catalog.look_again(oid)).await;
     }
 }
 
@@ -99,41 +133,46 @@ impl Round {
         let need = need(sighting, principal.role(), deletes);
         let (mut new, mut old) = (None, None);
         match &need {
-            Need::JudgeNew(policy) => {
+            Need::JudgeNew(policy, problem) => {
                 new = sighting.new.as_ref().map(|row| self.ask_row(sighting, policy, row));
-                old = sighting.old.full().map(|row| self.ask_row(sighting, policy, row));
+                let old_row = sighting.old.full().filter(|_| problem.is_none());
+                old = old_row.map(|row| self.ask_row(sighting, policy, row));
             }
             Need::JudgeOld(policy, _) => {
-                old = sighting.old.full().map(|row| self.ask_row(sighting, policy, row));
+                old = sighting.subject().map(|row| self.ask_row(sighting, policy, row));
             }
             Need::Show(_) | Need::Hide | Need::Tell(_) => {}
         }
+        let is_moved = sighting.is_moved();
         let access = sighting.table().access.get(principal.role());
-        let Some(access) = access.filter(|_| need != Need::Hide) else {
-            return Plan { need: Need::Hide, new, old, filters: Vec::new() };
-        };
-        // Nobody judges this row, so that it passed a filter must not be told either.
-        let is_unjudged = matches!(need, Need::Tell(_)) && access.rows != Rows::All;
-        let filters = work.asks.iter().map(|ask| {
-            if is_unjudged && !ask.wish.filter.is_empty() {
-                return Filtered::Blind;
+        let (filters, need) = match access.filter(|_| need != Need::Hide) {
+            Some(access) => {
+                let asks = work.asks.iter();
+                let filters = asks.map(|ask| Filtered::of(ask, sighting, access, deletes));
+                (filters.collect(), need)
             }
-            let undecided = ask.undecided.iter();
-            let places = undecided.map(|which| self.ask_condition(sighting, &ask.wish, *which));
-            let places = places.collect();
-            Filtered::of(ask, sighting, access, deletes, places)
+            None => (Vec::new(), Need::Hide),
+        };
+        Plan { need, new, old, is_moved, filters, conditions: Vec::new() }
+    }
+
+    /// Adds the undecided conditions of `work`; where their answers will be, for each ask.
+    fn add_conditions(&mut self, work: &Work, filters: &[Filtered]) -> Vec<SmallVec<[Place; 1]>> {
+        let sighting = &work.sighting;
+        if !self.xids.contains(&sighting.xid) {
+            self.xids.push(sighting.xid);
+        }
+        let asks = work.asks.iter().zip(filters);
+        let places = asks.map(|(ask, filtered)| {
+            let undecided = ask.undecided.iter().filter(|_| *filtered != Filtered::Blind);
+            undecided.map(|which| self.ask_condition(sighting, &ask.wish, *which)).collect()
         });
-        let filters = filters.collect();
-        Plan { need, new, old, filters }
+        places.collect()
     }
 
     /// Asks Postgres. When an error fails a whole question, it is asked in halves until only the rows that raise it are
     /// withheld, or until that took too long.
-    async fn ask(
-        self,
-        visibility: &Visibility,
-        principal: &Principal,
-    ) -> Vec<Vec<Result<bool, Trouble>>> {
+    async fn ask(self, visibility: &Visibility, principal: &Principal) -> Answers {
         if self.questions.is_empty() {
             return Vec::new();
         }
@@ -168,7 +207,13 @@ impl Round {
     }
 
     fn ask_row(&mut self, sighting: &Sighting, policy: &Arc<Policy>, row: &Row) -> Place {
-        let (image, is_partial) = sighting.layout.image(row, &policy.expression);
+        // One row stands for all where the verdict does not depend on it.
+        let is_constant = policy.is_constant();
+        let (image, is_partial) = if is_constant {
+            ("{}".to_owned(), false)
+        } else {
+            sighting.layout.image(row, &policy.reads)
+        };
         let asked = Asked { image, is_partial };
         let table = Arc::as_ptr(sighting.table()).addr();
         let at = *self.places.entry((table, Arc::as_ptr(policy).addr(), 0)).or_insert_with(|| {
@@ -178,7 +223,9 @@ impl Round {
         });
         match self.questions.get_mut(at) {
             Some(Question::Readable { rows, .. }) => {
-                rows.push(asked);
+                if !is_constant || rows.is_empty() {
+                    rows.push(asked);
+                }
                 (at, rows.len() - 1)
             }
             _ => (usize::MAX, 0),

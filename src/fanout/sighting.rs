@@ -7,10 +7,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::fanout::render::Rendered;
+use crate::model::table::Reads;
 use crate::model::time::PgTime;
 use crate::model::{
-    Cell, Change, ChangeKind, Column, Event, Kind, OldRow, Position, Relation, ReplicaIdentity,
-    Row, SqlType, Table,
+    Cell, Change, ChangeKind, Column, Event, OldRow, Position, Relation, ReplicaIdentity, Row,
+    SqlType, Table,
 };
 use crate::rowjson;
 
@@ -34,6 +35,8 @@ pub(super) struct Layout {
     pub(super) places: Box<[Option<usize>]>,
     /// Table columns that must be computed, in the order their cells are appended.
     pub(super) computed: Box<[usize]>,
+    /// What is needed to compute them.
+    pub(super) sources: Reads,
     generation: u64,
     masks: Mutex<Vec<(Box<str>, Select, Mask)>>,
 }
@@ -64,10 +67,14 @@ impl Layout {
             Arc::new(Relation { columns: columns.into(), ..Relation::clone(relation) })
         };
         Self {
-            table,
             relation: extended,
             places: places.into(),
+            sources: Reads::of_columns(
+                computed.iter().filter_map(|at| Some(Arc::clone(&table.columns.get(*at)?.name))),
+                &table.columns,
+            ),
             computed: computed.into(),
+            table,
             generation: relation.generation,
             masks: Mutex::default(),
         }
@@ -118,29 +125,44 @@ impl Layout {
         })
     }
 
-    /// The image of `row` that Postgres judges by `expression`, and whether values that it needs are missing from it.
-    pub(super) fn image(&self, row: &Row, expression: &str) -> (String, bool) {
+    /// The image of `row` that Postgres judges by something that reads `reads`, and whether values that this needs are
+    /// missing: then everything that is known is in it, and otherwise the key and what is needed.
+    pub(super) fn image(&self, row: &Row, reads: &Reads) -> (String, bool) {
         let mut image = String::with_capacity(256);
-        // Names are looked for as text: a false alarm costs a look at the stored row, no more.
-        let mentions = |name: &str| {
-            expression.contains(".*") || expression.contains(&name.replace('"', "\"\""))
-        };
-        let mut lacks_text = false;
-        let cells = self.cells(row, |_| true).filter(|(name, sql_type, cell)| {
-            let text = match sql_type.base().kind {
-                Kind::Json | Kind::Jsonb => cell.text().unwrap_or_default(),
-                _ => return true,
-            };
-            let is_text = rowjson::names_only_characters(text);
-            // A JSON null would be read back as an SQL null, which policies tell apart.
-            lacks_text |= !is_text || (text.trim() == "null" && mentions(name));
-            is_text
-        });
-        rowjson::push_image(&mut image, cells);
-        // A column the WAL does not know yet is not null in the table.
-        let mut absent = self.table.columns.iter().zip(&self.places).filter(|(_, at)| at.is_none());
-        let lacks = absent.any(|(column, _)| mentions(&column.name));
-        (image, lacks || lacks_text || row.cells.contains(&Cell::Unchanged))
+        let is_partial = !self.knows(row, reads);
+        let is_key = |at: &usize| self.table.columns.get(*at).is_some_and(|c| c.is_primary_key);
+        let is_shown = |at: usize| is_partial || is_key(&at) || reads.needed.contains(&at);
+        rowjson::push_image(&mut image, self.cells(row, is_shown));
+        if reads.table_oid {
+            image.pop();
+            let separator = if image.len() == 1 { "" } else { "," };
+            image.push_str(&format!("{separator}\"tableoid\":\"{}\"}}", self.relation.oid));
+        }
+        (image, is_partial)
+    }
+
+    /// Whether `row` has every value that the generated column at `place` is made of.
+    pub(super) fn can_compute(&self, row: &Row, place: usize) -> bool {
+        if self.knows(row, &self.sources) {
+            return true;
+        }
+        let column = self.table.columns.get(place);
+        let names = column.map(|column| Arc::clone(&column.name));
+        self.knows(row, &Reads::of_columns(names, &self.table.columns))
+    }
+
+    /// Whether `row` has every value that is needed for `reads`.
+    pub(super) fn knows(&self, row: &Row, reads: &Reads) -> bool {
+        // Changes published as those of a partitioned table do not say in which partition the row is.
+        let is_root = self.table.is_partitioned && self.relation.oid == self.table.oid;
+        let is_known =
+            |at: &usize| self.cell(row, *at).is_some_and(|cell| *cell != Cell::Unchanged);
+        !(reads.table_oid && is_root) && reads.needed.iter().all(is_known)
+    }
+
+    /// Whether the table is not the one that was written to, but one that it is a partition of.
+    pub(super) fn is_of_ancestor(&self) -> bool {
+        self.table.oid != self.relation.oid
     }
 
     /// The same when the table is gone: nobody may read it.
@@ -196,24 +218,28 @@ pub(super) fn resolve(change: &Change) -> Option<(Event, Option<Row>, OldRow)> {
     let event = change.event()?;
     let (new, old) = match &change.kind {
         ChangeKind::Insert { new } => (Some(new.clone()), OldRow::Absent),
-        ChangeKind::Update { old, new } => (Some(fill(new, old.full())), old.clone()),
+        ChangeKind::Update { old, new } => {
+            (Some(fill(new, old, &change.relation)), only_key(old, &change.relation))
+        }
         ChangeKind::Delete { old } => (None, only_key(old, &change.relation)),
         ChangeKind::Truncate => return None,
     };
     Some((event, new, old))
 }
 
-/// The new row, its unchanged cells taken from the old one.
-fn fill(new: &Row, old: Option<&Row>) -> Row {
+/// The new row, its unchanged cells taken from the old one as far as that is known: a key that is stored out of line is
+/// written as an old key when it did not change, too.
+fn fill(new: &Row, old: &OldRow, relation: &Relation) -> Row {
     if !new.cells.contains(&Cell::Unchanged) {
         return new.clone();
     }
+    let known = |at: usize| match old {
+        OldRow::Full(old) => old.cell(at),
+        OldRow::Key(old) if relation.columns.get(at).is_some_and(|c| c.is_key) => old.cell(at),
+        OldRow::Key(_) | OldRow::Absent => None,
+    };
     let cells = new.cells.iter().enumerate();
-    Row {
-        cells: cells
-            .map(|(at, cell)| cell.clone().or_old(old.and_then(|old| old.cell(at))))
-            .collect(),
-    }
+    Row { cells: cells.map(|(at, cell)| cell.clone().or_old(known(at))).collect() }
 }
 
 /// A key-only row says nothing of its other columns: they become absent rather than null.
@@ -233,6 +259,16 @@ impl Sighting {
             (Some(row), _) | (None, OldRow::Key(row) | OldRow::Full(row)) => Some(row),
             (None, OldRow::Absent) => None,
         }
+    }
+
+    /// Whether the primary key of an updated row is another than it was.
+    pub(super) fn is_moved(&self) -> bool {
+        let (Some(new), OldRow::Full(old) | OldRow::Key(old)) = (&self.new, &self.old) else {
+            return false;
+        };
+        let columns = self.layout.table.columns.iter().enumerate();
+        let mut keys = columns.filter(|(_, column)| column.is_primary_key);
+        keys.any(|(at, _)| self.layout.cell(new, at) != self.layout.cell(old, at))
     }
 
     /// Memory its values take, in bytes, roughly.
@@ -260,6 +296,7 @@ impl Sighting {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::model::Kind;
     use crate::model::table::{Access, Columns, Rows, TableColumn};
 
     /// `t(id primary key, body)`, readable in full by `anon` under `rows`.
@@ -268,6 +305,7 @@ pub(super) mod tests {
             name: name.into(),
             sql_type: SqlType { oid: 25, name: "text".into(), kind: Kind::Text },
             is_primary_key,
+            cast: "text".into(),
             generated: None,
         };
         Arc::new(Table {
@@ -276,10 +314,11 @@ pub(super) mod tests {
             name: "t".into(),
             is_published: true,
             has_row_security: rows != Rows::All,
+            is_partitioned: false,
             identity,
             columns: [column("id", true), column("body", false)].into(),
             ancestors: [].into(),
-            access: [("anon".into(), Access { columns: Columns::All, rows })].into(),
+            access: [("anon".into(), Access { columns: Columns::All, rows, mark: 0 })].into(),
         })
     }
 
@@ -318,13 +357,38 @@ pub(super) mod tests {
         let full = relation(identity);
         let columns = full.columns.iter().take(1).cloned().collect();
         let older = Arc::new(Relation { columns, ..Relation::clone(&full) });
-        let is_partial = |relation: &Arc<Relation>, row: &Row, policy: &str| {
-            Layout::new(relation, table(Rows::All, identity)).image(row, policy).1
+        let image = |relation: &Arc<Relation>, row: &Row, reads: Reads| {
+            let layout = Layout::new(relation, table(Rows::All, identity));
+            layout.image(row, &reads.resolved(&layout.table.columns))
         };
-        assert!(!is_partial(&full, &row(["1", "x"]), "body is null"));
-        assert!(is_partial(&older, &row(["1"]), "body is null"));
-        assert!(is_partial(&older, &row(["1"]), "sees(t.*)"));
-        assert!(!is_partial(&older, &row(["1"]), "id = '1'"));
+        let reads = |name: &str| Reads { columns: [name.into()].into(), ..Reads::default() };
+        let whole_row = || Reads { whole_row: true, ..Reads::default() };
+        let both = r#"{"id":"1","body":"x"}"#.to_owned();
+        assert_eq!(image(&full, &row(["1", "x"]), reads("body")), (both.clone(), false));
+        assert_eq!(image(&full, &row(["1", "x"]), whole_row()), (both, false));
+        let key = r#"{"id":"1"}"#.to_owned();
+        assert_eq!(image(&full, &row(["1", "x"]), reads("id")), (key.clone(), false));
+        assert_eq!(image(&older, &row(["1"]), reads("body")), (key.clone(), true));
+        assert_eq!(image(&older, &row(["1"]), whole_row()), (key.clone(), true));
+        assert_eq!(image(&older, &row(["1"]), reads("id")), (key, false));
+        let table_oid = Reads { table_oid: true, ..Reads::default() };
+        let with_oid = r#"{"id":"1","tableoid":"1"}"#.to_owned();
+        assert_eq!(image(&full, &row(["1", "x"]), table_oid), (with_oid, false));
+
+        // What is not read may be missing.
+        let unchanged = Row { cells: [Cell::Text("1".into()), Cell::Unchanged].into() };
+        assert!(!image(&full, &unchanged, reads("id")).1);
+        assert!(image(&full, &unchanged, reads("body")).1);
+    }
+
+    #[test]
+    fn an_unchanged_key_takes_the_old_keys_value() {
+        let new = Row { cells: [Cell::Unchanged, Cell::Text("x".into())].into() };
+        let old = Row { cells: [Cell::Text("long".into()), Cell::Null].into() };
+        let kind = ChangeKind::Update { old: OldRow::Key(old), new };
+        let change = Change { relation: relation(ReplicaIdentity::Default), kind };
+        let Some((_, Some(new), _)) = resolve(&change) else { panic!("no new row") };
+        assert_eq!(new, row(["long", "x"]));
     }
 
     #[test]

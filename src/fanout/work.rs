@@ -1,11 +1,11 @@
 //! What one principal's members are to get of one change, and what must be asked first.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use smallvec::SmallVec;
 
-use crate::auth::visibility::Trouble;
+use crate::auth::visibility::{Trouble, Verdict};
 use crate::config::Deletes;
 use crate::fanout::render::{OldShown, Problem, Shown};
 use crate::fanout::round::Round;
@@ -36,13 +36,21 @@ pub(super) struct Work {
     pub(super) asks: Vec<Ask>,
 }
 
-/// Groups who asked by whom they act for.
-pub(super) fn by_principal(asks: Vec<Ask>) -> Vec<(Arc<Principal>, Vec<Ask>)> {
+/// Groups who asked by whom they act for. What is decided for a role as a whole is decided once for all who have it: they
+/// are grouped as the role's `anybody`.
+pub(super) fn by_principal(
+    sighting: &Sighting,
+    asks: Vec<Ask>,
+    mut anybody: impl FnMut(&str) -> Arc<Principal>,
+) -> Vec<(Arc<Principal>, Vec<Ask>)> {
     let mut places: HashMap<Arc<Principal>, usize, foldhash::fast::RandomState> =
         HashMap::default();
     let mut groups: Vec<(Arc<Principal>, Vec<Ask>)> = Vec::new();
     for ask in asks {
-        let principal = ask.member.principal();
+        let mut principal = ask.member.principal();
+        if ask.undecided.is_empty() && is_decided_by_role(sighting, principal.role()) {
+            principal = anybody(principal.role());
+        }
         match groups.last_mut() {
             Some((last, asks)) if Arc::ptr_eq(last, &principal) => asks.push(ask),
             _ => {
@@ -58,6 +66,13 @@ pub(super) fn by_principal(asks: Vec<Ask>) -> Vec<(Arc<Principal>, Vec<Ask>)> {
     groups
 }
 
+/// Whether something has to be asked of Postgres, and it is the same for everybody with the role.
+fn is_decided_by_role(sighting: &Sighting, role: &str) -> bool {
+    let access = sighting.table().access.get(role);
+    let deciding = access.and_then(|access| deciding(sighting, &access.rows));
+    deciding.is_some_and(|policy| policy.is_constant())
+}
+
 /// What must be known before a change is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Need {
@@ -65,40 +80,84 @@ pub(super) enum Need {
     Show(OldShown),
     /// Nothing: this role never sees it.
     Hide,
-    /// Tell that the row cannot be shown.
+    /// Nothing: tell that the row cannot be shown.
     Tell(Problem),
-    /// The policy on the new row, and on the old one where the WAL has it whole.
-    JudgeNew(Arc<Policy>),
-    /// The policy on the old row of a DELETE; unreadable, it is cut to its key or hidden.
-    JudgeOld(Arc<Policy>, Option<OldShown>),
+    /// The policy on the new row, and on the old one where the WAL has it whole. With a problem, that is told of a readable
+    /// row.
+    JudgeNew(Arc<Policy>, Option<Problem>),
+    /// The policy on what the WAL has of the row that a DELETE removed: shown so if it is readable, and hidden if not.
+    JudgeOld(Arc<Policy>, OldShown),
+}
+
+/// What is judged of a table for a role that sees every row of it, or none: that this is still so.
+fn constant(is_visible: bool) -> Arc<Policy> {
+    static EVERY: LazyLock<[Arc<Policy>; 2]> =
+        LazyLock::new(|| [false, true].map(|is_visible| Arc::new(Policy::constant(is_visible))));
+    let [none, every] = &*EVERY;
+    Arc::clone(if is_visible { every } else { none })
+}
+
+/// The policy that decides for a role; `None` when nothing has to be asked.
+///
+/// The WAL tells of changed rights when they are those of the table that is written to. It tells nothing of an attribute
+/// that a role has, nor of the rights on a table that the written one is a partition of: those are looked at in the
+/// judgement itself, even where every row would be shown. No row is shown too much to a role that has no policy at all, so
+/// that one is not looked at for each change.
+fn deciding(sighting: &Sighting, rows: &Rows) -> Option<Arc<Policy>> {
+    let table = sighting.table();
+    match rows {
+        Rows::Policy(policy) => Some(Arc::clone(policy)),
+        Rows::All => {
+            (table.has_row_security || sighting.layout.is_of_ancestor()).then(|| constant(true))
+        }
+        Rows::None => sighting.layout.is_of_ancestor().then(|| constant(false)),
+    }
 }
 
 /// What a role needs to see a change, under the rule for deletes.
 pub(super) fn need(sighting: &Sighting, role: &str, deletes: Deletes) -> Need {
     let Some(access) = sighting.table().access.get(role) else { return Need::Hide };
-    if sighting.event != Event::Delete
-        && let Some(problem) = problem(sighting.table(), &access.columns)
-    {
-        return Need::Tell(problem);
+    let deciding = deciding(sighting, &access.rows);
+    if sighting.event == Event::Delete {
+        return need_of_delete(sighting, &access.rows, deciding, deletes);
     }
-    let key_only = || match deletes {
-        Deletes::Authorised | Deletes::Supabase => Need::Show(OldShown::Key),
-        Deletes::Strict => Need::Hide,
+    let problem = problem(sighting.table(), &access.columns);
+    match (deciding, &access.rows, problem) {
+        (Some(policy), _, problem) => Need::JudgeNew(policy, problem),
+        (None, Rows::None, _) => Need::Hide,
+        (None, _, Some(problem)) => Need::Tell(problem),
+        (None, _, None) => Need::Show(OldShown::Whole),
+    }
+}
+
+/// Who may read a deleted row is judged on what the WAL has of it. Where that is not enough, the key alone is shown,
+/// unless the configuration is strict.
+fn need_of_delete(
+    sighting: &Sighting,
+    rows: &Rows,
+    deciding: Option<Arc<Policy>>,
+    deletes: Deletes,
+) -> Need {
+    let Some(policy) = deciding else {
+        return match (rows, deletes) {
+            (Rows::None, Deletes::Supabase) => Need::Show(OldShown::Key),
+            (Rows::None, Deletes::Authorised | Deletes::Strict) => Need::Hide,
+            _ => Need::Show(OldShown::Whole),
+        };
     };
-    match (&access.rows, sighting.event) {
-        (Rows::All, _) => Need::Show(OldShown::Whole),
-        (Rows::None, Event::Insert | Event::Update) => Need::Hide,
-        (Rows::None, Event::Delete) => key_only(),
-        (Rows::Policy(policy), Event::Insert | Event::Update) => Need::JudgeNew(Arc::clone(policy)),
-        (Rows::Policy(policy), Event::Delete) => match (&sighting.old, deletes) {
-            (OldRow::Full(_), Deletes::Authorised) => {
-                Need::JudgeOld(Arc::clone(policy), Some(OldShown::Key))
-            }
-            (OldRow::Full(_), Deletes::Strict) => Need::JudgeOld(Arc::clone(policy), None),
-            (OldRow::Full(_), Deletes::Supabase) | (OldRow::Key(_) | OldRow::Absent, _) => {
-                key_only()
-            }
-        },
+    match (&sighting.old, rows, deletes) {
+        (_, Rows::Policy(_) | Rows::None, Deletes::Supabase) => Need::Show(OldShown::Key),
+        (OldRow::Full(_), ..) => Need::JudgeOld(policy, OldShown::Whole),
+        (OldRow::Key(row), Rows::All, _) if sighting.layout.knows(row, &policy.reads) => {
+            Need::JudgeOld(policy, OldShown::Whole)
+        }
+        (OldRow::Key(row), ..)
+            if !policy.reads.stored && sighting.layout.knows(row, &policy.reads) =>
+        {
+            Need::JudgeOld(policy, OldShown::Key)
+        }
+        (OldRow::Key(_) | OldRow::Absent, _, Deletes::Strict) => Need::Hide,
+        (OldRow::Key(_) | OldRow::Absent, ..) => Need::Show(OldShown::Key),
     }
 }
 
@@ -113,8 +172,8 @@ fn problem(table: &Table, columns: &Columns) -> Option<Problem> {
 /// A place in the answers: question and row.
 pub(super) type Place = (usize, usize);
 
-/// For each question, an answer per row.
-pub(super) type Answers = [Vec<Result<bool, Trouble>>];
+/// For each question, an answer per row or value.
+pub(super) type Answers = Vec<Vec<Result<Verdict, Trouble>>>;
 
 /// Where the answers for one piece of work are.
 #[derive(Debug)]
@@ -123,40 +182,30 @@ pub(super) struct Plan {
     pub(super) need: Need,
     /// The verdict on the new row.
     pub(super) new: Option<Place>,
-    /// The verdict on the whole old row.
+    /// The verdict on what is known of the old row.
     pub(super) old: Option<Place>,
+    /// Whether the key is another than it was.
+    pub(super) is_moved: bool,
     /// For each ask, what its filter still needs.
     pub(super) filters: Vec<Filtered>,
+    /// For each ask, where the answers to its undecided conditions are: they are asked about readable rows only.
+    pub(super) conditions: Vec<SmallVec<[Place; 1]>>,
 }
 
 /// What the filter of an ask still needs.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Filtered {
     /// The answer to its undecided conditions, if there are any.
-    Undecided(SmallVec<[Place; 1]>),
+    Undecided,
     /// The row itself must be readable as well, because the filter looks at more than the key.
-    Readable(SmallVec<[Place; 1]>),
-    /// It looks at what the role may not read, or at a row that nobody can judge, so nothing may tell whether it holds.
+    Readable,
+    /// It looks at what the role may not read, so nothing may tell whether it holds.
     Blind,
 }
 
 impl Filtered {
-    /// Where the answers to undecided conditions are.
-    fn places(&self) -> &[Place] {
-        match self {
-            Self::Undecided(places) | Self::Readable(places) => places,
-            Self::Blind => &[],
-        }
-    }
-
-    /// What the filter of `ask` needs besides its undecided conditions, whose answers are at `places`.
-    pub(super) fn of(
-        ask: &Ask,
-        sighting: &Sighting,
-        access: &Access,
-        deletes: Deletes,
-        places: SmallVec<[Place; 1]>,
-    ) -> Self {
+    /// What the filter of `ask` needs besides its undecided conditions.
+    pub(super) fn of(ask: &Ask, sighting: &Sighting, access: &Access, deletes: Deletes) -> Self {
         let mut columns = ask.wish.filter.iter().map(|condition| &condition.predicate.column);
         if !columns.clone().all(|column| access.columns.allow(column)) {
             return Self::Blind;
@@ -165,15 +214,15 @@ impl Filtered {
             && access.rows != Rows::All
             && deletes != Deletes::Supabase;
         if is_cut && columns.any(|column| !sighting.layout.is_key_named(column)) {
-            return Self::Readable(places);
+            return Self::Readable;
         }
-        Self::Undecided(places)
+        Self::Undecided
     }
 }
 
-/// What the answers say of one ask.
+/// What becomes of a change for one ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Fate {
     /// Show the change so.
     Show(OldShown),
     /// Tell the problem.
@@ -188,72 +237,82 @@ impl Plan {
     /// The plan for work that needs nothing from Postgres; `None` when it does.
     pub(super) fn unasked(work: &Work, principal: &Principal, deletes: Deletes) -> Option<Self> {
         let plan = Round::default().add(work, principal, deletes);
-        plan.is_settled().then_some(plan)
+        let has_asks = work
+            .asks
+            .iter()
+            .zip(&plan.filters)
+            .any(|(ask, filtered)| !ask.undecided.is_empty() && *filtered != Filtered::Blind);
+        (plan.new.is_none() && plan.old.is_none() && !has_asks).then_some(plan)
     }
 
-    /// Whether nothing has to be asked of Postgres.
-    pub(super) fn is_settled(&self) -> bool {
-        self.new.is_none()
-            && self.old.is_none()
-            && self.filters.iter().all(|filter| filter.places().is_empty())
-    }
-
-    /// What the answers say of the ask at `index`. Whoever may not see the row learns nothing of the filter on it.
-    pub(super) fn verdict(&self, index: usize, answers: &Answers) -> Verdict {
-        let Some(filter) = self.filters.get(index) else { return Verdict::Hide };
-        let row = self.row_verdict(answers);
+    /// What becomes of the ask at `index`. Whoever may not see the row learns nothing of the filter on it.
+    pub(super) fn fate(&self, index: usize, rows: &Answers, conditions: &Answers) -> Fate {
+        let Some(filter) = self.filters.get(index) else { return Fate::Hide };
+        let row = self.row_fate(rows);
         match (filter, &row) {
-            (_, Verdict::Hide)
+            (_, Fate::Hide)
             | (Filtered::Blind, _)
-            | (Filtered::Readable(_), Verdict::Show(OldShown::Key)) => return Verdict::Hide,
-            (Filtered::Readable(_) | Filtered::Undecided(_), _) => {}
+            | (Filtered::Readable, Fate::Show(OldShown::Key)) => return Fate::Hide,
+            (Filtered::Readable | Filtered::Undecided, Fate::Withhold(_)) => return row,
+            (Filtered::Readable | Filtered::Undecided, _) => {}
         }
-        for place in filter.places() {
-            match answer(answers, *place) {
-                Ok(true) => {}
-                Ok(false) => return Verdict::Hide,
-                Err(trouble) => return Verdict::Withhold(trouble),
+        for place in self.conditions.get(index).into_iter().flatten() {
+            match answer(conditions, *place) {
+                Ok(Verdict::Yes) => {}
+                Ok(Verdict::No | Verdict::MovedOn) => return Fate::Hide,
+                Err(trouble) => return Fate::Withhold(trouble),
             }
         }
         row
     }
 
-    fn row_verdict(&self, answers: &Answers) -> Verdict {
-        let judged = |place: Option<Place>| place.map_or(Ok(false), |place| answer(answers, place));
-        match &self.need {
-            Need::Show(old) => Verdict::Show(*old),
-            Need::Hide => Verdict::Hide,
-            Need::Tell(problem) => Verdict::Tell(*problem),
-            Need::JudgeNew(_) => match judged(self.new) {
-                Ok(false) => Verdict::Hide,
-                Err(trouble) => Verdict::Withhold(trouble),
-                // An old row that could not be judged is cut to its key.
-                Ok(true) if judged(self.old) == Ok(true) => Verdict::Show(OldShown::Whole),
-                Ok(true) => Verdict::Show(OldShown::Key),
-            },
-            Need::JudgeOld(_, otherwise) => match (judged(self.old), otherwise) {
-                (Ok(true), _) => Verdict::Show(OldShown::Whole),
-                (Ok(false), Some(old)) => Verdict::Show(*old),
-                (Ok(false), None) => Verdict::Hide,
-                (Err(trouble), _) => Verdict::Withhold(trouble),
-            },
+    /// Whether the answers let the row, or its key, be shown, so that conditions on it may be asked about.
+    pub(super) fn is_shown(&self, rows: &Answers) -> bool {
+        matches!(self.row_fate(rows), Fate::Show(_) | Fate::Tell(_))
+    }
+
+    fn row_fate(&self, rows: &Answers) -> Fate {
+        let judged =
+            |place: Option<Place>| place.map_or(Ok(Verdict::No), |place| answer(rows, place));
+        let (place, shown) = match &self.need {
+            Need::Show(old) => return Fate::Show(*old),
+            Need::Hide => return Fate::Hide,
+            Need::Tell(problem) => return Fate::Tell(*problem),
+            Need::JudgeNew(_, Some(problem)) => (self.new, Fate::Tell(*problem)),
+            Need::JudgeNew(_, None) => (self.new, Fate::Show(self.old_shown(judged(self.old)))),
+            Need::JudgeOld(_, old) => (self.old, Fate::Show(*old)),
+        };
+        match judged(place) {
+            Ok(Verdict::Yes) => shown,
+            Ok(Verdict::No) => Fate::Hide,
+            Ok(Verdict::MovedOn) => Fate::Withhold(Trouble::Incomplete),
+            Err(trouble) => Fate::Withhold(trouble),
         }
     }
 
-    /// What a member sees under a verdict, when it sees anything.
-    pub(super) fn shown(work: &Work, ask: &Ask, role: &str, verdict: &Verdict) -> Option<Shown> {
-        match verdict {
-            Verdict::Show(old) => {
+    /// What is shown of an old row, by its own verdict. One that is not readable is cut to its key, which is the new row's.
+    fn old_shown(&self, judged: Result<Verdict, Trouble>) -> OldShown {
+        match judged {
+            Ok(Verdict::Yes) => OldShown::Whole,
+            _ if self.is_moved && self.old.is_some() => OldShown::Nothing,
+            _ => OldShown::Key,
+        }
+    }
+
+    /// What a member sees, when it sees anything.
+    pub(super) fn shown(work: &Work, ask: &Ask, role: &str, fate: &Fate) -> Option<Shown> {
+        match fate {
+            Fate::Show(old) => {
                 Some(Shown::Row(work.sighting.layout.mask(role, &ask.wish.select), *old))
             }
-            Verdict::Tell(problem) => Some(Shown::Problem(*problem)),
-            Verdict::Hide | Verdict::Withhold(_) => None,
+            Fate::Tell(problem) => Some(Shown::Problem(*problem)),
+            Fate::Hide | Fate::Withhold(_) => None,
         }
     }
 }
 
 /// The answer at a place. A place without one is trouble, never a yes.
-fn answer(answers: &Answers, (question, row): Place) -> Result<bool, Trouble> {
+fn answer(answers: &Answers, (question, row): Place) -> Result<Verdict, Trouble> {
     let answer = answers.get(question).and_then(|rows| rows.get(row));
     answer.cloned().unwrap_or(Err(Trouble::Unavailable))
 }
@@ -263,7 +322,8 @@ mod tests {
     use super::*;
     use crate::fanout::sighting::Layout;
     use crate::fanout::sighting::tests::{relation, row, table};
-    use crate::model::{Epoch, Lsn, Position, ReplicaIdentity};
+    use crate::model::table::{Names, Reads};
+    use crate::model::{Cell, Epoch, Lsn, Position, ReplicaIdentity, Row};
 
     fn deletion(rows: Rows, old: OldRow) -> Sighting {
         let identity =
@@ -282,23 +342,30 @@ mod tests {
     }
 
     fn policy() -> Arc<Policy> {
-        Arc::new(Policy { expression: "true".into(), needs_stored_row: false })
+        let reads =
+            Reads { columns: ["body".into()].into(), needed: [1].into(), ..Reads::default() };
+        Arc::new(Policy { expression: "body = 'x'".into(), reads, names: Names::Own })
     }
 
     #[test]
     fn deletes_under_row_security_follow_the_configuration() {
         use Deletes::{Authorised, Strict, Supabase};
         let full = || OldRow::Full(row(["1", "x"]));
-        let key = || OldRow::Key(row(["1", ""]));
-        let judged = |otherwise| Need::JudgeOld(policy(), otherwise);
+        let key = || {
+            let cells = [Cell::Text("1".into()), Cell::Unchanged];
+            OldRow::Key(Row { cells: cells.into() })
+        };
+        let judged = || Need::JudgeOld(policy(), OldShown::Whole);
         let cases = [
             (Rows::All, full(), Strict, Need::Show(OldShown::Whole)),
-            (Rows::Policy(policy()), full(), Authorised, judged(Some(OldShown::Key))),
-            (Rows::Policy(policy()), full(), Strict, judged(None)),
+            (Rows::Policy(policy()), full(), Authorised, judged()),
+            (Rows::Policy(policy()), full(), Strict, judged()),
             (Rows::Policy(policy()), full(), Supabase, Need::Show(OldShown::Key)),
             (Rows::Policy(policy()), key(), Authorised, Need::Show(OldShown::Key)),
             (Rows::Policy(policy()), key(), Strict, Need::Hide),
-            (Rows::None, full(), Authorised, Need::Show(OldShown::Key)),
+            (Rows::None, full(), Authorised, Need::Hide),
+            (Rows::None, key(), Authorised, Need::Hide),
+            (Rows::None, key(), Supabase, Need::Show(OldShown::Key)),
             (Rows::None, full(), Strict, Need::Hide),
         ];
         for (rows, old, deletes, expected) in cases {
@@ -320,12 +387,17 @@ mod tests {
     #[test]
     fn an_answer_that_is_missing_is_never_a_yes() {
         let plan = Plan {
-            need: Need::JudgeNew(policy()),
+            need: Need::JudgeNew(policy(), None),
             new: Some((0, 5)),
             old: None,
-            filters: vec![Filtered::Undecided(SmallVec::new())],
+            is_moved: false,
+            filters: vec![Filtered::Undecided],
+            conditions: Vec::new(),
         };
-        assert_eq!(plan.verdict(0, &[vec![Ok(true)]]), Verdict::Withhold(Trouble::Unavailable));
-        assert_eq!(plan.verdict(0, &[]), Verdict::Withhold(Trouble::Unavailable));
+        let answers = vec![vec![Ok(Verdict::Yes)]];
+        for answers in [answers, Vec::new()] {
+            let fate = plan.fate(0, &answers, &Vec::new());
+            assert_eq!(fate, Fate::Withhold(Trouble::Unavailable));
+        }
     }
 }

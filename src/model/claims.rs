@@ -19,6 +19,11 @@ impl Principal {
         Self { role: role.into(), claims: claims.into() }
     }
 
+    /// Anybody who has a role.
+    pub fn of_role(role: &str) -> Self {
+        Self::new(role, serde_json::json!({ "role": role }).to_string())
+    }
+
     /// The Postgres role.
     pub fn role(&self) -> &str {
         &self.role

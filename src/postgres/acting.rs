@@ -15,7 +15,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tracing::debug;
 
-use super::sql::{Sql, connect_plain};
+use super::sql::{Sql, connect, connect_plain};
 use super::target::Target;
 use crate::error::{Error, ErrorKind};
 use crate::shutdown::Stage;
@@ -72,6 +72,22 @@ pub async fn connect_as(
     let sql =
         connect_plain(target, application, limits, stage).await.map_err(NotActing::Unreachable)?;
     take_over(&sql.client, role).await.map_err(unreachable)?;
+    become_role(&sql.client, role).await?;
+    Ok(sql)
+}
+
+/// The same under the pinned settings: for what only an API role may call, and whose result is rendered.
+///
+/// # Errors
+/// See [`NotActing`].
+pub async fn connect_pinned_as(
+    target: &Target,
+    application: &str,
+    role: &str,
+    limits: &[(&str, &str)],
+    stage: &Stage,
+) -> Result<Sql, NotActing> {
+    let sql = connect(target, application, limits, stage).await.map_err(NotActing::Unreachable)?;
     become_role(&sql.client, role).await?;
     Ok(sql)
 }

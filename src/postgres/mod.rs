@@ -6,6 +6,7 @@
 mod acting;
 mod failure;
 mod plain;
+pub mod quote;
 mod session;
 mod sql;
 mod startup;
@@ -15,7 +16,7 @@ mod tls;
 mod wire;
 mod words;
 
-pub use acting::{NotActing, connect_as};
+pub use acting::{NotActing, connect_as, connect_pinned_as};
 pub use plain::without_values;
 pub use session::PINNED;
 pub use sql::{Sql, connect, refusal};

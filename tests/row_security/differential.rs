@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use relay::auth::visibility::Trouble;
-use relay::model::table::Rows;
+use relay::model::table::{Names, Rows};
 use relay::model::{Principal, Table};
 use tokio_postgres::Client;
 
@@ -157,7 +157,7 @@ fn policies(dice: &mut Dice, name: &str, roles: &[String]) -> String {
 
 fn needs_stored_row(table: &Table, principal: &Principal) -> bool {
     let rows = &table.access[principal.role()].rows;
-    matches!(rows, Rows::Policy(policy) if policy.needs_stored_row)
+    matches!(rows, Rows::Policy(policy) if policy.reads.stored || policy.names == Names::Nobodys)
 }
 
 /// Whether one permissive policy, without the others, shows the row.
@@ -247,6 +247,10 @@ async fn the_verdict_on_an_image_is_what_select_shows() {
                 "alter table members disable row level security"
             })
             .await;
+        // Who can name what is in a private schema: nobody, or the login role alone.
+        let verb =
+            dice.pick(&["grant usage on schema private to", "revoke usage on schema private from"]);
+        scene.db.execute(&format!("{verb} relay")).await;
         let known = scene.table(&name).await;
         let images = scene.images(&known, "true").await;
         for principal in &principals {

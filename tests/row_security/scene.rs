@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use relay::auth::visibility::{Asked, Question, Trouble, Visibility};
+use relay::auth::visibility::{Asked, Question, Trouble, Verdict, Visibility};
 use relay::catalog::Catalog;
 use relay::config::Postgres;
 use relay::metrics::Metrics;
@@ -135,9 +135,20 @@ impl Scene {
                     policy: Arc::clone(policy),
                     rows,
                 };
-                self.visibility.judge(principal, xids, vec![question]).await.remove(0)
+                let answers =
+                    self.visibility.judge(principal, xids, vec![question]).await.remove(0);
+                answers.and_then(|verdicts| verdicts.into_iter().map(decided).collect())
             }
         }
+    }
+}
+
+/// Whether a row is shown; that it moved on is no verdict.
+pub fn decided(verdict: Verdict) -> Result<bool, Trouble> {
+    match verdict {
+        Verdict::Yes => Ok(true),
+        Verdict::No => Ok(false),
+        Verdict::MovedOn => Err(Trouble::Incomplete),
     }
 }
 

@@ -13,9 +13,9 @@ use tokio_postgres::types::{Format, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Error, Row, Statement};
 
 use super::problem::Problem;
-use crate::auth::quote::{fill, identifier};
 use crate::model::Principal;
 use crate::postgres::Sql;
+use crate::postgres::quote::{fill, identifier};
 
 /// What a connection is opened with, next to limits of time. Policies are planned for each caller: a plan may hold what
 /// it computed for one.

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use super::live::MESSAGE;
-use crate::auth::quote::{fill, identifier, literal};
 use crate::config::{Chat, Preset, Table};
+use crate::postgres::quote::{fill, identifier, literal};
 
 /// The texts. Those for columns that the chat has not are absent.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use crate::fanout::samples::{Plain, fanout};
 use crate::fanout::sighting::Layout;
 use crate::fanout::sighting::tests::{relation, table};
 use crate::hub::{Backlog, Outbox};
-use crate::model::table::{Policy, Rows};
+use crate::model::table::{Names, Policy, Reads, Rows};
 use crate::model::{
     Cell, Event, Lsn, OldRow, Position, ReplicaIdentity, Row, Subscription, Target,
 };
@@ -29,7 +29,8 @@ fn ask() -> (Ask, Arc<Outbox>) {
 
 /// An insertion that must be judged.
 fn insertion(body: Bytes) -> Arc<Sighting> {
-    let policy = Policy { expression: "true".into(), needs_stored_row: false };
+    let (reads, names) = (Reads::default(), Names::Own);
+    let policy = Policy { expression: "true".into(), reads, names };
     let table = table(Rows::Policy(Arc::new(policy)), ReplicaIdentity::Default);
     let cells = [Cell::Text(Bytes::from_static(b"1")), Cell::Text(body)];
     Arc::new(Sighting {
