@@ -52,6 +52,8 @@ mod floods;
 mod broadcast;
 // Broadcast by HTTP: what is passed on, and what each mistake is answered with.
 mod broadcast_http;
+// Tokens of every length, at every door.
+mod large_tokens;
 
 // How the one tenant fares, for tools of self-hosted installations.
 mod tenant;
