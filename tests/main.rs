@@ -54,6 +54,8 @@ mod broadcast;
 mod broadcast_http;
 // Tokens of every length, at every door.
 mod large_tokens;
+// What a handshake offers beside the protocol, and what is selected of it.
+mod subprotocols;
 
 // How the one tenant fares, for tools of self-hosted installations.
 mod tenant;
