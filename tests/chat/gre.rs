@@ -97,6 +97,10 @@ async fn nobody_speaks_for_guest_relations() {
     assert_eq!(mallory.get(&format!("/api/gre-chat/messages/{VERA}"), 200)["messages"], json!([]));
     assert_eq!(mallory.get("/api/gre-chat/requests", 200)["requests"], json!([]));
     mallory.get("/api/gre-chat/nothing", 404);
+    mallory.post("/api/gre-chat/send", &json!({ "message": "\u{200B}" }), 422);
+    for path in ["/api/gre-chat/requests".to_owned(), format!("/api/gre-chat/messages/{VERA}")] {
+        mallory.get(&format!("{path}?limit=201"), 422);
+    }
     assert_eq!(database.text("select status from gre_chat_sessions").await, "waiting");
 }
 
@@ -232,12 +236,39 @@ async fn the_socket_refuses_in_words() {
     socket.expect("chat_history").await;
     for (said, status) in [
         (json!({ "type": "send", "message": " " }), 422),
+        (json!({ "type": "send", "message": "\u{200B}" }), 422),
         (json!({ "type": "send", "message": "x", "playerId": MALLORY }), 403),
         (json!({ "type": "authenticate", "token": token_of(MALLORY) }), 409),
     ] {
         socket.say(said.clone()).await;
         assert_eq!(socket.expect("error").await["status"], status, "{said}");
     }
+}
+
+#[tokio::test]
+async fn the_socket_takes_every_token_and_no_larger_message_than_a_body() {
+    let database = database().await;
+    let relay = relay(&database, "gre", &[("RELAY_CHAT__BODY", "1 KiB")]).await;
+    let padded = |padding: usize| {
+        token("authenticated", &json!({ "sub": VERA, "padding": "x".repeat(padding) }))
+    };
+    let mut socket = Socket::open(&relay).await;
+    socket.say(json!({ "type": "authenticate", "token": padded(13_000) })).await;
+    let refused = socket.expect("error").await;
+    assert_eq!(refused["detail"], "The token is longer than 16384 bytes.");
+    socket.say(json!({ "type": "authenticate", "token": padded(12_000) })).await;
+    socket.expect("authenticated").await;
+    socket.expect("chat_history").await;
+    socket.say(json!({ "type": "send", "message": "x".repeat(1024) })).await;
+    let refused = socket.expect("error").await;
+    assert_eq!(
+        (&refused["status"], &refused["detail"]),
+        (&json!(413), &json!("The message is larger than 1024 bytes."))
+    );
+    socket.say(json!({ "type": "send", "message": "x".repeat(900) })).await;
+    socket.expect("message_sent").await;
+    socket.say(json!({ "type": "send", "message": "x".repeat(70_000) })).await;
+    socket.next().await.unwrap_err();
 }
 
 #[tokio::test]

@@ -49,6 +49,9 @@ const REMEMBERED: usize = 1024;
 /// Tokens that live longer are looked at again after so many seconds at the latest: something is said more often.
 const A_DAY: u64 = 86_400;
 
+/// Bytes of a frame with the longest token in it, where less is allowed for a body.
+const FRAME_OF_TOKEN: usize = 20 * 1024;
+
 /// Messages of a page of history.
 const PAGE: &str = "50";
 
@@ -96,7 +99,8 @@ pub(super) async fn open(State(chat): State<Arc<Chat>>, upgrade: WebSocketUpgrad
     let Ok(place) = Arc::clone(&chat.strangers).try_acquire_owned() else {
         return chat.full("ChatStrangersLimitReached").into_response();
     };
-    let upgrade = upgrade.max_message_size(chat.body).max_frame_size(chat.body);
+    let most = chat.body.max(FRAME_OF_TOKEN);
+    let upgrade = upgrade.max_message_size(most).max_frame_size(most);
     std::future::ready(upgrade.on_upgrade(|socket| async move {
         let stage = chat.stage.clone();
         // In the stage, so that stopping waits for its goodbye.
@@ -260,6 +264,10 @@ async fn hear(
         Ok(Said::Ping) => Ok(vec![json!({ "type": "pong" })]),
         Ok(Said::Authenticate { token, role }) => {
             introduce(chat, session, outbox, &token, role).await
+        }
+        Ok(_) if chat.body < text.len() => {
+            let detail = format!("The message is larger than {} bytes.", chat.body);
+            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail))
         }
         Ok(said) => match session {
             Some(session) => session.answer(said).await,

@@ -105,7 +105,26 @@ fn is_shallow(json: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// serde_json reads a text into strings only if all its pairs are whole.
+        #[test]
+        fn pairs_are_whole_exactly_when_strings_can_be_read(
+            parts in prop::collection::vec(prop::sample::select(PARTS.to_vec()), 0..8)
+        ) {
+            let text = format!(r#"["{}"]"#, parts.concat());
+            let reads = serde_json::from_str::<Vec<String>>(&text).is_ok();
+            prop_assert_eq!(read(text.as_bytes()).is_some(), reads, "{}", text);
+        }
+    }
+
+    const PARTS: [&str; 11] = [
+        r"\ud800", r"\uDBFF", r"\udc00", r"\uDfff", r"\ud7ff", r"\ue000", r"\\", r"\n", "u", "a",
+        r#"",""#,
+    ];
 
     #[test]
     fn passes_on_what_is_json_and_nothing_else() {
