@@ -109,7 +109,7 @@ async fn a_single_message_is_json_or_bytes_and_its_path_is_decoded() {
     let relay = relay_with(&[]).await;
     let [mut new, mut old] = listeners(&relay, "room:1/é").await;
     for prefix in ["/realtime/v1", ""] {
-        let path = format!("{prefix}/api/broadcast/room%3A1%2F%C3%A9/events/ev%2F1?private=no");
+        let path = format!("{prefix}/api/broadcast/room%3A1%2F%C3%A9/events/ev%2F1?private=false");
         let said =
             |payload: Value| json!({ "type": "broadcast", "event": "ev/1", "payload": payload });
         for (body, payload) in [
@@ -164,7 +164,7 @@ async fn a_single_message_with_a_fault_is_refused() {
         400,
         r#"{"message":"Bad Request"}"#,
     );
-    let long = "x".repeat(256);
+    let long = "x".repeat(1016);
     check(
         &post(&relay, &format!("/api/broadcast/r/events/{long}"), json, b"{}"),
         422,
@@ -173,7 +173,7 @@ async fn a_single_message_with_a_fault_is_refused() {
     check(
         &post(&relay, &format!("/api/broadcast/{long}/events/e"), json, b"{}"),
         422,
-        r#"{"errors":{"topic":["should be at most 246 byte(s)"]}}"#,
+        r#"{"errors":{"topic":["should be at most 1015 byte(s)"]}}"#,
     );
     assert_eq!(post(&relay, "/api/broadcast/r/events", json, b"{}").status, 404);
     assert_eq!(relay.get(path).0, 405);
@@ -282,6 +282,56 @@ async fn senders_over_the_rate_are_told_and_nothing_of_theirs_is_passed_on() {
 }
 
 /// The average of late, the limit, what remains.
+#[tokio::test]
+async fn private_is_true_or_false_and_nothing_is_public_by_mistake() {
+    let relay = relay_with(&[]).await;
+    let mut public = listener(&relay, "2.0.0", "r").await;
+    let single = "/realtime/v1/api/broadcast/r/events";
+    let body = r#"{"errors":{"private":["must be true or false"]}}"#;
+    for query in [
+        "private=True",
+        "private=TRUE",
+        "private=1",
+        "private=yes",
+        "private=0",
+        "private=False",
+        "private=",
+        "private",
+        "private=null",
+        "private=true%20",
+        "private=%20true",
+        "private=+true",
+        "private=true,",
+        "private=%ff",
+        "Private=true",
+        "PRIVATE=true",
+        "private[]=true",
+        "private=true&private=false",
+        "private=false&private=true",
+        "x=1&private=t",
+    ] {
+        let answer = post(&relay, &format!("{single}/secret?{query}"), "application/json", b"{}");
+        assert_eq!((answer.status, answer.body.as_str()), (400, body), "{query}");
+    }
+    for (query, status) in [
+        ("", 202),
+        ("?private=false", 202),
+        ("?privates=true", 202),
+        ("?private=%66alse&apikey=x", 202),
+        ("?private=false&private=false", 202),
+        // Nobody may send there.
+        ("?private=true", 403),
+        ("?%70rivate=%74rue", 403),
+    ] {
+        let answer = post(&relay, &format!("{single}/e{query}"), "application/json", b"{}");
+        assert_eq!(answer.status, status, "{query}: {answer:?}");
+        if status == 202 {
+            assert_eq!(heard(&mut public).await["event"], "e", "{query}");
+        }
+    }
+    assert_eq!(public.flush().await.len(), 0);
+}
+
 fn rate(answer: &Answer) -> [u64; 3] {
     ["x-rate-rolling", "x-rate-limit", "x-rate-limit-remaining"]
         .map(|name| answer.headers[name].parse().unwrap())

@@ -1,5 +1,6 @@
 //! The chat API: what each call does, for whom, and what each mistake is answered with.
 
+mod bounds;
 mod gre;
 mod pages;
 mod pool;

@@ -52,6 +52,14 @@ mod floods;
 mod broadcast;
 // Broadcast by HTTP: what is passed on, and what each mistake is answered with.
 mod broadcast_http;
+// Topics of every length, in both serializers.
+mod long_topics;
+// What comes back is JSON, whatever was written.
+mod echo;
+// Tokens of every length, at every door.
+mod large_tokens;
+// What a handshake offers beside the protocol, and what is selected of it.
+mod subprotocols;
 
 // How the one tenant fares, for tools of self-hosted installations.
 mod tenant;

@@ -5,6 +5,7 @@ mod check;
 mod http;
 mod messages;
 mod migrate;
+mod order;
 mod policies;
 mod presence;
 mod refusals;

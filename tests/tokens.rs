@@ -132,6 +132,35 @@ async fn a_token_is_believed_in_every_dress_it_travels_in() {
 }
 
 #[tokio::test]
+async fn a_subject_is_read_as_postgres_reads_it_or_not_at_all() {
+    let tokens = tokens(&auth(None));
+    let of = |sub: &str| hs(&format!(r#"{{"role":"anon","exp":1800003600,"sub":{sub}}}"#));
+    for (sub, subject) in [
+        ("123456789012345678901234567890", "123456789012345678901234567890"),
+        ("123456789012345678901234567891", "123456789012345678901234567891"),
+        ("18446744073709551616", "18446744073709551616"),
+        ("-7", "-7"),
+        ("0", "0"),
+        ("1.50", "1.50"),
+        ("9007199254740993.000000000000000000001", "9007199254740993.000000000000000000001"),
+        (r#""7""#, "7"),
+        (r#""\u0041 b""#, "A b"),
+        ("true", "true"),
+        ("null", ""),
+        ("\"\"", ""),
+    ] {
+        let verified = tokens.verify(&of(sub), NOW).await.unwrap();
+        assert_eq!(verified.principal.subject(), subject, "{sub}");
+        assert!(verified.principal.claims().contains(&format!(r#""sub":{sub}"#)), "{sub}");
+    }
+    // `json` and `jsonb` read each of these differently.
+    for sub in ["1e2", "1E2", "1.5e300", "-0", "-0.0", "-0.00", "{}", r#"{"a":1}"#, "[1]"] {
+        let refused = tokens.verify(&of(sub), NOW).await;
+        assert_eq!(refused, Err(TokenRefusal::BadClaims), "{sub}");
+    }
+}
+
+#[tokio::test]
 async fn a_believed_token_expires_to_the_second() {
     let tokens = tokens(&auth(None));
     let token = hs(r#"{"role":"anon","exp":1800000001}"#);

@@ -1,4 +1,5 @@
--- realtime.send_binary(): as realtime.send, for bytes. They reach clients of protocol 2.0.0.
+-- realtime.send_binary(): as realtime.send, for bytes. They reach clients of protocol 2.0.0, in frames that have one byte for the
+-- length of the topic, with realtime: before it, and one for that of the event: what has no such length is a warning.
 
 do $migrate$
 begin
@@ -10,6 +11,9 @@ begin
     language plpgsql
     as $function$
     begin
+      if octet_length(topic) > 246 or octet_length(event) > 255 then
+        raise exception 'bytes need a topic of at most 246 bytes and an event of at most 255';
+      end if;
       perform set_config('realtime.topic', topic, true);
       insert into realtime.messages (topic, extension, event, binary_payload, private)
       values (topic, 'broadcast', event, payload, private);

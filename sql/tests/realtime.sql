@@ -74,6 +74,8 @@ from realtime.messages m order by m.event;
 \echo '# what cannot be sent is a warning'
 select realtime.send('[1]', 'e', 't');
 select realtime.send(null, 'e', 't');
+select realtime.send_binary('\x00', 'bytes', repeat('t', 247));
+select realtime.send_binary('\x00', repeat('e', 256), 't');
 \echo '# a topic of another session time zone lands in the right day'
 set timezone = 'Pacific/Kiritimati';
 select realtime.send('{}', 'far', 't');

@@ -52,3 +52,15 @@ from pg_proc p where p.pronamespace = 'realtime'::regnamespace order by 1;
 select a.attname, format_type(a.atttypid, a.atttypmod) from pg_attribute a
 where a.attrelid = 'realtime.messages'::regclass and a.attname = 'binary_payload';
 \i sql/realtime/result.sql
+
+\echo '# messages of one transaction are replayed as they were inserted, the last of them when there are more'
+set timezone = 'UTC';
+do $$
+begin
+  for n in 1..12 loop
+    insert into realtime.messages (topic, extension, event, private, payload) values ('r', 'broadcast', n::text, true, '{}');
+  end loop;
+end $$;
+select string_agg(event, ' ' order by place) as events
+from realtime.replay('r', timezone('utc', now())::timestamp - interval '1 hour', 9)
+  with ordinality as kept (id, event, payload, binary_payload, place);

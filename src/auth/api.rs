@@ -6,10 +6,11 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::keys::{Algorithm, Family, Key};
 use super::token::Tokens;
-use super::token_claims::check_expiry;
+use super::token_claims::{check_expiry, seconds};
 use super::token_parse::{Parsed, clean};
 use crate::config::Auth;
 
@@ -33,9 +34,11 @@ pub enum Standing {
 }
 
 #[derive(Deserialize)]
-struct Times {
-    exp: Option<f64>,
-    nbf: Option<f64>,
+struct Times<'a> {
+    #[serde(borrow)]
+    exp: Option<&'a RawValue>,
+    #[serde(borrow)]
+    nbf: Option<&'a RawValue>,
 }
 
 impl ApiKeys {
@@ -68,10 +71,10 @@ fn is_signed(secret: &Key, token: &str, now: i64) -> bool {
     if !secret.verifies(algorithm, parsed.message, parsed.signature) {
         return false;
     }
-    let Ok(times) = serde_json::from_str::<Times>(&parsed.payload) else { return false };
-    // The casts saturate, and JSON knows no NaN.
-    let is_due = times.nbf.is_none_or(|at| at.floor() as i64 <= now);
-    is_due && times.exp.is_some_and(|at| check_expiry(at.floor() as i64, now).is_ok())
+    let Ok(times) = serde_json::from_str::<Times<'_>>(&parsed.payload) else { return false };
+    let is_due = times.nbf.is_none_or(|at| seconds(at).is_ok_and(|at| at <= now));
+    let is_good = |at| seconds(at).is_ok_and(|at| check_expiry(at, now).is_ok());
+    is_due && times.exp.is_some_and(is_good)
 }
 
 #[cfg(test)]

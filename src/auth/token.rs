@@ -14,6 +14,7 @@ use super::token_parse::{Parsed, clean};
 use crate::error::Error;
 use crate::model::Principal;
 
+pub use super::token_parse::bounded;
 pub use super::token_refusal::TokenRefusal;
 
 /// A token that was believed.

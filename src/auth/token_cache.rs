@@ -2,15 +2,18 @@
 //!
 //! A reconnect storm brings the same tokens again, and an ES256 signature costs 60 µs. Only tokens with a good
 //! signature enter, and each is forgotten when the keys change. Bounded by two generations: when the young one is
-//! full it becomes the old one, and what was old is dropped.
+//! full, in number or in bytes, it becomes the old one, and what was old is dropped.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use super::token::Verified;
 
-/// Tokens of one generation. With claims of 1 KiB both hold 8 MiB.
+/// Tokens of one generation.
 const MOST: usize = 4096;
+
+/// Bytes of one generation, by the claims of its tokens: 4096 with 1 KiB each, 680 of the longest that are read.
+const MOST_BYTES: usize = 8 << 20;
 
 /// SHA-256 of a token.
 pub(super) type Digest = [u8; 32];
@@ -24,6 +27,7 @@ struct Generations {
     /// The key set that the tokens were verified with.
     keys: u64,
     young: HashMap<Digest, Verified>,
+    young_bytes: usize,
     old: HashMap<Digest, Verified>,
 }
 
@@ -56,18 +60,31 @@ impl Cache {
     /// Forgets an expired token.
     pub(super) fn forget(&self, token: &Digest) {
         let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        cache.young.remove(token);
+        if let Some(verified) = cache.young.remove(token) {
+            cache.young_bytes -= size(&verified);
+        }
         cache.old.remove(token);
     }
 }
 
 impl Generations {
     fn insert(&mut self, token: Digest, verified: Verified) {
-        if MOST <= self.young.len() {
+        let bytes = size(&verified);
+        if MOST <= self.young.len() || MOST_BYTES < self.young_bytes.saturating_add(bytes) {
             self.old = std::mem::take(&mut self.young);
+            self.young_bytes = 0;
         }
-        self.young.insert(token, verified);
+        self.young_bytes += bytes;
+        if let Some(same) = self.young.insert(token, verified) {
+            self.young_bytes -= size(&same);
+        }
     }
+}
+
+/// Bytes that a remembered token takes, about.
+fn size(verified: &Verified) -> usize {
+    let Verified { principal, .. } = verified;
+    size_of::<(Digest, Verified)>() + principal.claims().len() + principal.role().len()
 }
 
 #[cfg(test)]
@@ -96,6 +113,28 @@ mod tests {
         }
         let held = cache.0.lock().unwrap();
         assert!(held.young.len() + held.old.len() <= 2 * MOST);
+    }
+
+    #[test]
+    fn stays_bounded_in_bytes() {
+        let large = Verified {
+            principal: Arc::new(Principal::new("anon", "x".repeat(12 * 1024))),
+            expires_at: 1,
+        };
+        let cache = Cache::default();
+        for n in 0..2 * MOST {
+            // Twice, and some forgotten: what is counted is what is held.
+            cache.remember(digest(n), 0, large.clone());
+            cache.remember(digest(n), 0, large.clone());
+            if n % 3 == 0 {
+                cache.forget(&digest(n));
+            }
+        }
+        let held = cache.0.lock().unwrap();
+        let bytes = |tokens: &HashMap<Digest, Verified>| tokens.values().map(size).sum::<usize>();
+        assert_eq!(held.young_bytes, bytes(&held.young));
+        assert!(bytes(&held.young) <= MOST_BYTES && bytes(&held.old) <= MOST_BYTES);
+        assert!(MOST_BYTES / 2 < bytes(&held.young) + bytes(&held.old));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! Times are compared without leeway, but for five seconds on `nbf`: an expired token is expired. A decimal `exp`
 //! counts from its whole second, so a token never lives longer than it says. The role is looked up in the list of
-//! the configuration before anything else sees it.
+//! the configuration before anything else sees it. A subject that policies might read differently than the relay is
+//! refused; every other claim reaches them as its own text.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::token::Verified;
 use super::token_refusal::TokenRefusal;
-use crate::model::Principal;
+use crate::model::{Principal, read_subject};
 
 /// How far the clock of whoever issues tokens may be ahead of ours.
 const CLOCK_SKEW_S: i64 = 5;
@@ -39,6 +40,8 @@ struct Claims<'a> {
     iss: Option<&'a RawValue>,
     #[serde(borrow)]
     aud: Option<&'a RawValue>,
+    #[serde(borrow)]
+    sub: Option<&'a RawValue>,
 }
 
 /// One audience, or several.
@@ -69,6 +72,9 @@ impl Rules {
             }
             self.check_issuer(claims.iss)?;
             self.check_audience(claims.aud)?;
+            if claims.sub.is_some_and(|sub| read_subject(sub.get()).is_none()) {
+                return Err(TokenRefusal::BadClaims);
+            }
             let (Some(role), Some(expires_at)) = (claims.role, expires_at) else {
                 return Err(TokenRefusal::MissingClaims);
             };
@@ -110,14 +116,21 @@ pub(super) fn check_expiry(expires_at: i64, now: i64) -> Result<(), TokenRefusal
 }
 
 /// A NumericDate in whole seconds, rounded down.
-fn seconds(written: &RawValue) -> Result<i64, TokenRefusal> {
-    let text = written.get();
-    if let Ok(whole) = text.parse() {
-        return Ok(whole);
+pub(super) fn seconds(written: &RawValue) -> Result<i64, TokenRefusal> {
+    // By its digits, where a float might round up.
+    let (whole, decimals) = written.get().split_once('.').unwrap_or((written.get(), ""));
+    if let (Ok(whole), true) = (whole.parse::<i64>(), is_digits(decimals)) {
+        let is_below =
+            written.get().starts_with('-') && decimals.bytes().any(|digit| digit != b'0');
+        return Ok(whole.saturating_sub(i64::from(is_below)));
     }
     let number: f64 = read(written)?;
     // The cast saturates, and JSON knows no NaN.
     Ok(number.floor() as i64)
+}
+
+fn is_digits(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn read<'a, T: Deserialize<'a>>(written: &'a RawValue) -> Result<T, TokenRefusal> {
@@ -142,6 +155,11 @@ mod tests {
         assert_eq!(ends("1700000001.9").unwrap().expires_at, NOW + 1);
         assert_eq!(ends("1.7000000015e9").unwrap().expires_at, NOW + 1);
         assert_eq!(ends("1700000000.9"), Err(TokenRefusal::Expired { seconds_ago: 0 }));
+        let nearly_one_more = "1700000000.99999999999999999999";
+        assert_eq!(ends(nearly_one_more), Err(TokenRefusal::Expired { seconds_ago: 0 }));
+        assert_eq!(ends("-0.5"), Err(TokenRefusal::Expired { seconds_ago: NOW + 1 }));
+        assert_eq!(ends("-1.0"), Err(TokenRefusal::Expired { seconds_ago: NOW + 1 }));
+        assert_eq!(ends("99999999999999999999").unwrap().expires_at, i64::MAX);
         assert_eq!(ends("1e300").unwrap().expires_at, i64::MAX);
         assert_eq!(ends("-1e300"), Err(TokenRefusal::Expired { seconds_ago: i64::MAX }));
     }

@@ -1,7 +1,7 @@
 //! A token's text taken apart: nothing is believed yet.
 //!
-//! The limits come before the work: a token over 8 KiB is refused before anything is decoded. Objects with a key
-//! twice are refused at every depth, because two readers of such an object (this relay and a policy in Postgres)
+//! The limits come before the work: a token over [`LONGEST_TOKEN`] is refused before anything is decoded. Objects with
+//! a key twice are refused at every depth, because two readers of such an object (this relay and a policy in Postgres)
 //! may each take another one.
 
 use std::borrow::Cow;
@@ -15,8 +15,20 @@ use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::token_refusal::TokenRefusal;
 
-/// Longer tokens are refused unread.
-pub(super) const LONGEST_TOKEN: usize = 8 * 1024;
+/// Longer tokens are refused unread. One with much `user_metadata` has 9 KiB and more.
+pub(super) const LONGEST_TOKEN: usize = 16 * 1024;
+
+/// A token with every byte percent-encoded.
+const LONGEST_TEXT: usize = LONGEST_TOKEN * 3;
+
+/// A text that is given as a token, cut where it is too long to be one: it is as much refused, and takes no more memory.
+pub fn bounded(mut token: String) -> String {
+    if LONGEST_TEXT < token.len() {
+        token.truncate(token.floor_char_boundary(LONGEST_TEXT + 4));
+        token.shrink_to_fit();
+    }
+    token
+}
 
 /// What a token says about itself.
 pub(super) struct Parsed<'a> {
@@ -34,14 +46,15 @@ pub(super) struct Parsed<'a> {
 /// The token as it is verified: percent-encoding and white space undone.
 ///
 /// # Errors
-/// `Malformed`: too long, or not ASCII once decoded.
+/// `TooLong`, or `Malformed`: not ASCII once decoded.
 pub(super) fn clean(token: &str) -> Result<Cow<'_, str>, TokenRefusal> {
-    if LONGEST_TOKEN < token.len() {
-        return Err(TokenRefusal::Malformed);
+    if LONGEST_TEXT < token.len() {
+        return Err(TokenRefusal::TooLong);
     }
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if token.bytes().all(is_plain) {
-        return Ok(Cow::Borrowed(token));
+        let is_long = LONGEST_TOKEN < token.len();
+        return if is_long { Err(TokenRefusal::TooLong) } else { Ok(Cow::Borrowed(token)) };
     }
     let mut plain = String::with_capacity(token.len());
     let mut rest = token;
@@ -57,7 +70,7 @@ pub(super) fn clean(token: &str) -> Result<Cow<'_, str>, TokenRefusal> {
         }
         rest = rest.get(length..).unwrap_or_default();
     }
-    Ok(Cow::Owned(plain))
+    if LONGEST_TOKEN < plain.len() { Err(TokenRefusal::TooLong) } else { Ok(Cow::Owned(plain)) }
 }
 
 impl<'a> Parsed<'a> {
@@ -196,7 +209,26 @@ mod tests {
         assert_eq!(clean("é"), Err(TokenRefusal::Malformed));
         assert_eq!(clean("%é"), Err(TokenRefusal::Malformed));
         assert_eq!(clean("%c3%a9"), Err(TokenRefusal::Malformed));
-        assert_eq!(clean(&"a".repeat(LONGEST_TOKEN + 1)), Err(TokenRefusal::Malformed));
+    }
+
+    #[test]
+    fn the_limit_is_of_the_token_whatever_it_is_wrapped_in() {
+        for wrapped in ["a", "%61", "a "] {
+            let clean = |count: usize| clean(&wrapped.repeat(count)).map(|token| token.len());
+            assert_eq!(clean(LONGEST_TOKEN), Ok(LONGEST_TOKEN), "{wrapped}");
+            assert_eq!(clean(LONGEST_TOKEN + 1), Err(TokenRefusal::TooLong), "{wrapped}");
+        }
+        assert_eq!(clean(&" ".repeat(LONGEST_TEXT + 1)), Err(TokenRefusal::TooLong));
+    }
+
+    #[test]
+    fn what_cannot_be_a_token_is_cut_and_still_too_long() {
+        assert_eq!(bounded("a".repeat(LONGEST_TEXT)).len(), LONGEST_TEXT);
+        for text in ["a".repeat(5_000_000), "\u{1F600}".repeat(1_000_000)] {
+            let cut = bounded(text);
+            assert!((LONGEST_TEXT + 1..=LONGEST_TEXT + 4).contains(&cut.len()));
+            assert_eq!(clean(&cut), Err(TokenRefusal::TooLong));
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! The same refusal reads differently at the three doors (connecting, joining, inside a channel), so each door has
 //! its text here. Nothing of the token is repeated but its `kid` and its role, cut and escaped.
 
+use super::token_parse::LONGEST_TOKEN;
+
 /// Bytes of a token's own text that a message may repeat.
 const LONGEST_ECHO: usize = 128;
 
@@ -18,6 +20,8 @@ pub enum TokenRefusal {
     MissingClaims,
     /// Not a JWT.
     Malformed,
+    /// Longer than is read.
+    TooLong,
     /// The signature is wrong.
     BadSignature,
     /// No key fits its algorithm and `kid`.
@@ -61,7 +65,9 @@ impl TokenRefusal {
     /// The code alone, for metrics.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Expired { .. } | Self::MissingClaims | Self::BadClaims => "InvalidJWTToken",
+            Self::Expired { .. } | Self::MissingClaims | Self::BadClaims | Self::TooLong => {
+                "InvalidJWTToken"
+            }
             Self::Malformed => "MalformedJWT",
             Self::BadSignature => "JwtSignatureError",
             Self::NoSigner { .. } => "JwtSignerError",
@@ -82,6 +88,7 @@ impl TokenRefusal {
             Self::Expired { seconds_ago } => format!("Token has expired {seconds_ago} seconds ago"),
             Self::MissingClaims => "Fields `role` and `exp` are required in JWT".to_owned(),
             Self::Malformed => "The token provided is not a valid JWT".to_owned(),
+            Self::TooLong => format!("The token is longer than {LONGEST_TOKEN} bytes"),
             Self::BadSignature => "Failed to validate JWT signature".to_owned(),
             Self::NoSigner { kid: None } => "Failed to generate JWT signer, check your JWT secret \
                                              or JWKS configuration"
@@ -94,8 +101,8 @@ impl TokenRefusal {
                 format!("The role \"{role}\" in the JWT is not one this server accepts")
             }
             Self::BadClaims => "A claim in the JWT is not valid: `exp`, `iat` and `nbf` must be \
-                                numbers and `nbf` past, `role` a string, `iss` and `aud` as the \
-                                server expects"
+                                numbers and `nbf` past, `role` a string, `sub` a string or a \
+                                number without exponent, `iss` and `aud` as the server expects"
                 .to_owned(),
         }
     }
@@ -136,6 +143,10 @@ mod tests {
         assert_eq!(TokenRefusal::Malformed.on_connect(), (401, text.to_owned()));
         assert_eq!(TokenRefusal::Malformed.on_join(), format!("MalformedJWT: {text}"));
         assert_eq!(TokenRefusal::Malformed.on_channel(), text);
+        let text = "The token is longer than 16384 bytes";
+        assert_eq!(TokenRefusal::TooLong.on_connect(), (401, text.to_owned()));
+        assert_eq!(TokenRefusal::TooLong.on_join(), format!("InvalidJWTToken: {text}"));
+        assert_eq!(TokenRefusal::TooLong.on_channel(), text);
         let text = "Failed to validate JWT signature";
         assert_eq!(TokenRefusal::BadSignature.on_connect(), (401, text.to_owned()));
         assert_eq!(TokenRefusal::BadSignature.on_join(), format!("JwtSignatureError: {text}"));

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
 /// A role and its claims: the unit of authorisation and of caching.
 ///
 /// Two tokens with the same claims are one principal. `claims` is the exact JSON object that Postgres is given
@@ -34,13 +37,34 @@ impl Principal {
         &self.claims
     }
 
-    /// The claim `sub` as a text; empty when there is none.
+    /// The claim `sub` as a text, as [`read_subject`] reads it; empty when there is none.
     pub fn subject(&self) -> String {
-        let claims = serde_json::from_str::<serde_json::Value>(&self.claims);
-        match claims.ok().as_mut().and_then(|claims| claims.get_mut("sub")) {
-            Some(serde_json::Value::String(sub)) => std::mem::take(sub),
-            None | Some(serde_json::Value::Null) => String::new(),
-            Some(other) => other.to_string(),
+        let claims = serde_json::from_str::<Subject<'_>>(&self.claims);
+        let sub = claims.ok().and_then(|claims| claims.sub);
+        sub.and_then(|sub| read_subject(sub.get())).unwrap_or_default()
+    }
+}
+
+#[derive(Deserialize)]
+struct Subject<'a> {
+    #[serde(borrow)]
+    sub: Option<&'a RawValue>,
+}
+
+/// A claim `sub`, given as JSON text, as the text that `->> 'sub'` gives for it in Postgres. A number keeps its digits:
+/// no float stands between, which would make one subject of two. `None` where `json` and `jsonb` give different texts
+/// (a number with an exponent, a negative zero, an array, an object), or where it is no JSON.
+pub fn read_subject(json: &str) -> Option<String> {
+    match json {
+        "null" => Some(String::new()),
+        "true" | "false" => Some(json.to_owned()),
+        _ if json.starts_with('"') => serde_json::from_str(json).ok(),
+        _ => {
+            serde_json::from_str::<serde_json::Number>(json).ok()?;
+            let is_plain = json.bytes().all(|byte| matches!(byte, b'-' | b'.' | b'0'..=b'9'));
+            let is_zero = json.bytes().all(|byte| matches!(byte, b'-' | b'.' | b'0'));
+            let is_one = is_plain && !(is_zero && json.starts_with('-'));
+            is_one.then(|| json.to_owned())
         }
     }
 }
@@ -61,6 +85,29 @@ impl fmt::Debug for Principal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_is_its_digits_and_what_has_two_readings_is_none() {
+        for (json, subject) in [
+            ("18446744073709551617", Some("18446744073709551617")),
+            ("-5.10", Some("-5.10")),
+            ("0.0", Some("0.0")),
+            (r#""\u00e9\n""#, Some("é\n")),
+            ("null", Some("")),
+            ("1e1", None),
+            ("-0", None),
+            ("-0.0", None),
+            ("01", None),
+            ("1.2.3", None),
+            ("--1", None),
+            ("", None),
+            ("[]", None),
+            ("{}", None),
+            (r#""\ud800""#, None),
+        ] {
+            assert_eq!(read_subject(json).as_deref(), subject, "{json}");
+        }
+    }
 
     #[test]
     fn claims_are_not_printed() {

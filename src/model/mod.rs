@@ -18,7 +18,7 @@ pub mod table;
 pub mod time;
 
 pub use change::{Change, ChangeKind, Event, Transaction};
-pub use claims::Principal;
+pub use claims::{Principal, read_subject};
 pub use first_read::{FirstRead, Order};
 pub use lsn::Lsn;
 pub use position::{Epoch, Position, Since};

@@ -46,8 +46,9 @@ const WRITE_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a request may take, its body included. A socket is a request that was answered.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Bytes of a request's head. The token is in it.
-const MAX_HEAD: usize = 16 * 1024;
+/// Bytes of a request's head. A token has up to 16 KiB, and supabase-js sends it three times with a broadcast: in the
+/// query, as `apikey` and as `Authorization`.
+const MAX_HEAD: usize = 64 * 1024;
 
 /// Connections that are not sockets (yet).
 const MAX_HTTP: usize = 4096;

@@ -97,6 +97,10 @@ async fn nobody_speaks_for_guest_relations() {
     assert_eq!(mallory.get(&format!("/api/gre-chat/messages/{VERA}"), 200)["messages"], json!([]));
     assert_eq!(mallory.get("/api/gre-chat/requests", 200)["requests"], json!([]));
     mallory.get("/api/gre-chat/nothing", 404);
+    mallory.post("/api/gre-chat/send", &json!({ "message": "\u{200B}" }), 422);
+    for path in ["/api/gre-chat/requests".to_owned(), format!("/api/gre-chat/messages/{VERA}")] {
+        mallory.get(&format!("{path}?limit=201"), 422);
+    }
     assert_eq!(database.text("select status from gre_chat_sessions").await, "waiting");
 }
 
@@ -127,11 +131,16 @@ impl Socket {
 
     /// The next event, or the reason why the socket closed.
     pub(super) async fn next(&mut self) -> Result<Value, String> {
+        self.next_text().await.map(|text| serde_json::from_str(&text).unwrap())
+    }
+
+    /// The same as it was sent.
+    async fn next_text(&mut self) -> Result<String, String> {
         // Its pings are no sign that more comes.
         let by = tokio::time::Instant::now() + PATIENCE;
         loop {
             match tokio::time::timeout_at(by, self.0.next()).await.expect("nothing came") {
-                Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).unwrap()),
+                Some(Ok(Message::Text(text))) => return Ok(text.to_string()),
                 Some(Ok(Message::Close(close))) => {
                     return Err(close.map_or_else(String::new, |close| close.reason.to_string()));
                 }
@@ -232,12 +241,87 @@ async fn the_socket_refuses_in_words() {
     socket.expect("chat_history").await;
     for (said, status) in [
         (json!({ "type": "send", "message": " " }), 422),
+        (json!({ "type": "send", "message": "\u{200B}" }), 422),
         (json!({ "type": "send", "message": "x", "playerId": MALLORY }), 403),
         (json!({ "type": "authenticate", "token": token_of(MALLORY) }), 409),
     ] {
         socket.say(said.clone()).await;
         assert_eq!(socket.expect("error").await["status"], status, "{said}");
     }
+}
+
+#[tokio::test]
+async fn the_socket_takes_every_token_and_no_larger_message_than_a_body() {
+    let database = database().await;
+    let relay = relay(&database, "gre", &[("RELAY_CHAT__BODY", "1 KiB")]).await;
+    let padded = |padding: usize| {
+        token("authenticated", &json!({ "sub": VERA, "padding": "x".repeat(padding) }))
+    };
+    let mut socket = Socket::open(&relay).await;
+    socket.say(json!({ "type": "authenticate", "token": padded(13_000) })).await;
+    let refused = socket.expect("error").await;
+    assert_eq!(refused["detail"], "The token is longer than 16384 bytes.");
+    socket.say(json!({ "type": "authenticate", "token": padded(12_000) })).await;
+    socket.expect("authenticated").await;
+    socket.expect("chat_history").await;
+    socket.say(json!({ "type": "send", "message": "x".repeat(1024) })).await;
+    let refused = socket.expect("error").await;
+    assert_eq!(
+        (&refused["status"], &refused["detail"]),
+        (&json!(413), &json!("The message is larger than 1024 bytes."))
+    );
+    socket.say(json!({ "type": "send", "message": "x".repeat(900) })).await;
+    socket.expect("message_sent").await;
+    socket.say(json!({ "type": "send", "message": "x".repeat(70_000) })).await;
+    socket.next().await.unwrap_err();
+}
+
+#[tokio::test]
+async fn players_that_are_numbers_keep_their_digits_and_their_chats() {
+    let database = database().await;
+    database
+        .execute(
+            "drop policy p on gre_chat_messages; drop policy p on gre_chat_sessions;
+             alter table gre_chat_sessions alter player_id type numeric using 0;
+             alter table gre_chat_messages alter player_id type numeric using 0;
+             create policy p on gre_chat_sessions to authenticated
+               using (player_id::text = current_setting('request.jwt.claims')::jsonb ->> 'sub');
+             create policy p on gre_chat_messages to authenticated
+               using (player_id::text = current_setting('request.jwt.claims')::jsonb ->> 'sub');",
+        )
+        .await;
+    let relay = relay(&database, "gre", &[]).await;
+    let signer = crate::support::signer::Signer::secret(crate::support::relay::SECRET);
+    // As floats these are one.
+    let subs = ["123456789012345678901234567890", "123456789012345678901234567891"];
+    let tokens = subs.map(|sub| {
+        let claims = format!(r#"{{"role":"authenticated","exp":{},"sub":{sub}}}"#, now() + 3600);
+        signer.token(r#"{"alg":"HS256"}"#, &claims)
+    });
+    let player = |sub: &str| format!(r#""player_id":{sub},"#);
+    for (sub, token) in subs.iter().zip(&tokens) {
+        let mut socket = Socket::authenticated(&relay, token, "player").await;
+        assert_eq!(socket.expect("chat_history").await["messages"], json!([]));
+        let person = Person::with_token(&relay, token.clone());
+        person.post("/api/gre-chat/send", &json!({ "message": "mine" }), 201);
+        let told = socket.next_text().await.unwrap();
+        assert!(told.contains("new_message") && told.contains(&player(sub)), "{told}");
+        socket.say(json!({ "type": "history" })).await;
+        let told = socket.next_text().await.unwrap();
+        let count = told.replace(" ", "").matches(&player(sub)).count();
+        assert_eq!(count, 1, "{told}");
+        socket.say(json!({ "type": "close" })).await;
+        let told = socket.next_text().await.unwrap();
+        assert!(told.contains("chat_closed") && told.contains(&player(sub)), "{told}");
+    }
+    assert_eq!(
+        database
+            .text(
+                "select string_agg(player_id::text, ' ' order by player_id) from gre_chat_messages"
+            )
+            .await,
+        subs.join(" ")
+    );
 }
 
 #[tokio::test]

@@ -189,8 +189,8 @@ async fn history_comes_in_pages() {
     assert_eq!(page(&format!("?limit=60&before={}", id(170))), expected(110..170));
     assert_eq!(page(&format!("?before={}", id(110))), expected(100..110));
     assert_eq!(page(&format!("?before={}", id(100))), expected(0..0));
-    assert_eq!(page("?limit=9999"), expected(100..220));
-    for query in ["?limit=0", "?limit=x", "?before=x"] {
+    assert_eq!(page("?limit=200"), expected(100..220));
+    for query in ["?limit=0", "?limit=9999", "?limit=x", "?before=x"] {
         vera.get(&of(1, &format!("/messages{query}")), 422);
     }
     let listed = Person::new(&relay, ANN);

@@ -144,6 +144,10 @@ async fn nobody_speaks_for_another() {
     mallory.post("/api/player-chat-integration/send", &staff, 403);
     let odd = json!({ "message": "x", "sender": "god" });
     mallory.post("/api/player-chat-integration/send", &odd, 422);
+    for path in ["/api/unified-chat/send", "/api/player-chat-integration/send"] {
+        mallory.post(path, &json!({ "message": "\u{200B}" }), 422);
+    }
+    mallory.get(&format!("/api/chat-history/{VERA}?limit=201"), 422);
     assert_eq!(mallory.get(&format!("/api/chat-history/{VERA}"), 200)["messages"], json!([]));
     assert_eq!(database.text("select count(*)::text from chat_messages").await, "0");
     assert_eq!(database.text("select count(*)::text from chat_requests").await, "0");

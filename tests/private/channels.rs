@@ -353,6 +353,29 @@ async fn a_replay_that_cannot_be_is_refused_in_the_original_s_words() {
     assert_eq!(reply, reason("UnableToReplayMessages: Replay is not allowed for public channels"));
 }
 
+#[tokio::test]
+async fn a_number_that_no_float_can_hold_is_one_person_and_no_other() {
+    let (_database, relay) = start(
+        "create policy r on realtime.messages for select to authenticated using (
+           realtime.topic() = current_setting('request.jwt.claim.sub')
+           and realtime.topic() = current_setting('request.jwt.claims')::jsonb ->> 'sub')",
+    )
+    .await;
+    let (one, other) = ("123456789012345678901234567890", "123456789012345678901234567891");
+    let exp = crate::support::relay::now() + 3600;
+    let signer = crate::support::signer::Signer::secret(crate::support::relay::SECRET);
+    let of = |sub: &str| {
+        let claims = format!(r#"{{"role":"authenticated","exp":{exp},"sub":{sub}}}"#);
+        signer.token(r#"{"alg":"HS256"}"#, &claims)
+    };
+    for (sub, topic, status) in
+        [(one, one, "ok"), (other, one, "error"), (other, other, "ok"), (one, other, "error")]
+    {
+        let mut client = Client::connect(&relay, &of(sub)).await;
+        assert_eq!(client.join(topic, private(false, json!({}))).await["status"], status, "{sub}");
+    }
+}
+
 fn now_ms() -> u64 {
     crate::support::relay::now() * 1000
 }

@@ -24,7 +24,7 @@ fn role(role: &str) -> TokenRefusal {
 
 /// What may not be believed, and why it is not.
 fn bad_tokens() -> Vec<(&'static str, String, TokenRefusal)> {
-    use TokenRefusal::{BadClaims, BadSignature, Malformed, MissingClaims};
+    use TokenRefusal::{BadClaims, BadSignature, Malformed, MissingClaims, TooLong};
     let of = issuers();
     let good = hs(GOOD);
     let parts: Vec<&str> = good.split('.').collect();
@@ -55,14 +55,14 @@ fn bad_tokens() -> Vec<(&'static str, String, TokenRefusal)> {
         ("padded base64", format!("{header}=.{payload}.{signature}"), Malformed),
         ("not ASCII", format!("{good}é"), Malformed),
         ("a nul byte", format!("{good}\u{0}"), Malformed),
-        ("8 KiB and a byte", "a".repeat(8193), Malformed),
+        ("16 KiB and a byte", "a".repeat(16_385), TooLong),
         (
             "1 MB",
             hs(&format!(
                 r#"{{"role":"authenticated","exp":1800003600,"x":"{}"}}"#,
                 "x".repeat(1_000_000)
             )),
-            Malformed,
+            TooLong,
         ),
         (
             "truncated payload",

@@ -2,13 +2,19 @@
 //!
 //! Every event is a row that committed: `new_message` a new message, `chat_closed` a session that was closed. A hole in
 //! the stream is an event, too, because only the client can read again what it missed.
+//!
+//! Values are passed on as the text they have in the change: numbers keep their digits.
+
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use crate::catalog::bind::Wish;
 use crate::config::{Chat, Table};
 use crate::hub::{Broadcast, Dialect, Frame, Notice};
+use crate::rowjson::push_string;
 
 /// Hands changes to a socket as they are; it knows the names.
 #[derive(Debug)]
@@ -44,21 +50,25 @@ impl Dialect for Plain {
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Event {
-    /// A message, by its id.
-    NewMessage(String, Value),
-    /// A session, by the id of its change: a session that was opened again can be closed again.
-    ChatClosed(String, Value),
+    /// A message, by its id, in JSON.
+    NewMessage(String, String),
+    /// A session in JSON, by the id of its change: a session that was opened again can be closed again.
+    ChatClosed(String, String),
     /// Something is missing, and why.
     Gap(String),
 }
 
 impl Event {
     /// As it is sent.
-    pub(super) fn to_json(&self) -> Value {
+    pub(super) fn to_json(&self) -> String {
         match self {
-            Self::NewMessage(_, message) => json!({ "type": "new_message", "message": message }),
-            Self::ChatClosed(_, session) => json!({ "type": "chat_closed", "session": session }),
-            Self::Gap(detail) => json!({ "type": "gap", "detail": detail }),
+            Self::NewMessage(_, message) => {
+                format!(r#"{{"type":"new_message","message":{message}}}"#)
+            }
+            Self::ChatClosed(_, session) => {
+                format!(r#"{{"type":"chat_closed","session":{session}}}"#)
+            }
+            Self::Gap(detail) => json!({ "type": "gap", "detail": detail }).to_string(),
         }
     }
 }
@@ -70,6 +80,9 @@ pub(super) struct Names {
     messages: Table,
     closed: String,
 }
+
+/// A row by its columns.
+type Row = BTreeMap<String, Box<RawValue>>;
 
 #[derive(Deserialize)]
 struct Change {
@@ -83,9 +96,9 @@ struct Change {
     #[serde(default)]
     id: String,
     #[serde(default)]
-    record: Map<String, Value>,
+    record: Row,
     #[serde(default)]
-    old_record: Map<String, Value>,
+    old_record: Row,
     errors: Option<Vec<String>>,
     trouble: Option<String>,
 }
@@ -129,17 +142,17 @@ impl Names {
             return Some(Event::Gap("A change could not be shown whole.".to_owned()));
         }
         if change.kind == "INSERT" && is(&self.messages) {
-            let message = told(&self.messages, &change.record, &MESSAGE);
-            return Some(Event::NewMessage(name(message.get("id")), message.into()));
+            let id = self.messages.column("id").and_then(|id| change.record.get(id));
+            let id = id.map(|id| text(id)).unwrap_or_default();
+            return Some(Event::NewMessage(id, told(&self.messages, &change.record, &MESSAGE)));
         }
         if change.kind == "UPDATE" && is(&self.sessions) {
             let status = self.sessions.column("status")?;
-            let is_closed = |row: &Map<String, Value>| {
-                row.get(status).and_then(Value::as_str) == Some(&*self.closed)
-            };
+            let is_closed =
+                |row: &Row| row.get(status).is_some_and(|status| text(status) == self.closed);
             if is_closed(&change.record) && !is_closed(&change.old_record) {
                 let session = told(&self.sessions, &change.record, &SESSION);
-                return Some(Event::ChatClosed(change.id, session.into()));
+                return Some(Event::ChatClosed(change.id, session));
             }
         }
         None
@@ -166,20 +179,25 @@ const SESSION: [(&str, &str); 4] = [
     ("closed_by", "closed_by"),
 ];
 
-fn told(table: &Table, row: &Map<String, Value>, names: &[(&str, &str)]) -> Map<String, Value> {
-    let members = names.iter().filter_map(|(told, meaning)| {
-        let value = row.get(table.column(meaning)?).cloned().unwrap_or_default();
-        Some(((*told).to_owned(), value))
-    });
-    members.collect()
+/// The columns that there are, in JSON under the names they are told by.
+fn told(table: &Table, row: &Row, names: &[(&str, &str)]) -> String {
+    let mut json = String::from("{");
+    for (told, meaning) in names {
+        let Some(column) = table.column(meaning) else { continue };
+        if json.len() > 1 {
+            json.push(',');
+        }
+        push_string(&mut json, told);
+        json.push(':');
+        json.push_str(row.get(column).map_or("null", |value| value.get()));
+    }
+    json.push('}');
+    json
 }
 
-fn name(id: Option<&Value>) -> String {
-    match id {
-        Some(Value::String(id)) => id.clone(),
-        Some(id) => id.to_string(),
-        None => String::new(),
-    }
+/// A value as a text: a string as it is, anything else as it is written.
+pub(super) fn text(value: &RawValue) -> String {
+    serde_json::from_str(value.get()).unwrap_or_else(|_| value.get().to_owned())
 }
 
 #[cfg(test)]
@@ -216,9 +234,11 @@ mod tests {
             names().read(&change(table, kind, record.clone(), old.clone()))
         };
         let none = json!({});
+        let value = |json: &str| serde_json::from_str::<Value>(json).unwrap();
         let Some(Event::NewMessage(id, told)) = read(messages, "INSERT", &message, &none) else {
             panic!()
         };
+        let told = value(&told);
         assert_eq!(
             (&*id, &told["message"], &told["sender_name"]),
             ("1", &json!("hi"), &Value::Null)
@@ -227,6 +247,7 @@ mod tests {
         let Some(Event::ChatClosed(id, told)) = read(sessions, "UPDATE", &closed, &open) else {
             panic!()
         };
+        let told = value(&told);
         assert_eq!((&*id, &told["id"], &told["closed_by"]), ("e:1:1", &json!("s"), &json!("g")));
         for (table, kind, record, old) in [
             (messages, "UPDATE", &message, &message),

@@ -15,6 +15,7 @@ mod player;
 mod pool;
 mod problem;
 mod rest;
+mod shown;
 mod socket;
 mod text;
 mod unified;

@@ -13,6 +13,7 @@ use super::Chat;
 use super::caller::Caller;
 use super::calls::{Opening, Page, Saying, Which};
 use super::problem::Problem;
+use super::shown::shows_anything;
 use super::wire::{Asked, Given, Json, Named, around, no_method, nowhere};
 use crate::config::Preset;
 
@@ -106,7 +107,8 @@ impl Paged {
     pub(super) fn limit(&self, usual: u32) -> Result<String, Problem> {
         let Some(limit) = &self.limit else { return Ok(usual.to_string()) };
         match limit.parse::<u32>() {
-            Ok(limit @ 1..) => Ok(limit.min(MOST).to_string()),
+            // `parse` would take a sign as well.
+            Ok(1..=MOST) if limit.bytes().all(|byte| byte.is_ascii_digit()) => Ok(limit.clone()),
             _ => Err(Problem::invalid(format!("`limit` is a number from 1 to {MOST}."))),
         }
     }
@@ -173,9 +175,9 @@ async fn say(
     chat.calls.say(caller.as_caller(), &session, saying).await.map(Json::stored)
 }
 
-/// A body that says something.
+/// A body that shows something.
 pub(super) fn said(body: &str) -> Result<&str, Problem> {
-    if body.trim().is_empty() {
+    if !shows_anything(body) {
         return Err(Problem::invalid("The message is empty."));
     }
     Ok(body)

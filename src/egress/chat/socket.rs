@@ -24,14 +24,15 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
+use serde_json::value::RawValue;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, interval, sleep_until, timeout};
 
 use super::Chat;
 use super::caller::Caller;
 use super::calls::{Page, Side};
-use super::live::{Event, Plain};
+use super::live::{Event, Plain, text};
 use super::player::Telling;
 use super::problem::Problem;
 use crate::catalog::bind::{Unbound, bind};
@@ -48,6 +49,9 @@ const REMEMBERED: usize = 1024;
 
 /// Tokens that live longer are looked at again after so many seconds at the latest: something is said more often.
 const A_DAY: u64 = 86_400;
+
+/// Bytes of a frame with the longest token in it, where less is allowed for a body.
+const FRAME_OF_TOKEN: usize = 20 * 1024;
 
 /// Messages of a page of history.
 const PAGE: &str = "50";
@@ -96,7 +100,8 @@ pub(super) async fn open(State(chat): State<Arc<Chat>>, upgrade: WebSocketUpgrad
     let Ok(place) = Arc::clone(&chat.strangers).try_acquire_owned() else {
         return chat.full("ChatStrangersLimitReached").into_response();
     };
-    let upgrade = upgrade.max_message_size(chat.body).max_frame_size(chat.body);
+    let most = chat.body.max(FRAME_OF_TOKEN);
+    let upgrade = upgrade.max_message_size(most).max_frame_size(most);
     std::future::ready(upgrade.on_upgrade(|socket| async move {
         let stage = chat.stage.clone();
         // In the stage, so that stopping waits for its goodbye.
@@ -198,7 +203,7 @@ async fn converse(
                             leaving.set(leave(chat, Some(session.seat.generation())));
                         }
                         for answer in answers {
-                            send(chat, socket, &answer).await?;
+                            send(chat, socket, answer).await?;
                         }
                     }
                     Ok(Message::Binary(_)) => return Some((1003, "texts only", "broken")),
@@ -214,7 +219,7 @@ async fn converse(
                 }
                 for frame in frames.drain(..) {
                     let Some(event) = session.as_mut().and_then(|session| session.notice(&frame)) else { continue };
-                    send(chat, socket, &event.to_json()).await?;
+                    send(chat, socket, event.to_json()).await?;
                 }
             }
             _ = looks.tick() => {
@@ -239,8 +244,8 @@ async fn leave(chat: &Chat, generation: Option<u64>) {
     }
 }
 
-async fn send(chat: &Chat, socket: &mut WebSocket, value: &Value) -> Option<()> {
-    write(chat, socket, Message::Text(value.to_string().into())).await
+async fn send(chat: &Chat, socket: &mut WebSocket, json: String) -> Option<()> {
+    write(chat, socket, Message::Text(json.into())).await
 }
 
 /// Nothing when the client is gone, or does not read.
@@ -254,12 +259,16 @@ async fn hear(
     session: &mut Option<Session>,
     outbox: &Arc<Outbox>,
     text: &str,
-) -> Vec<Value> {
+) -> Vec<String> {
     let answered = match serde_json::from_str::<Said>(text) {
         Err(error) => Err(Problem::invalid(format!("This cannot be read: {error}."))),
-        Ok(Said::Ping) => Ok(vec![json!({ "type": "pong" })]),
+        Ok(Said::Ping) => Ok(vec![json!({ "type": "pong" }).to_string()]),
         Ok(Said::Authenticate { token, role }) => {
             introduce(chat, session, outbox, &token, role).await
+        }
+        Ok(_) if chat.body < text.len() => {
+            let detail = format!("The message is larger than {} bytes.", chat.body);
+            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail))
         }
         Ok(said) => match session {
             Some(session) => session.answer(said).await,
@@ -272,14 +281,23 @@ async fn hear(
     answered.unwrap_or_else(|problem| vec![failed(&problem)])
 }
 
+/// What is looked at of a stored message.
+#[derive(Deserialize)]
+struct Stored<'a> {
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+}
+
 /// The id of a message as it is told.
-fn id_of(message: &Value) -> &str {
-    message.get("id").and_then(Value::as_str).unwrap_or_default()
+fn id_of(message: &str) -> String {
+    let stored = serde_json::from_str::<Stored<'_>>(message).ok();
+    stored.and_then(|stored| stored.id).map(text).unwrap_or_default()
 }
 
 /// Something did not work.
-fn failed(problem: &Problem) -> Value {
-    json!({ "type": "error", "status": problem.status.as_u16(), "detail": problem.detail })
+fn failed(problem: &Problem) -> String {
+    let status = problem.status.as_u16();
+    json!({ "type": "error", "status": status, "detail": problem.detail }).to_string()
 }
 
 /// Somebody says who they are, or brings a new token.
@@ -289,13 +307,13 @@ async fn introduce(
     outbox: &Arc<Outbox>,
     token: &str,
     role: Role,
-) -> Result<Vec<Value>, Problem> {
+) -> Result<Vec<String>, Problem> {
     let (caller, expires_at) = chat.believe(token).await?;
     chat.pay(&caller)?;
     if caller.sub.is_empty() && role == Role::Player {
         return Err(Problem::invalid("The token of a player needs a `sub`."));
     }
-    let authenticated = json!({ "type": "authenticated", "player_id": caller.sub });
+    let authenticated = json!({ "type": "authenticated", "player_id": caller.sub }).to_string();
     if let Some(session) = session {
         if session.caller.sub != caller.sub || session.role != role {
             let detail = "This socket is somebody else's; open another.";
@@ -363,15 +381,14 @@ impl Session {
         }
     }
 
-    async fn answer(&mut self, said: Said) -> Result<Vec<Value>, Problem> {
+    async fn answer(&mut self, said: Said) -> Result<Vec<String>, Problem> {
         self.chat.pay(&self.caller)?;
         match said {
             Said::Send(telling) => {
                 let side = if self.role == Role::Player { Side::Visitor } else { Side::Agent };
                 let stored = self.chat.tell(&self.caller, &telling, Some(side)).await?;
-                let message: Value = serde_json::from_str(&stored.json).unwrap_or_default();
-                self.told.is_news(id_of(&message));
-                Ok(vec![json!({ "type": "message_sent", "message": message })])
+                self.told.is_news(&id_of(&stored.json));
+                Ok(vec![format!(r#"{{"type":"message_sent","message":{}}}"#, stored.json)])
             }
             Said::History { player_id, before } => {
                 let player = player_id.unwrap_or_else(|| self.caller.sub.clone());
@@ -386,13 +403,13 @@ impl Session {
         }
     }
 
-    async fn history(&mut self, player: &str, before: Option<&str>) -> Result<Value, Problem> {
+    async fn history(&mut self, player: &str, before: Option<&str>) -> Result<String, Problem> {
         let page = Page { limit: PAGE, before };
         let json = self.chat.calls.history_of(self.caller.as_caller(), player, page).await?;
-        let messages: Vec<Value> = serde_json::from_str(&json).unwrap_or_default();
-        for message in &messages {
-            self.told.is_news(id_of(message));
+        for message in serde_json::from_str::<Vec<&RawValue>>(&json).unwrap_or_default() {
+            self.told.is_news(&id_of(message.get()));
         }
-        Ok(json!({ "type": "chat_history", "player_id": player, "messages": messages }))
+        let player = json!(player);
+        Ok(format!(r#"{{"type":"chat_history","player_id":{player},"messages":{json}}}"#))
     }
 }

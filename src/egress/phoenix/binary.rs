@@ -5,14 +5,25 @@
 //! 04 |T| |E| |meta| encoding          T E meta payload        to a client
 //! ```
 //!
-//! Every length is one byte and counts bytes. Encoding 0 is bytes, any other JSON. Clients fail on every other kind
-//! of frame, and on JSON that is none: whoever writes a frame has checked it.
+//! Every length is one byte and counts bytes, so a topic that is longer can be said nothing in, and told nothing, by
+//! such a frame; JSON is told it by a text instead. Encoding 0 is bytes, any other JSON. Clients fail on every other
+//! kind of frame, and on JSON that is none: whoever writes a frame has checked it.
 
 use std::borrow::Cow;
 
+use super::dialect::TOPIC_PREFIX;
 use super::frame::{ClientMessage, Malformed, NULL};
 use crate::hub::Frame;
 use crate::rowjson::push_string;
+
+/// What one byte can count.
+const MAX: usize = 255;
+
+/// The longest topic, without the protocol's prefix, that can be told bytes.
+pub(super) const MAX_SUBTOPIC: usize = MAX - TOPIC_PREFIX.len();
+
+/// The longest event of a broadcast by HTTP.
+pub(super) const MAX_EVENT: usize = MAX;
 
 /// From a client.
 const KIND_PUSH: u8 = 3;

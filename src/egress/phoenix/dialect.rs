@@ -96,13 +96,17 @@ impl Dialect for Phoenix {
             (_, Content::Whole(message)) => {
                 Some(self.vsn.encode((NULL, NULL), topic, "broadcast", message))
             }
-            (Vsn::V1, Content::Json(payload)) => {
-                let message = message(event, meta, payload);
-                Some(self.vsn.encode((NULL, NULL), topic, "broadcast", &message))
-            }
             (Vsn::V1, Content::Binary(_)) => None,
-            (Vsn::V2, Content::Json(json)) => {
-                binary::write(topic, event, meta, true, json.as_bytes())
+            (_, Content::Json(json)) => {
+                let binary = |vsn| match vsn {
+                    Vsn::V1 => None,
+                    Vsn::V2 => binary::write(topic, event, meta, true, json.as_bytes()),
+                };
+                // What a binary frame cannot name is told by a text, which clients read just as well.
+                binary(self.vsn).or_else(|| {
+                    let message = message(event, meta, json);
+                    Some(self.vsn.encode((NULL, NULL), topic, "broadcast", &message))
+                })
             }
             (Vsn::V2, Content::Binary(bytes)) => binary::write(topic, event, meta, false, bytes),
         }
@@ -229,6 +233,26 @@ mod tests {
             binary(b"\x04\x0a\x01\x02\x00realtime:ae{}\x00\xff")
         );
         assert_eq!(PHOENIX_V1.broadcast(topic, &bytes), None);
+    }
+
+    #[test]
+    fn tells_by_a_text_what_a_binary_frame_cannot_name() {
+        let (fits, long) = ("t".repeat(255), "t".repeat(256));
+        let said = |event: &str| Broadcast::json(event, "{}").with_meta("[7]");
+        for (topic, event) in [(&fits, &fits), (&fits, &"e".to_owned())] {
+            let frame = PHOENIX_V2.broadcast(topic, &said(event));
+            assert!(matches!(frame, Some(Frame::Binary(_))), "{topic} {event}");
+        }
+        for (topic, event) in [(&long, "e"), (&fits, &*long)] {
+            let expected = format!(
+                r#"[null,null,"{topic}","broadcast",{{"event":"{event}","meta":[7],"payload":{{}},"type":"broadcast"}}]"#
+            );
+            assert_eq!(
+                PHOENIX_V2.broadcast(topic, &said(event)),
+                Some(Frame::Text(expected.into()))
+            );
+            assert_eq!(PHOENIX_V2.broadcast(topic, &Broadcast::binary(event, vec![0])), None);
+        }
     }
 
     #[test]

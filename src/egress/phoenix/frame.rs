@@ -19,6 +19,7 @@ use serde_json::value::RawValue;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::binary::{self, Said};
+use super::json;
 use crate::hub::Frame;
 use crate::rowjson::push_string;
 
@@ -71,6 +72,10 @@ impl Vsn {
             Self::V2 => serde_json::from_str::<Array<'_>>(text).map(|array| array.0),
         };
         let message = message.map_err(|_| Malformed)?;
+        // Raw parts are echoed, and some are passed on.
+        if !json::has_whole_pairs(text) {
+            return Err(Malformed);
+        }
         let longest = message.join_ref.len().max(message.reference.len());
         if longest > MAX_REFERENCE { Err(Malformed) } else { Ok(message) }
     }

@@ -12,7 +12,7 @@ const MAX_DEPTH: usize = 100;
 
 /// Whether bytes are one JSON value that may be passed on.
 pub(super) fn read(bytes: &[u8]) -> Option<&str> {
-    let text = std::str::from_utf8(bytes).ok()?;
+    let text = std::str::from_utf8(bytes).ok().filter(|text| has_whole_pairs(text))?;
     serde_json::from_str::<&RawValue>(text).ok()?;
     is_shallow(text).then_some(text)
 }
@@ -26,6 +26,30 @@ pub(super) fn is_object(json: &str) -> bool {
 /// process, at a message with `ids` that is no row change, and at an `event` that is no string.
 pub(super) fn is_message(json: &str) -> bool {
     is_object(json) && serde_json::from_str::<Harmless>(json).is_ok()
+}
+
+/// Whether every surrogate that a JSON text names by an escape is half of a pair. Parsers differ on a half alone: a
+/// [`RawValue`] holds it, as JavaScript does, Supabase Realtime's parser and many others refuse the whole text.
+pub(super) fn has_whole_pairs(json: &str) -> bool {
+    let mut rest = json;
+    let mut is_high = false;
+    while let Some(at) = rest.find('\\') {
+        // Of a pair, one escape is right behind the other.
+        if is_high && at != 0 {
+            return false;
+        }
+        let (_, escape) = rest.split_at(at);
+        let digits = escape.strip_prefix("\\u").and_then(|digits| digits.get(..4));
+        let unit = digits.and_then(|digits| u16::from_str_radix(digits, 16).ok());
+        let is_low = matches!(unit, Some(0xdc00..=0xdfff));
+        if is_low != is_high {
+            return false;
+        }
+        is_high = matches!(unit, Some(0xd800..=0xdbff));
+        // An escape has six characters, or two, all of them ASCII; what is cut short is no JSON.
+        rest = escape.get(if unit.is_some() { 6 } else { 2 }..).unwrap_or_default();
+    }
+    !is_high
 }
 
 struct Harmless;
@@ -81,7 +105,26 @@ fn is_shallow(json: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// serde_json reads a text into strings only if all its pairs are whole.
+        #[test]
+        fn pairs_are_whole_exactly_when_strings_can_be_read(
+            parts in prop::collection::vec(prop::sample::select(PARTS.to_vec()), 0..8)
+        ) {
+            let text = format!(r#"["{}"]"#, parts.concat());
+            let reads = serde_json::from_str::<Vec<String>>(&text).is_ok();
+            prop_assert_eq!(read(text.as_bytes()).is_some(), reads, "{}", text);
+        }
+    }
+
+    const PARTS: [&str; 11] = [
+        r"\ud800", r"\uDBFF", r"\udc00", r"\uDfff", r"\ud7ff", r"\ue000", r"\\", r"\n", "u", "a",
+        r#"",""#,
+    ];
 
     #[test]
     fn passes_on_what_is_json_and_nothing_else() {
@@ -102,6 +145,34 @@ mod tests {
             b"01",
         ] {
             assert_eq!(read(bytes), None, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn passes_on_no_half_of_a_pair() {
+        for (text, expected) in [
+            (r#""\ud83d\ude00""#, true),
+            (r#""a\uD83D\uDE00b\ud83d\ude00""#, true),
+            (r#""\\ud800""#, true),
+            (r#""\\\\ud800""#, true),
+            (r#""\ud7ff\ue000\u0000""#, true),
+            ("\"\u{1F600}\"", true),
+            (r#""\ud800""#, false),
+            (r#""\udc00""#, false),
+            (r#""\ud800a\udc00""#, false),
+            (r#""\ud800\n\udc00""#, false),
+            (r#""\ud800\ud800\udc00""#, false),
+            (r#""\ud800\udc00\udc00""#, false),
+            (r#""\\\ud800""#, false),
+            (r#"["\ud800","\udc00"]"#, false),
+            (r#"{"\udbff":1}"#, false),
+        ] {
+            assert_eq!(read(text.as_bytes()).is_some(), expected, "{text}");
+            assert_eq!(serde_json::from_str::<serde_json::Value>(text).is_ok(), expected, "{text}");
+        }
+        // What is no JSON has no panic either.
+        for text in ["\\", "\\u", "\\ud8", "\\ud800", "\\ud800\\", "\\é", "\\ud80é", "\\u+d80"] {
+            assert_eq!(read(text.as_bytes()), None, "{text}");
         }
     }
 

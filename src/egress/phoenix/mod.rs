@@ -12,6 +12,7 @@ pub mod dialect;
 pub mod effect;
 pub mod frame;
 mod json;
+mod offered;
 pub mod payload;
 mod pen;
 mod private;

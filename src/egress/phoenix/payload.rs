@@ -20,6 +20,7 @@ use serde::de::Deserializer;
 use serde_json::value::RawValue;
 
 use super::frame::NULL;
+use crate::auth::token::bounded;
 use crate::catalog::bind::Wish;
 use crate::model::{FirstRead, Since};
 
@@ -124,7 +125,7 @@ pub fn parse_join(payload: &str) -> Result<Join, String> {
     let payload: Payload<'_> = object("payload", payload)?;
     let token =
         payload.user_token.and_then(string).or_else(|| payload.access_token.and_then(string));
-    let token = token.filter(|token| !token.starts_with("sb_"));
+    let token = token.filter(|token| !token.starts_with("sb_")).map(bounded);
     let mut join = Join { token, echo: "[]".to_owned(), ..Join::default() };
     let Some(config) = payload.config else {
         join.is_legacy = true;
@@ -169,7 +170,7 @@ fn past(replay: &RawValue) -> Result<Replay, String> {
 /// The token of an `access_token` message, when there is one to look at.
 pub fn parse_access_token(payload: &str) -> Option<String> {
     let payload: Payload<'_> = object("payload", payload).ok()?;
-    payload.access_token.and_then(string).filter(|token| !token.starts_with("sb_"))
+    payload.access_token.and_then(string).filter(|token| !token.starts_with("sb_")).map(bounded)
 }
 
 /// A presence key: a text as it is, a number or boolean as its text; nothing when it is absent, empty or of another

@@ -39,6 +39,9 @@ use crate::hub::{Dialect as _, Frame, Notice, Outbox};
 /// Longer topics are refused: they are kept for the life of a channel.
 const MAX_TOPIC: usize = 1024;
 
+/// The same without the protocol's prefix.
+pub(super) const MAX_SUBTOPIC: usize = MAX_TOPIC - TOPIC_PREFIX.len();
+
 /// How messages that cannot be understood are counted.
 const MALFORMED: &str = "MalformedMessage";
 

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::channel::{Channel, Phase};
-use super::dialect::TOPIC_PREFIX;
 use super::effect::{Effect, Now};
 use super::frame::ClientMessage;
 use super::json;
@@ -15,15 +14,6 @@ use super::private::{FORBIDDEN, Said};
 use super::session::Session;
 use crate::egress::subject::{Allowance, Use};
 use crate::hub::{Broadcast, Dialect as _, Member, Notice};
-
-/// The longest topic of a broadcast: binary frames have one byte for its length.
-const MAX_TOPIC: usize = 255;
-
-/// The longest topic of a broadcast without the protocol's prefix.
-pub(super) const MAX_SUBTOPIC: usize = MAX_TOPIC - TOPIC_PREFIX.len();
-
-/// The longest event of a broadcast, for the same reason.
-pub(super) const MAX_EVENT: usize = 255;
 
 /// Longer broadcasts count as several messages, one for each piece of this size that is begun.
 const PIECE: usize = 64 * 1024;
@@ -44,7 +34,6 @@ enum Refused {
     /// With the word for the metrics, which tells whose limit it was.
     TooMany(&'static str),
     TooLarge,
-    TopicTooLong,
     NotAMessage,
     NotJson,
     Forbidden,
@@ -57,7 +46,6 @@ impl Refused {
             Self::NotJoined => "NotJoined",
             Self::TooMany(code) => code,
             Self::TooLarge => "PayloadSizeExceeded",
-            Self::TopicTooLong => "TopicNameTooLong",
             Self::NotAMessage | Self::NotJson => "MalformedBroadcast",
             Self::Forbidden => "Unauthorized",
         }
@@ -70,7 +58,6 @@ impl Refused {
             Self::TooMany(_) => r#"{"reason":"Too many messages per second"}"#,
             // Supabase Realtime answers with this word alone.
             Self::TooLarge => r#""payload_size_exceeded""#,
-            Self::TopicTooLong => r#"{"reason":"The topic of a broadcast may have 255 bytes"}"#,
             Self::NotAMessage => {
                 r#"{"reason":"Broadcast payload must be a map, its event a string, and have no ids"}"#
             }
@@ -158,9 +145,6 @@ fn accept(
     allowance.take(channel.subject(), Use::Message, count, now.at).map_err(Refused::TooMany)?;
     if max_payload < payload.len() {
         return Err(Refused::TooLarge);
-    }
-    if MAX_TOPIC < channel.topic.len() {
-        return Err(Refused::TopicTooLong);
     }
     let broadcast = match &message.said {
         None if !json::is_message(message.payload) => return Err(Refused::NotAMessage),

@@ -17,6 +17,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use super::desk::Desk;
 use super::dialect::Phoenix;
 use super::frame::Vsn;
+use super::offered;
 use super::rest;
 use super::resuming::MAX_ID;
 use super::socket;
@@ -73,6 +74,7 @@ async fn open(State(desk): State<Arc<Desk>>, mut request: Request) -> Response<B
         desk.refused("ClientJoinRateLimitReached");
         return refusal(429, "Too many joins per second");
     }
+    let has_phoenix = offered::has_phoenix(request.headers());
     let headers = as_json(request.headers(), |name| name.starts_with("x-"));
     let upgrade = hyper::upgrade::on(&mut request);
     drop(request);
@@ -86,6 +88,10 @@ async fn open(State(desk): State<Arc<Desk>>, mut request: Request) -> Response<B
     let headers = response.headers_mut();
     headers.insert(header::CONNECTION, header::HeaderValue::from_static("upgrade"));
     headers.insert(header::UPGRADE, header::HeaderValue::from_static("websocket"));
+    if has_phoenix {
+        let phoenix = header::HeaderValue::from_static(offered::PHOENIX);
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, phoenix);
+    }
     if let Ok(accept) = derive_accept_key(key.as_bytes()).parse() {
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     }
@@ -115,14 +121,16 @@ fn vsn(query: Option<&str>) -> Option<Vsn> {
     }
 }
 
-/// The token of the connection: the `x-api-key` header, or else the `apikey` parameter.
+/// The token of the connection: the `x-api-key` header, or else the `apikey` parameter, or else what is offered as a token
+/// in `Sec-WebSocket-Protocol`.
 fn credential(headers: &HeaderMap, query: Option<&str>) -> Option<String> {
     let from_header = headers.get("x-api-key").map(|value| {
         // What is not text is no token, and is refused as such.
         value.to_str().unwrap_or("?").to_owned()
     });
     let from_query = || parameter(query, "apikey").map(|value| value.replace('+', " "));
-    from_header.or_else(from_query).filter(|token| !token.trim().is_empty())
+    let named = from_header.or_else(from_query).filter(|token| !token.trim().is_empty());
+    named.or_else(|| offered::token(headers))
 }
 
 /// Headers as a JSON object, for policies. The last of equal names counts.

@@ -73,6 +73,29 @@ fn tracking_is_told_and_stays_in_the_state() {
 }
 
 #[test]
+fn payloads_are_the_same_when_every_reader_takes_them_for_the_same() {
+    let is_same = |one: &str, other: &str| Payload::parse(one) == Payload::parse(other);
+    for (one, other) in [
+        (r#"{"a":1,"b":[1,{"c":null}]}"#, r#"{ "b" : [ 1, { "c":null } ] ,"a":1}"#),
+        (r#"{"a":"\u00e9"}"#, r#"{"\u0061":"é"}"#),
+        (r#"{"a":1,"a":2}"#, r#"{"a":2}"#),
+    ] {
+        assert!(is_same(one, other), "{one} {other}");
+    }
+    for (one, other) in [
+        (r#"{"a":123456789012345678901}"#, r#"{"a":123456789012345678902}"#),
+        (r#"{"a":[0.1]}"#, r#"{"a":[0.10000000000000000001]}"#),
+        (r#"{"a":1}"#, r#"{"a":"1"}"#),
+        (r#"{"a":1}"#, r#"{"b":1}"#),
+        (r#"{"a":[]}"#, r#"{"a":{}}"#),
+        (r#"{"a":[1]}"#, r#"{"a":[1,2]}"#),
+        (r#"{"a":null}"#, "{}"),
+    ] {
+        assert!(!is_same(one, other), "{one} {other}");
+    }
+}
+
+#[test]
 fn another_payload_is_a_join_and_a_leave_and_the_same_one_is_nothing() {
     let mut room = Room::new(GRACE);
     room.track(1, "ann", &json!({ "at": 1, "on": true }));

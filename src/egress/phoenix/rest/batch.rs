@@ -9,10 +9,12 @@ use axum::http::Response;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::super::binary::MAX_EVENT;
 use super::super::desk::Desk;
 use super::super::dialect::message;
 use super::super::json;
-use super::super::talk::{MAX_EVENT, MAX_SUBTOPIC, pieces};
+use super::super::session::MAX_SUBTOPIC;
+use super::super::talk::pieces;
 use super::answer::Answer;
 use super::{admit, read, too_many};
 use crate::hub::{Broadcast, Namespace, RoomName};
@@ -240,7 +242,7 @@ mod tests {
     #[test]
     fn refuses_a_batch_whole_and_says_what_is_wrong_with_each_message() {
         let large = "x".repeat(100);
-        let long = "x".repeat(256);
+        let long = "x".repeat(1016);
         let good = r#"{"topic":"r","event":"e","payload":{}}"#;
         let errors = |inside: &str| format!(r#"{{"errors":{{"messages":[{inside}]}}}}"#);
         let blank = || errors(r#""can't be blank""#);
@@ -274,7 +276,7 @@ mod tests {
             (
                 messages(&format!(r#"{{"topic":"{long}","event":"{long}","payload":{{}}}}"#)),
                 errors(
-                    r#"{"topic":["should be at most 246 byte(s)"],"event":["should be at most 255 byte(s)"]}"#,
+                    r#"{"topic":["should be at most 1015 byte(s)"],"event":["should be at most 255 byte(s)"]}"#,
                 ),
             ),
         ] {

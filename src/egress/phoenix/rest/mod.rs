@@ -31,6 +31,7 @@ use super::desk::Desk;
 use super::upgrade::as_json;
 use crate::auth::denial::Denial;
 use crate::auth::policy::{Asking, Extension};
+use crate::auth::token::TokenRefusal;
 use crate::egress::subject::{Subject, Use};
 use crate::model::Principal;
 
@@ -88,7 +89,11 @@ async fn admit(desk: &Desk, headers: &HeaderMap) -> Result<Sender, Answer> {
     };
     let verified = desk.tokens.verify(token, (desk.clock)()).await.map_err(|refused| {
         desk.refused(refused.code());
-        Answer::told(401, "Unauthorized")
+        match refused {
+            // The one fault that a good token can have.
+            TokenRefusal::TooLong => Answer::told(401, &refused.on_connect().1),
+            _ => Answer::told(401, "Unauthorized"),
+        }
     })?;
     if desk.http_messages.is_spent(desk.now().at) {
         return Err(too_many(desk, "Too many requests"));

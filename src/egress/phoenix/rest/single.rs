@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, Response, header};
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderMap, Response, Uri, header};
 
+use super::super::binary::{MAX_EVENT, MAX_SUBTOPIC as MAX_SUBTOPIC_OF_BYTES};
 use super::super::desk::Desk;
 use super::super::json;
-use super::super::talk::{MAX_EVENT, MAX_SUBTOPIC, pieces};
-use super::super::upgrade::parameter;
+use super::super::session::MAX_SUBTOPIC;
+use super::super::talk::pieces;
 use super::answer::Answer;
 use super::batch::{TOO_LARGE, too_long};
 use super::{admit, read};
@@ -19,6 +20,9 @@ use crate::hub::{Broadcast, Namespace, RoomName};
 
 /// To a sender over its rate.
 const TOO_MANY: &str = "You have exceeded your rate limit";
+
+/// What is said of a `private` that is neither `true` nor `false`.
+const NO_BOOLEAN: &str = "must be true or false";
 
 /// What a body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +59,12 @@ async fn take(
             return Err(Answer::invalid(key, &too_long(longest)));
         }
     }
-    let is_private = parameter(request.uri().query(), "private") == Some("true");
+    if kind == Kind::Bytes && MAX_SUBTOPIC_OF_BYTES < topic.len() {
+        let text = format!("{} when the payload is bytes", too_long(MAX_SUBTOPIC_OF_BYTES));
+        return Err(Answer::invalid("topic", &text));
+    }
+    let is_private = is_private(request.uri())
+        .ok_or_else(|| Answer { status: 400, ..Answer::invalid("private", NO_BOOLEAN) })?;
     // Asking Postgres costs, whatever the answer is.
     let asked = u32::from(is_private);
     sender.pay(desk, asked, TOO_MANY)?;
@@ -94,6 +103,29 @@ fn denied(denial: Denial) -> Answer {
         Denial::Starting => Answer::told(422, "Tenant database initializing"),
         Denial::Busy => Answer::told(429, "Connection pool exhausted"),
     }
+}
+
+/// Whether `private` is `true`; none when it is anything but `true` or `false`, or when it is written in another letter
+/// case, as a list, or twice and differently: somebody meant a private topic, who must not speak in a public one.
+fn is_private(uri: &Uri) -> Option<bool> {
+    let Query(parameters) = Query::<Vec<(String, String)>>::try_from_uri(uri).ok()?;
+    let is_meant = |name: &str| {
+        let name = name.trim().split('[').next().unwrap_or_default();
+        name.eq_ignore_ascii_case("private")
+    };
+    let mut found = None;
+    for (name, value) in parameters.iter().filter(|(name, _)| is_meant(name)) {
+        let value = match (name.as_str(), value.as_str()) {
+            ("private", "true") => true,
+            ("private", "false") => false,
+            _ => return None,
+        };
+        if found.is_some_and(|before| before != value) {
+            return None;
+        }
+        found = Some(value);
+    }
+    Some(found.unwrap_or(false))
 }
 
 /// What the body is by its `Content-Type`; none when it is of no use here.
