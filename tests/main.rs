@@ -73,6 +73,8 @@ mod delivery;
 mod rights;
 // What a filter must not tell of rows that are hidden.
 mod hidden;
+// Found as faults, each with the input that showed it.
+mod corners;
 // Private channels: the policies on realtime.messages, and what they let through.
 mod private;
 // Checks that take their time: whom they hold up, and by which rules they end.

@@ -16,7 +16,7 @@ use super::gate::wait;
 use super::policy_link::{Fault, Link, SETTINGS};
 use super::streamed::Streamed;
 use crate::model::Principal;
-use crate::postgres::{Target, connect};
+use crate::postgres::{Target, connect_plain};
 use crate::shutdown::Stage;
 
 /// How long Postgres may take to say that it is there.
@@ -261,7 +261,7 @@ impl Policies {
         let limit = self.limit.as_millis().max(1).to_string();
         let mut settings = vec![("statement_timeout", &*limit), ("lock_timeout", &*limit)];
         settings.extend(SETTINGS);
-        let opened = connect(&self.target, "relay-policy", &settings, &self.stage).await;
+        let opened = connect_plain(&self.target, "relay-policy", &settings, &self.stage).await;
         opened.map(Link::new).map_err(|error| {
             tracing::warn!(%error, "policies cannot be asked");
             Denial::of_connecting(&error)

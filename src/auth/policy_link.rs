@@ -31,6 +31,14 @@ pub(super) const SETTINGS: [(&str, &str); 5] = [
 const BEGIN: &str = "begin isolation level read committed read write; discard plans";
 const ROLLBACK: &str = "rollback";
 
+/// Becomes the principal, under the settings of its role.
+const ACT_AS: &str = concat!(
+    "with setting as (\n",
+    include_str!("../../sql/queries/acting_settings.sql"),
+    ")\n",
+    include_str!("../../sql/queries/policy_act_as.sql")
+);
+
 /// A connection that tries policies. Exclusive to whoever asks.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -63,7 +71,7 @@ impl Link {
         Self {
             sql,
             probe: prepared(include_str!("../../sql/queries/policy_probe.sql")),
-            act_as: prepared(include_str!("../../sql/queries/policy_act_as.sql")),
+            act_as: prepared(ACT_AS),
             read: prepared(include_str!("../../sql/queries/policy_read.sql")),
             write: prepared(include_str!("../../sql/queries/policy_write.sql")),
             gate: prepared(include_str!("../../sql/queries/visibility_gate.sql")),

@@ -135,6 +135,8 @@ pub enum Trouble {
     Unavailable,
     /// The log does not have every value that is needed, and the row in the table is another by now.
     Incomplete,
+    /// The table is gone.
+    Gone,
     /// The rights that the question was made from are not those in force any more: ask again, made anew.
     RightsChanged,
 }

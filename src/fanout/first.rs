@@ -154,7 +154,7 @@ fn failure(unread: Unread) -> Failure {
         Unread::Trouble(Trouble::TimedOut) => {
             Failure("snapshot_timed_out", "it took too long; is there an index for it".to_owned())
         }
-        Unread::Trouble(Trouble::Unavailable | Trouble::Incomplete | Trouble::RightsChanged) => {
+        Unread::Trouble(_) => {
             Failure("snapshot_unavailable", "the database could not be asked".to_owned())
         }
     }

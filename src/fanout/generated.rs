@@ -10,9 +10,10 @@ use super::Fanout;
 use super::audience::Audience;
 use super::sighting::{Layout, Sighting};
 use crate::auth::visibility::Trouble;
+use crate::changelog::Place;
 use crate::hub::{Member, Membership};
 use crate::metrics::reason;
-use crate::model::{Cell, OldRow, Row, Subscription, Target};
+use crate::model::{Cell, Change, Event, OldRow, Row, Subscription, Target};
 
 impl Fanout {
     /// Appends the generated columns that the WAL does not carry. What cannot be computed stays absent, and why is said.
@@ -69,7 +70,9 @@ pub(super) fn in_the_dark(
     audience: Audience<'_>,
 ) -> Vec<Arc<Member>> {
     audience.with(|members| {
-        let all = asking(members, sighting, is_own);
+        let table = sighting.table();
+        let name = (&*table.schema, &*table.name);
+        let all = asking(members, name, sighting.event, is_own);
         let concerned = all.filter(|(wish, member, id)| {
             audience.wants(member.id, *id, sighting.id.into())
                 && needs_computed(sighting, wish, member)
@@ -80,22 +83,37 @@ pub(super) fn in_the_dark(
     })
 }
 
-/// Who asks for such changes of the table, whatever the filter says.
+/// The members who ask for a change at `place` by the name of the table that it was made in, whatever their filters say.
+pub(super) fn asking_for(
+    change: &Change,
+    place: Place,
+    audience: Audience<'_>,
+) -> Vec<Arc<Member>> {
+    let Some(event) = change.event() else { return Vec::new() };
+    let name = (&*change.relation.schema, &*change.relation.name);
+    audience.with(|members| {
+        let all = asking(members, name, event, true);
+        let mut known = HashSet::new();
+        let concerned = all.filter(|(_, member, id)| audience.wants(member.id, *id, place));
+        let members = concerned.map(|(_, member, _)| member);
+        members.filter(|member| known.insert(member.id)).cloned().collect()
+    })
+}
+
+/// Who asks for such changes of a table, whatever the filter says.
 fn asking<'a>(
     members: &'a Membership,
-    sighting: &'a Sighting,
+    (schema, name): (&'a str, &'a str),
+    event: Event,
     is_own: bool,
 ) -> impl Iterator<Item = (&'a Subscription, &'a Arc<Member>, u64)> {
-    let table = sighting.table();
     let wishes = members.wishes().filter(move |(wish, _)| {
         let is_target = match &wish.target {
-            Target::Table { schema, table: name } => {
-                **schema == *table.schema && **name == *table.name
-            }
-            Target::Schema(schema) => is_own && **schema == *table.schema,
+            Target::Table { schema: of, table } => **of == *schema && **table == *name,
+            Target::Schema(of) => is_own && **of == *schema,
             Target::All => is_own,
         };
-        is_target && wish.event.is_none_or(|event| event == sighting.event)
+        is_target && wish.event.is_none_or(|asked| asked == event)
     });
     wishes
         .flat_map(|(wish, members)| members.iter().map(move |(member, id)| (&**wish, member, *id)))

@@ -30,7 +30,7 @@ use super::work::{Answers, Ask, Fate, Plan, Work, by_principal};
 use crate::auth::visibility::Trouble;
 use crate::hub::{Hole, Member, Notice};
 use crate::metrics::reason;
-use crate::model::{Epoch, Position, Principal};
+use crate::model::{Epoch, Position, Principal, Relation};
 
 /// Changes judged in one round of a lane.
 const ROUND: usize = 512;
@@ -56,7 +56,7 @@ type Place = (PrincipalRef, u64);
 pub(super) struct Lanes {
     fanout: Fanout,
     lanes: HashMap<PrincipalRef, Lane, foldhash::fast::RandomState>,
-    rounds: FuturesUnordered<BoxFuture<'static, (PrincipalRef, Judged)>>,
+    rounds: FuturesUnordered<BoxFuture<'static, (PrincipalRef, Vec<Judged>)>>,
     /// The last thing that waited for a member.
     last: HashMap<u64, Place, foldhash::fast::RandomState>,
     /// Above this many members, those that wait no longer are forgotten.
@@ -68,18 +68,6 @@ pub(super) struct Lanes {
     held: Held,
     sequence: u64,
     way: Way,
-    /// For roles that see every row of a table, who stands for all that have it. As many as there are allowed roles.
-    anybodies: HashMap<Box<str>, PrincipalRef>,
-}
-
-/// Who stands for all that have a role.
-fn anybody(known: &mut HashMap<Box<str>, PrincipalRef>, role: &str) -> PrincipalRef {
-    if let Some(anybody) = known.get(role) {
-        return Arc::clone(anybody);
-    }
-    let anybody = Arc::new(Principal::of_role(role));
-    known.insert(role.into(), Arc::clone(&anybody));
-    anybody
 }
 
 impl Lanes {
@@ -95,16 +83,13 @@ impl Lanes {
             blocked: Vec::new(),
             held: Held::nothing(),
             sequence: 0,
-            anybodies: HashMap::new(),
         }
     }
 
     /// Takes a change and everyone who asked for it, in commit order.
     pub(super) fn take(&mut self, sighting: Arc<Sighting>, asks: Vec<Ask>) {
         let (mut held, none) = (None, Answers::new());
-        let anybodies = &mut self.anybodies;
-        let anybody = |role: &str| anybody(anybodies, role);
-        for (principal, asks) in by_principal(&sighting, asks, anybody) {
+        for (principal, asks) in by_principal(&sighting, asks) {
             let work = Work { sighting: Arc::clone(&sighting), asks };
             let after = self.places_before(&work, &principal);
             if after.is_empty() && !self.lanes.contains_key(&principal) {
@@ -257,10 +242,11 @@ impl Lanes {
     pub(super) async fn turn(&mut self) {
         let next = self.rounds.next().await;
         let Some((principal, judged)) = next else { return std::future::pending().await };
-        for ((work, _), plan) in &judged.works {
-            self.deliver(&principal, work, plan, [&judged.rows, &judged.conditions]);
+        for Judged { works, rows, conditions } in judged {
+            for ((work, _), plan) in &works {
+                self.deliver(&principal, work, plan, [&rows, &conditions]);
+            }
         }
-        drop(judged);
         if let Some(lane) = self.lanes.get_mut(&principal) {
             (lane.judging, lane.judging_from) = (None, None);
         }
@@ -404,6 +390,16 @@ impl Lanes {
         }
     }
 
+    /// Tells members that changes of a table are withheld that cannot be looked at any more.
+    pub(super) fn withhold_gone(&self, relation: &Relation, members: &[Arc<Member>]) {
+        let Relation { schema, name, .. } = relation;
+        self.fanout.metrics.withheld.get_or_create(&reason("table_gone")).inc();
+        for member in members.iter().filter(|member| member.is_new_trouble()) {
+            let message = format!("Changes of {schema}.{name} are withheld: the table is gone");
+            self.way.tell(member, &Notice::of_changes(false, message));
+        }
+    }
+
     /// Withholds a change from members of whom it cannot be said whether they asked for it.
     pub(super) fn withhold_of(
         &self,
@@ -426,6 +422,7 @@ impl Lanes {
             Trouble::Unavailable | Trouble::RightsChanged => {
                 ("check_unavailable", "the database could not be asked".to_owned())
             }
+            Trouble::Gone => ("table_gone", "the table is gone".to_owned()),
             Trouble::Incomplete => (
                 "row_incomplete",
                 "the log does not have every value that is needed, and the row has changed since"

@@ -196,7 +196,11 @@ impl Fanout {
         lanes: &mut Lanes,
     ) {
         let looking = self.look(piece, id, change, audience, layouts);
-        for (sighting, is_own, trouble) in lanes.meanwhile(looking).await {
+        let Some(sightings) = lanes.meanwhile(looking).await else {
+            let members = generated::asking_for(change, id.into(), audience);
+            return lanes.withhold_gone(&change.relation, &members);
+        };
+        for (sighting, is_own, trouble) in sightings {
             if let Some(trouble) = trouble {
                 lanes.withhold_of(
                     &sighting,
@@ -213,7 +217,7 @@ impl Fanout {
     }
 
     /// The change as seen through each table that somebody may have asked for: whether that is its own, and why generated
-    /// columns are absent that should not be.
+    /// columns are absent that should not be. `None`: its own table is gone.
     async fn look(
         &self,
         transaction: &Transaction,
@@ -221,10 +225,10 @@ impl Fanout {
         change: &Change,
         audience: Audience<'_>,
         layouts: &mut Layouts,
-    ) -> SmallVec<[(Sighting, bool, Option<Trouble>); 1]> {
+    ) -> Option<SmallVec<[(Sighting, bool, Option<Trouble>); 1]>> {
         let mut sightings = SmallVec::new();
-        let Some((event, new, old)) = sighting::resolve(change) else { return sightings };
-        for (table, is_own) in self.tables(change, transaction.xid).await {
+        let Some((event, new, old)) = sighting::resolve(change) else { return Some(sightings) };
+        for (table, is_own) in self.tables(change, transaction.xid).await? {
             if !audience.with(|members| members.router().wants(&table.schema, &table.name)) {
                 continue;
             }
@@ -243,18 +247,15 @@ impl Fanout {
             };
             sightings.push((sighting, is_own, trouble));
         }
-        sightings
+        Some(sightings)
     }
 
-    /// The change's own table, then the partitioned tables it belongs to.
-    async fn tables(&self, change: &Change, xid: u32) -> Vec<(Arc<Table>, bool)> {
+    /// The change's own table, then the partitioned tables it belongs to. `None`: it is gone.
+    async fn tables(&self, change: &Change, xid: u32) -> Option<Vec<(Arc<Table>, bool)>> {
         let own = loop {
             match self.insist(|| self.catalog.table(&change.relation, xid)).await {
                 Seen::Table(table) => break table,
-                Seen::Gone => {
-                    self.metrics.withheld.get_or_create(&reason("table_gone")).inc();
-                    return Vec::new();
-                }
+                Seen::Gone => return None,
                 Seen::TooEarly => {
                     self.metrics.check_waits.inc();
                     tokio::time::sleep(VISIBILITY_RETRY).await;
@@ -269,7 +270,7 @@ impl Fanout {
                 tables.push((table, false));
             }
         }
-        tables
+        Some(tables)
     }
 
     /// Asks the catalog until it answers: nothing may be shown before it is known who may see it.

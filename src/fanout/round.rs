@@ -15,7 +15,9 @@ use crate::config::Deletes;
 use crate::fanout::Fanout;
 use crate::fanout::held::Held;
 use crate::fanout::sighting::{Layout, Sighting};
-use crate::fanout::work::{Answers, Filtered, Need, Place, Plan, Work, need};
+use crate::fanout::work::{
+    Answers, Filtered, Need, Place, Plan, Work, group, is_decided_by_role, need,
+};
 use crate::model::table::Policy;
 use crate::model::{Principal, Row, Subscription};
 
@@ -38,15 +40,54 @@ pub(super) struct Judged {
     pub(super) conditions: Answers,
 }
 
-/// Judges work for a principal. When a table changed meanwhile, its rights may have, too: then again.
+/// Judges work for a principal, in the order of each member's changes.
+///
+/// What was to be asked once for all who have a role is judged for each of them when it turns out to depend on who they are.
 pub(super) async fn judge(
     fanout: &Fanout,
     principal: &Principal,
+    works: Vec<Holding>,
+) -> Vec<Judged> {
+    let is_shared = *principal == Principal::of_role(principal.role());
+    let works = match judge_for(fanout, principal, works, is_shared).await {
+        Ok(judged) => return vec![judged],
+        Err(works) => works,
+    };
+    let mut by_principal: Vec<(Arc<Principal>, Vec<Holding>)> = Vec::new();
+    for (Work { sighting, asks }, held) in works {
+        for (principal, asks) in group(asks, |ask| ask.member.principal()) {
+            let work = (Work { sighting: Arc::clone(&sighting), asks }, held.clone());
+            match by_principal.iter_mut().find(|(known, _)| *known == principal) {
+                Some((_, works)) => works.push(work),
+                None => by_principal.push((principal, vec![work])),
+            }
+        }
+    }
+    let mut all = Vec::with_capacity(by_principal.len());
+    for (principal, works) in by_principal {
+        all.extend(judge_for(fanout, &principal, works, false).await.ok());
+    }
+    all
+}
+
+/// Judges work for a principal. When a table changed meanwhile, its rights may have, too: then again. The work comes back
+/// when it is shared by all who have the principal's role and does depend on who they are.
+async fn judge_for(
+    fanout: &Fanout,
+    principal: &Principal,
     mut works: Vec<Holding>,
-) -> Judged {
+    is_shared: bool,
+) -> Result<Judged, Vec<Holding>> {
     renew(fanout, &mut works).await;
     let mut renewals = 0;
     loop {
+        let is_of_role = |(work, _): &Holding| {
+            is_decided_by_role(&work.sighting, principal.role())
+                || Plan::unasked(work, principal, fanout.deletes).is_some()
+        };
+        if is_shared && !works.iter().all(is_of_role) {
+            return Err(works);
+        }
         let mut round = Round::default();
         let mut plans: Vec<Plan> =
             works.iter().map(|(work, _)| round.add(work, principal, fanout.deletes)).collect();
@@ -70,7 +111,8 @@ pub(super) async fn judge(
         let shows = rows.iter().flatten().any(|answer| *answer == Ok(Verdict::Yes));
         let shows = shows || conditions.iter().flatten().any(|it| *it == Ok(Verdict::Yes));
         if !shows || !renew(fanout, &mut works).await {
-            return Judged { works: works.into_iter().zip(plans).collect(), rows, conditions };
+            let works = works.into_iter().zip(plans).collect();
+            return Ok(Judged { works, rows, conditions });
         }
     }
 }
@@ -96,9 +138,10 @@ async fn renew(fanout: &Fanout, works: &mut [Holding]) -> bool {
             None => {
                 let table = fanout.insist(|| fanout.catalog.table_by_oid(held.table.oid)).await;
                 let newer = match table {
-                    Some(table) if Arc::ptr_eq(&table, &held.table) => None,
+                    Some(table) if Arc::ptr_eq(&table, &held.table) && !held.is_gone => None,
+                    None if held.is_gone => None,
                     Some(table) => Some(Arc::new(Layout::new(&held.relation, table))),
-                    None => Some(Arc::new(held.of_nobody())),
+                    None => Some(Arc::new(held.of_gone())),
                 };
                 known.push((Arc::clone(held), newer.clone()));
                 newer
@@ -141,7 +184,7 @@ impl Round {
             Need::JudgeOld(policy, _) => {
                 old = sighting.subject().map(|row| self.ask_row(sighting, policy, row));
             }
-            Need::Show(_) | Need::Hide | Need::Tell(_) => {}
+            Need::Show(_) | Need::Hide | Need::Lost | Need::Tell(_) => {}
         }
         let is_moved = sighting.is_moved();
         let access = sighting.table().access.get(principal.role());

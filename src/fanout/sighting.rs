@@ -3,7 +3,6 @@
 //! A large value that an UPDATE left alone, and that the log therefore does not repeat, is taken from the whole old row
 //! where there is one and is absent otherwise, as clients are used to: what it was at that moment cannot be read later.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::fanout::render::Rendered;
@@ -37,6 +36,8 @@ pub(super) struct Layout {
     pub(super) computed: Box<[usize]>,
     /// What is needed to compute them.
     pub(super) sources: Reads,
+    /// Whether the table is gone, so that nobody can say who may read it.
+    pub(super) is_gone: bool,
     generation: u64,
     masks: Mutex<Vec<(Box<str>, Select, Mask)>>,
 }
@@ -75,6 +76,7 @@ impl Layout {
             ),
             computed: computed.into(),
             table,
+            is_gone: false,
             generation: relation.generation,
             masks: Mutex::default(),
         }
@@ -165,10 +167,9 @@ impl Layout {
         self.table.oid != self.relation.oid
     }
 
-    /// The same when the table is gone: nobody may read it.
-    pub(super) fn of_nobody(&self) -> Self {
-        let table = Table { access: HashMap::new(), ..Table::clone(&self.table) };
-        Self::new(&self.relation, Arc::new(table))
+    /// The same when the table is gone.
+    pub(super) fn of_gone(&self) -> Self {
+        Self { is_gone: true, ..Self::new(&self.relation, Arc::clone(&self.table)) }
     }
 
     /// Whether the column called `name` is part of what a key-only old row shows.

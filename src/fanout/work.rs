@@ -36,21 +36,35 @@ pub(super) struct Work {
     pub(super) asks: Vec<Ask>,
 }
 
-/// Groups who asked by whom they act for. What is decided for a role as a whole is decided once for all who have it: they
-/// are grouped as the role's `anybody`.
-pub(super) fn by_principal(
-    sighting: &Sighting,
+/// Groups who asked by whom they act for. What is asked of Postgres and is the same for all who have a role is asked once
+/// for them, on behalf of [`Principal::of_role`].
+pub(super) fn by_principal(sighting: &Sighting, asks: Vec<Ask>) -> Vec<(Arc<Principal>, Vec<Ask>)> {
+    let mut anybodies: SmallVec<[Arc<Principal>; 2]> = SmallVec::new();
+    group(asks, |ask| {
+        let principal = ask.member.principal();
+        let role = principal.role();
+        if !ask.undecided.is_empty() || !is_decided_by_role(sighting, role) {
+            return principal;
+        }
+        if let Some(anybody) = anybodies.iter().find(|anybody| anybody.role() == role) {
+            return Arc::clone(anybody);
+        }
+        let anybody = Arc::new(Principal::of_role(role));
+        anybodies.push(Arc::clone(&anybody));
+        anybody
+    })
+}
+
+/// Groups who asked by what `of` says of them.
+pub(super) fn group(
     asks: Vec<Ask>,
-    mut anybody: impl FnMut(&str) -> Arc<Principal>,
+    mut of: impl FnMut(&Ask) -> Arc<Principal>,
 ) -> Vec<(Arc<Principal>, Vec<Ask>)> {
     let mut places: HashMap<Arc<Principal>, usize, foldhash::fast::RandomState> =
         HashMap::default();
     let mut groups: Vec<(Arc<Principal>, Vec<Ask>)> = Vec::new();
     for ask in asks {
-        let mut principal = ask.member.principal();
-        if ask.undecided.is_empty() && is_decided_by_role(sighting, principal.role()) {
-            principal = anybody(principal.role());
-        }
+        let principal = of(&ask);
         match groups.last_mut() {
             Some((last, asks)) if Arc::ptr_eq(last, &principal) => asks.push(ask),
             _ => {
@@ -66,8 +80,8 @@ pub(super) fn by_principal(
     groups
 }
 
-/// Whether something has to be asked of Postgres, and it is the same for everybody with the role.
-fn is_decided_by_role(sighting: &Sighting, role: &str) -> bool {
+/// Whether Postgres is asked, and the answer is the same for everybody with the role.
+pub(super) fn is_decided_by_role(sighting: &Sighting, role: &str) -> bool {
     let access = sighting.table().access.get(role);
     let deciding = access.and_then(|access| deciding(sighting, &access.rows));
     deciding.is_some_and(|policy| policy.is_constant())
@@ -80,6 +94,8 @@ pub(super) enum Need {
     Show(OldShown),
     /// Nothing: this role never sees it.
     Hide,
+    /// Nothing can be asked: the table is gone.
+    Lost,
     /// Nothing: tell that the row cannot be shown.
     Tell(Problem),
     /// The policy on the new row, and on the old one where the WAL has it whole. With a problem, that is told of a readable
@@ -117,6 +133,9 @@ fn deciding(sighting: &Sighting, rows: &Rows) -> Option<Arc<Policy>> {
 /// What a role needs to see a change, under the rule for deletes.
 pub(super) fn need(sighting: &Sighting, role: &str, deletes: Deletes) -> Need {
     let Some(access) = sighting.table().access.get(role) else { return Need::Hide };
+    if sighting.layout.is_gone {
+        return Need::Lost;
+    }
     let deciding = deciding(sighting, &access.rows);
     if sighting.event == Event::Delete {
         return need_of_delete(sighting, &access.rows, deciding, deletes);
@@ -277,6 +296,7 @@ impl Plan {
         let (place, shown) = match &self.need {
             Need::Show(old) => return Fate::Show(*old),
             Need::Hide => return Fate::Hide,
+            Need::Lost => return Fate::Withhold(Trouble::Gone),
             Need::Tell(problem) => return Fate::Tell(*problem),
             Need::JudgeNew(_, Some(problem)) => (self.new, Fate::Tell(*problem)),
             Need::JudgeNew(_, None) => (self.new, Fate::Show(self.old_shown(judged(self.old)))),

@@ -6,7 +6,8 @@
 //! are read alike under every setting that is taken over.
 //!
 //! Promises: of everything that `alter database` and `alter role` set, the most specific value is in force, except for
-//! [`KEPT`]. What the login role may not set is left out, as is what does not exist any more.
+//! what `acting_settings.sql` leaves out. What the login role may not set is left out as well, as is what does not exist any
+//! more.
 //!
 //! Not here: settings that only the login role has. They are in force where nothing more specific is.
 
@@ -19,30 +20,6 @@ use super::sql::{Sql, connect, connect_plain};
 use super::target::Target;
 use crate::error::{Error, ErrorKind};
 use crate::shutdown::Stage;
-
-/// Settings that stay as the relay and the database have them: limits of time, what keeps the connection from writing and
-/// from skipping policies, plans, how statements and messages are read, and how values of the log are read back.
-const KEPT: [&str; 19] = [
-    "application_name",
-    "array_nulls",
-    "client_encoding",
-    "client_min_messages",
-    "default_transaction_deferrable",
-    "default_transaction_isolation",
-    "default_transaction_read_only",
-    "idle_in_transaction_session_timeout",
-    "idle_session_timeout",
-    "jit",
-    "lc_monetary",
-    "lock_timeout",
-    "plan_cache_mode",
-    "role",
-    "row_security",
-    "standard_conforming_strings",
-    "statement_timeout",
-    "transaction_timeout",
-    "xmloption",
-];
 
 /// Why nobody can be acted as.
 #[derive(Debug)]
@@ -95,8 +72,7 @@ pub async fn connect_pinned_as(
 /// Sets what the role's own sessions would begin with.
 async fn take_over(client: &Client, role: &str) -> Result<(), tokio_postgres::Error> {
     let sql = include_str!("../../sql/queries/acting_settings.sql");
-    let kept: Vec<&str> = KEPT.to_vec();
-    let rows = client.query(sql, &[&role, &kept]).await?;
+    let rows = client.query(sql, &[&role]).await?;
     let setting = |row: &tokio_postgres::Row| Ok((row.try_get(0)?, row.try_get(1)?));
     let settings = rows.iter().map(setting).collect::<Result<Vec<(String, String)>, _>>()?;
     if settings.is_empty() {

@@ -19,7 +19,7 @@ mod words;
 pub use acting::{NotActing, connect_as, connect_pinned_as};
 pub use plain::without_values;
 pub use session::PINNED;
-pub use sql::{Sql, connect, refusal};
+pub use sql::{Sql, connect, connect_plain, refusal};
 pub use target::Target;
 
 pub(crate) use failure::{Failure, Refused, sqlstate};

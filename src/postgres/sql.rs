@@ -42,8 +42,11 @@ pub async fn connect(
     open_any(target, application, &session::pinned(target.options.as_deref(), options), stage).await
 }
 
-/// The same without the pinned settings: values are not rendered on it.
-pub(super) async fn connect_plain(
+/// The same without the pinned settings: for what takes over those of roles, and renders nothing that depends on them.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_plain(
     target: &Target,
     application: &str,
     options: &[(&str, &str)],
