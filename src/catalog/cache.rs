@@ -1,7 +1,8 @@
 //! What is remembered of the catalog, and for how long it may be believed. Pure.
 //!
 //! **An entry older than [`FRESH`] is never served**: rights that were taken away must not live on because nobody could
-//! be asked. Memory is bounded by [`MOST`].
+//! be asked. Nor is one that may be older than what was known before, because two were asking at the same time, or whose
+//! name was found to mean another table. Memory is bounded by [`MOST`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,16 +26,26 @@ const MOST: usize = 10_000;
 pub(super) struct Cache {
     tables: HashMap<u32, Entry>,
     absent_names: HashMap<(Box<str>, Box<str>), Instant>,
-    publishes: HashMap<Option<Box<str>>, (Instant, bool)>,
-    missing_roles: Option<(Instant, Arc<[String]>)>,
 }
 
 #[derive(Debug)]
 struct Entry {
     table: Option<Arc<Table>>,
     generation: u64,
-    fetched_at: Instant,
+    /// When it was asked for; `None` when it is not to be believed.
+    fetched_at: Option<Instant>,
+    /// When the answer had come: what is asked for later is newer.
+    answered_at: Instant,
     used_at: Instant,
+}
+
+/// While a question was put to Postgres.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    /// It was not put before.
+    pub(super) began: Instant,
+    /// It was answered before.
+    pub(super) ended: Instant,
 }
 
 /// What the cache says of a table.
@@ -49,7 +60,7 @@ pub(super) enum Known {
 impl Entry {
     fn is_fresh(&self, now: Instant) -> bool {
         let believed = if self.table.is_some() { FRESH } else { ABSENT };
-        now.duration_since(self.fetched_at) < believed
+        self.fetched_at.is_some_and(|fetched_at| now.duration_since(fetched_at) < believed)
     }
 }
 
@@ -65,7 +76,7 @@ impl Cache {
         }
     }
 
-    /// The table of this name. Looks at every entry: names are asked for at joins only.
+    /// The table of this name. Looks at every entry: names are asked for now and then.
     pub(super) fn by_name(&mut self, schema: &str, name: &str, now: Instant) -> Known {
         let named = |entry: &&mut Entry| {
             let fits = |table: &Arc<Table>| &*table.schema == schema && &*table.name == name;
@@ -81,70 +92,88 @@ impl Cache {
         }
     }
 
-    /// Remembers that there is no table of this name.
-    pub(super) fn set_absent(&mut self, schema: &str, name: &str, now: Instant) {
-        if MOST <= self.absent_names.len() {
-            self.absent_names.clear();
+    /// Puts the answer to a question about a name. Returns what was found.
+    pub(super) fn found(
+        &mut self,
+        (schema, name): &(Box<str>, Box<str>),
+        table: Option<Table>,
+        span: Span,
+    ) -> Option<Arc<Table>> {
+        let oid = table.as_ref().map(|table| table.oid);
+        for (other, entry) in &mut self.tables {
+            let had_name = |table: &Arc<Table>| *table.schema == **schema && *table.name == **name;
+            if Some(*other) != oid && entry.table.as_ref().is_some_and(had_name) {
+                entry.fetched_at = None;
+            }
         }
-        self.absent_names.insert((schema.into(), name.into()), now);
+        let Some(table) = table else {
+            if MOST <= self.absent_names.len() {
+                self.absent_names.clear();
+            }
+            self.absent_names.insert((schema.clone(), name.clone()), span.began);
+            return None;
+        };
+        self.absent_names.remove(&(schema.clone(), name.clone()));
+        self.put(table.oid, 0, Some(table), span)
     }
 
-    /// Whether the schema has published tables, when that was asked within the last second.
-    pub(super) fn publishes(&self, schema: Option<&str>, now: Instant) -> Option<bool> {
-        let (seen, publishes) = self.publishes.get(&schema.map(Into::into))?;
-        (now.duration_since(*seen) < ABSENT).then_some(*publishes)
-    }
-
-    /// Remembers whether the schema has published tables.
-    pub(super) fn set_publishes(&mut self, schema: Option<&str>, publishes: bool, now: Instant) {
-        if MOST <= self.publishes.len() {
-            self.publishes.clear();
-        }
-        self.publishes.insert(schema.map(Into::into), (now, publishes));
-    }
-
-    /// The allowed roles that do not exist, when that was asked within the last second.
-    pub(super) fn missing_roles(&self, now: Instant) -> Option<Arc<[String]>> {
-        let (seen, missing) = self.missing_roles.as_ref()?;
-        (now.duration_since(*seen) < ABSENT).then(|| Arc::clone(missing))
-    }
-
-    /// Remembers which allowed roles do not exist.
-    pub(super) fn set_missing_roles(&mut self, missing: &Arc<[String]>, now: Instant) {
-        self.missing_roles = Some((now, Arc::clone(missing)));
-    }
-
-    /// Puts the answer to a question about `oid`, asked at `asked_at` for a relation of `generation`. Returns what is
-    /// remembered: the value before when nothing changed, so that pointers stay equal.
+    /// Puts the answer to a question about `oid`, asked for a relation of `generation`. Returns what was answered: the
+    /// value before when nothing changed, so that pointers stay equal.
     pub(super) fn put(
         &mut self,
         oid: u32,
         generation: u64,
         table: Option<Table>,
-        asked_at: Instant,
+        span: Span,
     ) -> Option<Arc<Table>> {
         if MOST <= self.tables.len() && !self.tables.contains_key(&oid) {
             self.drop_longest_unused();
         }
-        let entry = self.tables.entry(oid).or_insert(Entry {
-            table: None,
-            generation,
-            fetched_at: asked_at,
-            used_at: asked_at,
-        });
+        let Some(entry) = self.tables.get_mut(&oid) else {
+            let table = table.map(Arc::new);
+            let entry = Entry {
+                table: table.clone(),
+                generation,
+                fetched_at: Some(span.began),
+                answered_at: span.ended,
+                used_at: span.began,
+            };
+            self.tables.insert(oid, entry);
+            return table;
+        };
+        let is_same = entry.table.as_deref() == table.as_ref();
+        // Which of two that were asked for at the same time saw more is not known.
+        let is_newer = entry.answered_at <= span.began;
+        let was_believed = entry.fetched_at.is_some();
+        entry.fetched_at = match (is_newer, is_same && was_believed) {
+            (true, _) => Some(span.began),
+            (false, true) => entry.fetched_at.max(Some(span.began)),
+            (false, false) => None,
+        };
+        entry.answered_at = entry.answered_at.max(span.ended);
         entry.generation = entry.generation.max(generation);
-        entry.fetched_at = asked_at;
-        if entry.table.as_deref() != table.as_ref() {
+        if !is_same {
             entry.table = table.map(Arc::new);
         }
+        entry.used_at = entry.used_at.max(span.began);
         entry.table.clone()
     }
 
-    /// Puts the answer to a renewal asked at `asked_at`, unless something newer was put meanwhile.
-    pub(super) fn renew(&mut self, oid: u32, table: Option<Table>, asked_at: Instant) {
-        let Some(entry) = self.tables.get(&oid) else { return };
-        if entry.fetched_at <= asked_at {
-            self.put(oid, 0, table, asked_at);
+    /// Puts the answer to a renewal, if the entry is still there.
+    pub(super) fn renew(&mut self, oid: u32, table: Option<Table>, span: Span) {
+        if let Some(entry) = self.tables.get(&oid) {
+            let used_at = entry.used_at;
+            self.put(oid, 0, table, span);
+            if let Some(entry) = self.tables.get_mut(&oid) {
+                entry.used_at = used_at;
+            }
+        }
+    }
+
+    /// An entry is to be asked for again before use.
+    pub(super) fn doubt(&mut self, oid: u32) {
+        if let Some(entry) = self.tables.get_mut(&oid) {
+            entry.fetched_at = None;
         }
     }
 
@@ -155,8 +184,16 @@ impl Cache {
                 && (entry.table.is_some() || entry.is_fresh(now))
         });
         self.absent_names.retain(|_, seen| now.duration_since(*seen) < ABSENT);
-        self.publishes.retain(|_, (seen, _)| now.duration_since(*seen) < ABSENT);
-        self.tables.iter().filter(|(_, entry)| entry.table.is_some()).map(|(oid, _)| *oid).collect()
+        self.in_use_of(None, now)
+    }
+
+    /// The tables of a schema among those in use; of all for `None`.
+    pub(super) fn in_use_of(&self, schema: Option<&str>, now: Instant) -> Vec<u32> {
+        let is_in_use = |entry: &Entry| {
+            let fits = |table: &Arc<Table>| schema.is_none_or(|schema| *table.schema == *schema);
+            now.duration_since(entry.used_at) < IDLE && entry.table.as_ref().is_some_and(fits)
+        };
+        self.tables.iter().filter(|(_, entry)| is_in_use(entry)).map(|(oid, _)| *oid).collect()
     }
 
     fn drop_longest_unused(&mut self) {
@@ -164,5 +201,77 @@ impl Cache {
         if let Some(oid) = longest.map(|(oid, _)| *oid) {
             self.tables.remove(&oid);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::model::ReplicaIdentity;
+
+    fn table(oid: u32, name: &str, has_row_security: bool) -> Option<Table> {
+        Some(Table {
+            oid,
+            schema: "public".into(),
+            name: name.into(),
+            is_published: true,
+            has_row_security,
+            identity: ReplicaIdentity::Default,
+            columns: Box::default(),
+            ancestors: Box::default(),
+            access: HashMap::new(),
+        })
+    }
+
+    /// A clock that goes on by milliseconds.
+    fn clock() -> impl Fn(u64, u64) -> Span {
+        let start = Instant::now();
+        let at = move |millis| start + Duration::from_millis(millis);
+        move |began, ended| Span { began: at(began), ended: at(ended) }
+    }
+
+    #[test]
+    fn of_two_answers_at_the_same_time_neither_is_believed_unless_they_are_the_same() {
+        let (mut cache, span) = (Cache::default(), clock());
+        cache.put(1, 0, table(1, "a", false), span(0, 10));
+        cache.put(1, 0, table(1, "a", false), span(5, 15));
+        assert_ne!(cache.by_oid(1, 0, span(20, 20).began), Known::Unknown);
+        let answered = cache.put(1, 7, table(1, "a", true), span(8, 12));
+        assert!(answered.is_some_and(|table| table.has_row_security), "it is an answer");
+        assert_eq!(cache.by_oid(1, 7, span(20, 20).began), Known::Unknown, "but is it the newer?");
+        cache.put(1, 0, table(1, "a", true), span(13, 14));
+        assert_eq!(cache.by_oid(1, 7, span(20, 20).began), Known::Unknown, "nor is it confirmed");
+        cache.put(1, 7, table(1, "a", true), span(16, 17));
+        assert_ne!(cache.by_oid(1, 7, span(20, 20).began), Known::Unknown);
+    }
+
+    #[test]
+    fn a_name_that_means_another_table_takes_the_first_one_s_answer_away() {
+        let (mut cache, span) = (Cache::default(), clock());
+        let name = ("public".into(), "a".into());
+        cache.found(&name, table(1, "a", false), span(0, 1));
+        cache.found(&name, table(2, "a", true), span(2, 3));
+        let now = span(4, 4).began;
+        assert_eq!(cache.by_oid(1, 0, now), Known::Unknown);
+        let Known::Fresh(Some(found)) = cache.by_name("public", "a", now) else {
+            panic!("unknown")
+        };
+        assert_eq!(found.oid, 2);
+        cache.found(&name, None, span(5, 6));
+        assert_eq!(cache.by_name("public", "a", span(7, 7).began), Known::Fresh(None));
+        assert_eq!(cache.by_oid(2, 0, span(7, 7).began), Known::Unknown);
+    }
+
+    #[test]
+    fn what_nobody_uses_is_not_kept_by_being_renewed() {
+        let (mut cache, span) = (Cache::default(), clock());
+        cache.put(1, 0, table(1, "a", false), span(0, 1));
+        for seconds in 1..=60 {
+            cache.renew(1, table(1, "a", false), span(seconds * 1000, seconds * 1000 + 1));
+        }
+        assert_eq!(cache.in_use(span(59_000, 0).began), [1]);
+        assert!(cache.in_use(span(61_000, 0).began).is_empty());
     }
 }
