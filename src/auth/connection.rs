@@ -17,7 +17,7 @@ use super::guard::{BEGIN, BEGIN_REPLANNING, Guard, mark};
 use super::quote::{fill, identifier};
 use super::visibility::Trouble;
 use crate::model::Principal;
-use crate::postgres::{Sql, Target, connect};
+use crate::postgres::{NotActing, Sql, Target, connect_as};
 use crate::shutdown::Stage;
 
 /// Statements kept prepared on one connection; the longest unused goes first.
@@ -83,10 +83,9 @@ impl Connection {
             ("plan_cache_mode", "force_generic_plan"),
             ("jit", "off"),
         ];
-        let sql = connect(target, "relay-check", &settings, stage)
+        let sql = connect_as(target, "relay-check", role, &settings, stage)
             .await
-            .map_err(|error| Unopened::Unreachable(error.to_string()))?;
-        become_role(&sql.client, role).await?;
+            .map_err(|error| unopened(role, error))?;
         let text = fill(include_str!("../../sql/queries/visibility_claims.sql"), &[]);
         let mark = mark();
         let (claims, mark) = try_join(sql.client.prepare(&text), sql.client.prepare(&mark))
@@ -274,37 +273,20 @@ impl Connection {
     }
 }
 
-async fn become_role(client: &Client, role: &str) -> Result<(), Unopened> {
-    let became = client.query_one("select set_config('role', $1, false)", &[&role]).await;
-    let Err(error) = became else {
-        // `none` is a word to Postgres, not a role.
-        let row = client.query_one("select current_user::text", &[]).await.map_err(unreachable)?;
-        let current: String = row.try_get(0).map_err(unreachable)?;
-        return if current == role { Ok(()) } else { Err(missing(role)) };
-    };
-    match error.as_db_error() {
-        Some(refused) if refused.code().code() == "42501" => {
-            let row = client.query_one("select session_user::text", &[]).await;
-            let login: String = row.and_then(|row| row.try_get(0)).map_err(unreachable)?;
-            Err(Unopened::Refused(Trouble::Failed {
-                code: refused.code().code().to_owned(),
-                message: format!(
-                    "the relay may not act as role \"{role}\"; run: grant {} to {}",
-                    identifier(role),
-                    identifier(&login),
-                ),
-            }))
+/// Why the role cannot be acted as, told as what withholds its rows.
+fn unopened(role: &str, unopened: NotActing) -> Unopened {
+    let failed =
+        |code: &str, message| Unopened::Refused(Trouble::Failed { code: code.to_owned(), message });
+    match unopened {
+        NotActing::NotAMember { login } => {
+            let (named, login) = (identifier(role), identifier(&login));
+            let message =
+                format!("the relay may not act as role \"{role}\"; run: grant {named} to {login}");
+            failed("42501", message)
         }
-        Some(refused) if refused.code().code() == "22023" => Err(missing(role)),
-        _ => Err(unreachable(error)),
+        NotActing::NoSuchRole => failed("22023", format!("role \"{role}\" does not exist")),
+        NotActing::Unreachable(error) => Unopened::Unreachable(error.to_string()),
     }
-}
-
-fn missing(role: &str) -> Unopened {
-    Unopened::Refused(Trouble::Failed {
-        code: "22023".to_owned(),
-        message: format!("role \"{role}\" does not exist"),
-    })
 }
 
 fn unreachable(error: Error) -> Unopened {

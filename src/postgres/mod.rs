@@ -3,6 +3,7 @@
 //! Every sslmode, every login method and every session setting is decided here, once for both kinds of connection.
 //! Poolers are not spoken to: replication does not pass through them.
 
+mod acting;
 mod failure;
 mod plain;
 mod session;
@@ -14,7 +15,9 @@ mod tls;
 mod wire;
 mod words;
 
+pub use acting::{NotActing, connect_as};
 pub use plain::without_values;
+pub use session::PINNED;
 pub use sql::{Sql, connect, refusal};
 pub use target::Target;
 

@@ -1,11 +1,12 @@
-//! The session settings every connection of ours pins, whatever the server, database or role would choose.
+//! The session settings that connections which render values pin, whatever the server, database or role would choose.
 //!
-//! The text of a value depends on them, and a value must read the same in the stream, in a row check and in a filter's
-//! operand. They come after the operator's own `options`, so they win.
+//! The text of a value depends on them, and a value must read the same in the stream, in a first read and in a filter's
+//! operand. They come after the operator's own `options`, so they win. Connections that act as somebody do not pin them
+//! (see `acting`).
 
 /// ISO dates, Postgres' intervals, hex bytes, UTC; and floats in the shortest form that reads back exactly, for
 /// which every value above 0 will do: 3 is what Postgres' own subscribers send.
-const PINNED: [(&str, &str); 5] = [
+pub const PINNED: [(&str, &str); 5] = [
     ("datestyle", "ISO"),
     ("intervalstyle", "postgres"),
     ("extra_float_digits", "3"),
@@ -14,9 +15,14 @@ const PINNED: [(&str, &str); 5] = [
 ];
 
 /// The startup packet's `options`: the operator's own, the pinned ones, then `more`.
-pub(super) fn options(own: Option<&str>, more: &[(&str, &str)]) -> String {
+pub(super) fn pinned(own: Option<&str>, more: &[(&str, &str)]) -> String {
+    plain(own, &[&PINNED, more].concat())
+}
+
+/// The same without the pinned ones.
+pub(super) fn plain(own: Option<&str>, more: &[(&str, &str)]) -> String {
     let mut options = own.unwrap_or_default().to_owned();
-    for (name, value) in PINNED.iter().chain(more) {
+    for (name, value) in more {
         if !options.is_empty() {
             options.push(' ');
         }
@@ -39,7 +45,7 @@ mod tests {
 
     #[test]
     fn ours_come_last_and_blanks_are_escaped() {
-        let options = options(Some("-c datestyle=German"), &[("search_path", r"a, b\c")]);
+        let options = pinned(Some("-c datestyle=German"), &[("search_path", r"a, b\c")]);
         assert!(options.starts_with("-c datestyle=German -c datestyle=ISO -c "));
         assert!(options.ends_with(r" -c search_path=a,\ b\\c"));
     }

@@ -39,6 +39,25 @@ pub async fn connect(
     options: &[(&str, &str)],
     stage: &Stage,
 ) -> Result<Sql, Error> {
+    open_any(target, application, &session::pinned(target.options.as_deref(), options), stage).await
+}
+
+/// The same without the pinned settings: values are not rendered on it.
+pub(super) async fn connect_plain(
+    target: &Target,
+    application: &str,
+    options: &[(&str, &str)],
+    stage: &Stage,
+) -> Result<Sql, Error> {
+    open_any(target, application, &session::plain(target.options.as_deref(), options), stage).await
+}
+
+async fn open_any(
+    target: &Target,
+    application: &str,
+    options: &str,
+    stage: &Stage,
+) -> Result<Sql, Error> {
     let mut failures = Failures::default();
     for host in &target.hosts {
         let opening = open(target, host, application, options, stage);
@@ -53,7 +72,7 @@ async fn open(
     target: &Target,
     host: &Host,
     application: &str,
-    options: &[(&str, &str)],
+    options: &str,
     stage: &Stage,
 ) -> Result<Sql, Error> {
     let stream = stream::open(target, host).await?;
@@ -62,7 +81,7 @@ async fn open(
         .user(&*target.user)
         .dbname(&*target.database)
         .application_name(target.application.as_deref().unwrap_or(application))
-        .options(session::options(target.options.as_deref(), options))
+        .options(options)
         .channel_binding(match target.channel_binding {
             ChannelBinding::Disable => TheirBinding::Disable,
             ChannelBinding::Prefer => TheirBinding::Prefer,

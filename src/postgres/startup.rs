@@ -123,7 +123,7 @@ async fn open(
     settings: &[(&str, &str)],
 ) -> Result<Wire, Error> {
     let mut wire = Wire::new(stream::open(target, host).await?);
-    let options = session::options(target.options.as_deref(), settings);
+    let options = session::pinned(target.options.as_deref(), settings);
     let parameters = [
         ("user", &*target.user),
         ("database", &*target.database),
