@@ -100,9 +100,14 @@ async fn bind_all(
     let mut probes = Vec::new();
     for (column, facts) in draft.columns.iter().zip(&facts) {
         let terms = terms.get(column.wish);
-        match terms.zip(facts.as_ref()).map(|(terms, facts)| condition(terms, column, facts)) {
-            Some(Ok(condition)) => probes.push(Probe { wish: column.wish, condition }),
-            Some(Err(text)) => {
+        let known = terms.zip(facts.as_ref());
+        let made = known.map(|(terms, facts)| (condition(terms, column, facts), facts));
+        match made {
+            Some((Ok(condition), facts)) => {
+                let schema = facts.schema.clone();
+                probes.push(Probe { wish: column.wish, condition, schema });
+            }
+            Some((Err(text), _)) => {
                 draft.refusal = Some(text);
                 break;
             }

@@ -8,6 +8,7 @@
 //!
 //! Not here: judging rows (`auth::visibility`).
 
+mod acting;
 pub mod bind;
 mod cache;
 mod link;

@@ -4,6 +4,7 @@ mod agreement;
 mod binding;
 mod crowds;
 mod renewed;
+mod roles;
 mod values;
 
 use std::sync::Arc;
