@@ -10,12 +10,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::model::Table;
+use super::shapes::{Shapes, composites};
+use crate::model::{Snapshot, Table};
 
 /// How long a table is believed. Entries in use are renewed once a second, well before this.
 const FRESH: Duration = Duration::from_millis(2500);
 /// How long "no such table" is believed.
 const ABSENT: Duration = Duration::from_secs(1);
+/// How long the composite types of a table wait for a transaction to be seen.
+const EARLY: Duration = Duration::from_millis(250);
 /// How long an entry nobody uses is kept and renewed.
 const IDLE: Duration = Duration::from_mins(1);
 /// Entries, and names that were not found, each. The longest unused go first; names are all forgotten.
@@ -26,6 +29,7 @@ const MOST: usize = 10_000;
 pub(super) struct Cache {
     tables: HashMap<u32, Entry>,
     absent_names: HashMap<(Box<str>, Box<str>), Instant>,
+    shapes: Shapes,
 }
 
 #[derive(Debug)]
@@ -37,6 +41,21 @@ struct Entry {
     /// When the answer had come: what is asked for later is newer.
     answered_at: Instant,
     used_at: Instant,
+    /// The composite types it is made of, which change without a word in the WAL.
+    composites: Box<[u32]>,
+    /// The transactions for whose rows these are known to be right.
+    right_for: RightFor,
+}
+
+/// Transactions for whose rows the composite types of a table are right.
+#[derive(Debug, Default)]
+struct RightFor {
+    /// This one.
+    xid: Option<u32>,
+    /// Those that are seen here.
+    seen: Option<Snapshot>,
+    /// Since when one is waited for that no query sees.
+    waiting_since: Option<Instant>,
 }
 
 /// While a question was put to Postgres.
@@ -53,6 +72,8 @@ pub(super) struct Span {
 pub(super) enum Known {
     /// Its description, fresh; `None`: there is no such table.
     Fresh(Option<Arc<Table>>),
+    /// Its description, fresh but for its composite types, which may have changed since.
+    Composed(Arc<Table>),
     /// Ask Postgres.
     Unknown,
 }
@@ -61,6 +82,15 @@ impl Entry {
     fn is_fresh(&self, now: Instant) -> bool {
         let believed = if self.table.is_some() { FRESH } else { ABSENT };
         self.fetched_at.is_some_and(|fetched_at| now.duration_since(fetched_at) < believed)
+    }
+}
+
+impl Entry {
+    fn is_right_for(&self, xid: u32) -> bool {
+        let RightFor { xid: known, seen, .. } = &self.right_for;
+        self.composites.is_empty()
+            || *known == Some(xid)
+            || seen.as_ref().is_some_and(|seen| seen.sees(xid))
     }
 }
 
@@ -73,6 +103,68 @@ impl Cache {
                 Known::Fresh(entry.table.clone())
             }
             _ => Known::Unknown,
+        }
+    }
+
+    /// The same for a row that the transaction `xid` wrote.
+    pub(super) fn of_row(&mut self, oid: u32, generation: u64, xid: u32, now: Instant) -> Known {
+        let known = self.by_oid(oid, generation, now);
+        match (self.tables.get(&oid), known) {
+            (Some(entry), Known::Fresh(Some(table))) if !entry.is_right_for(xid) => {
+                Known::Composed(table)
+            }
+            (_, known) => known,
+        }
+    }
+
+    /// Notes that no query sees the transaction that wrote a row of the table. Whether it is to be waited for: a commit
+    /// is soon seen, but for one that waits for a standby.
+    pub(super) fn wait(&mut self, oid: u32, now: Instant) -> bool {
+        self.tables.get_mut(&oid).is_some_and(|entry| {
+            let since = *entry.right_for.waiting_since.get_or_insert(now);
+            now.duration_since(since) < EARLY
+        })
+    }
+
+    /// Notes that a table's composite types are right for the row of `xid`.
+    pub(super) fn set_right_for(&mut self, oid: u32, xid: u32) {
+        if let Some(entry) = self.tables.get_mut(&oid) {
+            entry.right_for = RightFor { xid: Some(xid), ..RightFor::default() };
+        }
+    }
+
+    /// Puts what was found out of the composite types of `before`. Returns what it is now.
+    pub(super) fn retype(
+        &mut self,
+        before: &Arc<Table>,
+        mut table: Table,
+        seen: Option<Snapshot>,
+    ) -> Arc<Table> {
+        self.learn(&mut table);
+        let is_same = **before == table;
+        let table = if is_same { Arc::clone(before) } else { Arc::new(table) };
+        if let Some(entry) = self.tables.get_mut(&table.oid)
+            && entry.table.as_ref().is_some_and(|held| Arc::ptr_eq(held, before))
+        {
+            entry.composites = composites(&table).into();
+            entry.table = Some(Arc::clone(&table));
+            entry.right_for = RightFor { seen, ..RightFor::default() };
+        }
+        table
+    }
+
+    /// Completes a table with what its types were earlier. Other tables made of a type that is not what it was are asked
+    /// for again before use.
+    fn learn(&mut self, table: &mut Table) {
+        let changed = self.shapes.learn(table);
+        if changed.is_empty() {
+            return;
+        }
+        for (oid, entry) in &mut self.tables {
+            if *oid != table.oid && changed.iter().any(|changed| entry.composites.contains(changed))
+            {
+                entry.fetched_at = None;
+            }
         }
     }
 
@@ -123,15 +215,20 @@ impl Cache {
         &mut self,
         oid: u32,
         generation: u64,
-        table: Option<Table>,
+        mut table: Option<Table>,
         span: Span,
     ) -> Option<Arc<Table>> {
+        if let Some(table) = &mut table {
+            self.learn(table);
+        }
         if MOST <= self.tables.len() && !self.tables.contains_key(&oid) {
             self.drop_longest_unused();
         }
         let Some(entry) = self.tables.get_mut(&oid) else {
             let table = table.map(Arc::new);
             let entry = Entry {
+                composites: table.as_deref().map(composites).unwrap_or_default().into(),
+                right_for: RightFor::default(),
                 table: table.clone(),
                 generation,
                 fetched_at: Some(span.began),
@@ -153,6 +250,8 @@ impl Cache {
         entry.answered_at = entry.answered_at.max(span.ended);
         entry.generation = entry.generation.max(generation);
         if !is_same {
+            entry.composites = table.as_ref().map(composites).unwrap_or_default().into();
+            entry.right_for = RightFor::default();
             entry.table = table.map(Arc::new);
         }
         entry.used_at = entry.used_at.max(span.began);

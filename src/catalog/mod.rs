@@ -16,6 +16,7 @@ mod look;
 mod lookup;
 mod probes;
 mod refresh;
+mod shapes;
 mod together;
 mod turns;
 mod types;
@@ -30,7 +31,9 @@ use self::cache::{Cache, Known, Span};
 use self::link::Link;
 use self::lookup::Scope;
 use self::probes::Probes;
+use self::shapes::is_composed;
 use self::together::Together;
+use self::types::Types;
 use crate::error::Error;
 use crate::model::{Relation, Snapshot, Table};
 
@@ -106,7 +109,7 @@ impl Catalog {
     /// Postgres could not be asked.
     pub async fn table(&self, relation: &Relation, xid: u32) -> Result<Seen, Error> {
         let (oid, generation) = (relation.oid, relation.generation);
-        if let Known::Fresh(table) = self.cache().by_oid(oid, generation, Instant::now()) {
+        if let Known::Fresh(table) = self.cache().of_row(oid, generation, xid, Instant::now()) {
             return Ok(table.into());
         }
         // Asking is rare and large; a future that carries it would be slow to move for every change.
@@ -115,15 +118,48 @@ impl Catalog {
 
     async fn ask_for(&self, oid: u32, generation: u64, xid: u32) -> Result<Seen, Error> {
         let _turn = self.turn.lock().await;
-        if let Known::Fresh(table) = self.cache().by_oid(oid, generation, Instant::now()) {
-            return Ok(table.into());
+        let known = self.cache().of_row(oid, generation, xid, Instant::now());
+        match known {
+            Known::Fresh(table) => return Ok(table.into()),
+            Known::Composed(table) => return self.retype(table, xid).await,
+            Known::Unknown => {}
         }
         let began = Instant::now();
         let Some(mut tables) = self.fetch_all(vec![oid], Some(xid)).await? else {
             return Ok(Seen::TooEarly);
         };
         let span = Span { began, ended: Instant::now() };
-        Ok(self.cache().put(oid, generation, tables.pop(), span).into())
+        let mut cache = self.cache();
+        let table = cache.put(oid, generation, tables.pop(), span);
+        cache.set_right_for(oid, xid);
+        Ok(table.into())
+    }
+
+    /// Looks at a table's composite types again: they change without a relation message. A query tells for all
+    /// transactions that it sees, so there are never more of them than Postgres answers.
+    async fn retype(&self, table: Arc<Table>, xid: u32) -> Result<Seen, Error> {
+        let composed = table.columns.iter().filter(|column| is_composed(&column.sql_type));
+        let oids: Vec<u32> = composed.map(|column| column.sql_type.oid).collect();
+        let ask = self.link.ask(|client| {
+            let oids = oids.clone();
+            async move { Types::fetch(client, &oids).await }.boxed()
+        });
+        let types = ask.await?;
+        let is_seen = types.seen().is_some_and(|seen| seen.sees(xid));
+        if !is_seen && self.cache().wait(table.oid, Instant::now()) {
+            return Ok(Seen::TooEarly);
+        }
+        if !is_seen {
+            // It takes long to commit for everybody, and its rows are shown as well as can be.
+            return Ok(Seen::Table(table));
+        }
+        let mut now = Table::clone(&table);
+        for column in &mut now.columns {
+            if oids.contains(&column.sql_type.oid) {
+                column.sql_type = types.resolve(column.sql_type.oid);
+            }
+        }
+        Ok(Seen::Table(self.cache().retype(&table, now, types.seen().cloned())))
     }
 
     /// The table with this oid (an ancestor of a partition).
