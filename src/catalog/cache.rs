@@ -308,7 +308,9 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
-    use crate::model::ReplicaIdentity;
+    use crate::model::sqltype::{Composite, Kind};
+    use crate::model::table::TableColumn;
+    use crate::model::{ReplicaIdentity, SqlType};
 
     fn table(oid: u32, name: &str, has_row_security: bool) -> Option<Table> {
         Some(Table {
@@ -361,6 +363,54 @@ mod tests {
         cache.found(&name, None, span(5, 6));
         assert_eq!(cache.by_name("public", "a", span(7, 7).began), Known::Fresh(None));
         assert_eq!(cache.by_oid(2, 0, span(7, 7).began), Known::Unknown);
+    }
+
+    /// A table with a column of the composite type 9001, made of these attributes.
+    fn of_composite(oid: u32, names: &[&str]) -> Table {
+        let text = SqlType { oid: 25, name: "text".into(), kind: Kind::Text };
+        let attributes = names.iter().map(|&name| (name.into(), text.clone())).collect();
+        let kind = Kind::Composite(Composite { attributes, earlier: Arc::default() });
+        let column = TableColumn {
+            name: "spot".into(),
+            sql_type: SqlType { oid: 9001, name: "spot".into(), kind },
+            is_primary_key: false,
+            generated: None,
+        };
+        Table { columns: [column].into(), ..table(oid, "a", false).unwrap() }
+    }
+
+    #[test]
+    fn composite_types_are_right_for_the_transactions_that_a_look_has_seen() {
+        let (mut cache, span) = (Cache::default(), clock());
+        let now = span(10, 10).began;
+        let table = cache.put(1, 0, Some(of_composite(1, &["x"])), span(0, 1)).unwrap();
+        cache.put(2, 0, Some(of_composite(2, &["x"])), span(0, 1));
+        cache.set_right_for(1, 50);
+        assert_eq!(cache.of_row(1, 0, 50, now), Known::Fresh(Some(Arc::clone(&table))));
+        assert_eq!(cache.of_row(1, 0, 51, now), Known::Composed(Arc::clone(&table)));
+        // Nothing changed: the pointer is the same, and all that the snapshot sees is settled.
+        let seen = |text: &str| text.parse::<Snapshot>().ok();
+        let same = cache.retype(&table, of_composite(1, &["x"]), seen("60:60:"));
+        assert!(Arc::ptr_eq(&same, &table));
+        assert_eq!(cache.of_row(1, 0, 59, now), Known::Fresh(Some(Arc::clone(&table))));
+        assert_eq!(cache.of_row(1, 0, 60, now), Known::Composed(Arc::clone(&table)));
+        // It changed: the other table is made of it as well.
+        let other = cache.retype(&table, of_composite(1, &["y"]), seen("61:61:"));
+        assert_eq!(cache.of_row(1, 0, 60, now), Known::Fresh(Some(Arc::clone(&other))));
+        assert_eq!(cache.by_oid(2, 0, now), Known::Unknown);
+        let Kind::Composite(spot) = &other.columns[0].sql_type.kind else { panic!("no composite") };
+        assert_eq!(spot.earlier.len(), 1);
+    }
+
+    #[test]
+    fn a_commit_that_nobody_sees_is_waited_for_once_and_not_for_long() {
+        let (mut cache, span) = (Cache::default(), clock());
+        let at = |millis| span(millis, millis).began;
+        let table = cache.put(1, 0, Some(of_composite(1, &["x"])), span(0, 1)).unwrap();
+        assert!(cache.wait(1, at(10)) && cache.wait(1, at(200)));
+        assert!(!cache.wait(1, at(260)) && !cache.wait(1, at(300)));
+        cache.retype(&table, of_composite(1, &["x"]), "60:60:".parse().ok());
+        assert!(cache.wait(1, at(400)));
     }
 
     #[test]
