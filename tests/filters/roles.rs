@@ -5,7 +5,7 @@ use relay::model::Principal;
 use relay::model::filter::Operand;
 
 use super::{catalog_of, wish};
-use crate::support::{Cluster, Database};
+use crate::support::{Cluster, Database, unique};
 
 const ROLES: [&str; 3] = ["anon", "authenticated", "service_role"];
 
@@ -18,7 +18,8 @@ async fn database(sql: &str) -> Database {
 
 /// What a role's filters on `events` become, or why not; asked through the relay's own login role.
 async fn bound(database: &Database, role: &str, filters: &[&str]) -> Result<Vec<String>, String> {
-    let catalog = catalog_of(&database.url_as("relay"), &ROLES);
+    let roles = [&ROLES[..], &[role]].concat();
+    let catalog = catalog_of(&database.url_as("relay"), &roles);
     let wishes: Vec<Wish> = filters.iter().map(|filter| wish("events", filter)).collect();
     match bind(&catalog, &Principal::new(role, "{}"), &wishes).await {
         Ok(bound) => {
@@ -103,5 +104,45 @@ async fn a_type_needs_to_be_usable_by_the_clients_role_only() {
         let text = bound(&database, "authenticated", &[filter]).await.unwrap_err();
         assert!(text.contains("ERROR 42501 (insufficient_privilege)"), "{text}");
         assert!(text.contains("grant usage on schema hidden to authenticated"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_role_that_the_relay_may_not_act_as_is_refused_with_the_grant() {
+    let role = unique("Unheard of");
+    let database = database(&format!(
+        "create role \"{role}\"; grant usage on schema public to \"{role}\";
+         create table events (id int primary key); grant select on events to \"{role}\";
+         alter publication supabase_realtime add table events"
+    ))
+    .await;
+    let text = bound(&database, &role, &["id=eq.1"]).await.unwrap_err();
+    assert!(text.contains("ERROR 42501"), "{text}");
+    assert!(text.ends_with(&format!("grant \"{role}\" to relay")), "{text}");
+    database.execute(&format!("grant \"{role}\" to relay")).await;
+    assert_eq!(bound(&database, &role, &["id=eq.01"]).await.unwrap(), ["1"]);
+}
+
+#[tokio::test]
+async fn settings_that_change_count_for_the_next_filter() {
+    let database = database(
+        "create table events (id int primary key, at timestamptz);
+         alter publication supabase_realtime add table events",
+    )
+    .await;
+    let catalog = catalog_of(&database.url_as("relay"), &ROLES);
+    let anon = Principal::new("anon", "{}");
+    for (zone, expected) in [("UTC", "08"), ("Asia/Tokyo", "23"), ("America/New_York", "13")] {
+        let name = &database.name;
+        database
+            .execute(&format!("alter role anon in database {name} set timezone = '{zone}'"))
+            .await;
+        for _ in 0..3 {
+            let bound = bind(&catalog, &anon, &[wish("events", "at=gt.2024-01-15 08:00")]).await;
+            let Operand::Text(text) = &bound.unwrap()[0].filter[0].predicate.operand else {
+                panic!("no text");
+            };
+            assert!(text.contains(&format!(" {expected}:00:00+00")), "{zone}: {text}");
+        }
     }
 }
