@@ -1,6 +1,7 @@
 //! The program as its user meets it: what each verb prints, with what exit code, and what it leaves behind.
 
 mod slot;
+mod types;
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;

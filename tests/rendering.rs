@@ -1,5 +1,7 @@
 //! Values go through a real replication stream and are rendered; Postgres' own `to_json` is the judge.
 
+mod live;
+
 use std::sync::Arc;
 
 use relay::catalog::Catalog;

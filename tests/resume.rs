@@ -1,6 +1,7 @@
 //! Continuing where one was: after a position, or under a `resume` id. What was missed comes, in order, and then what is
 //! live; what cannot come is told.
 
+mod rights;
 mod unproven;
 
 use std::collections::BTreeSet;

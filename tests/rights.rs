@@ -1,5 +1,7 @@
 //! Who sees which rows, seen from outside: policies, claims, deletes, revoked rights.
 
+mod taken;
+
 use serde_json::{Value, json};
 
 use crate::support::relay::{QUIET, token, token_of};

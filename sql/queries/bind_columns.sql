@@ -5,6 +5,7 @@
 select
     wanted.place,
     format_type(wanted.type, -1) as type_name,
+    quote_ident(home.nspname) as type_schema,
     format_type(a.atttypid, null) as shown_type,
     own.operators,
     own.has_like and t.typcategory = 'S' as has_like,
@@ -21,6 +22,7 @@ from unnest($1, $2, $3) with ordinality as wanted (relation, name, type, place)
 join pg_attribute as a
     on a.attrelid = wanted.relation and a.attname = wanted.name and not a.attisdropped
 join pg_type as t on t.oid = wanted.type
+join pg_namespace as home on home.oid = t.typnamespace
 join pg_database as d on d.datname = current_database()
 left join pg_collation as c on c.oid = a.attcollation
 left join pg_namespace as n on n.oid = c.collnamespace

@@ -1,4 +1,4 @@
--- Types and every type they are made of, one row each.
+-- Types and every type they are made of, one row each, and the snapshot in which they are so.
 -- $1 oid[]  types
 with recursive reached (oid) as (
     select unnest($1::oid[])
@@ -25,6 +25,7 @@ select
         when t.typoutput = 'array_out'::regproc then t.typelem
         else 0::oid
     end as inner_type,
+    t.typdelim::text as delimiter,
     t.typtype = 'b' and t.typname = 'hstore' as is_hstore,
     array(
         select e.enumlabel::text from pg_enum as e where e.enumtypid = t.oid order by e.enumsortorder
@@ -38,6 +39,7 @@ select
         select a.atttypid from pg_attribute as a
         where t.typtype = 'c' and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
         order by a.attnum
-    ) as attribute_types
+    ) as attribute_types,
+    pg_current_snapshot()::text as seen
 from reached
 join pg_type as t on t.oid = reached.oid;

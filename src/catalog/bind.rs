@@ -4,7 +4,7 @@
 //! an operand is in Postgres' canonical text and an operator exists for its column's type, so that a filter that was
 //! bound does not fail later. Domains are looked through, so binding runs no function of the database's users.
 //!
-//! Costs at most two round trips per channel, and none without filters. Deliberately not here: evaluating filters
+//! Each name is looked up once per channel, after the channel asked; filters cost two questions more. Deliberately not here: evaluating filters
 //! (`router`), and judging rows (`auth::visibility`).
 
 mod columns;
@@ -13,12 +13,13 @@ mod sqlstate;
 mod terms;
 mod texts;
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use self::columns::Facts;
 use self::probe::Probe;
 use self::terms::Terms;
-use super::Catalog;
+use super::{Catalog, TableName};
 use crate::error::Error;
 use crate::model::filter::{Condition, Keyword, Operand, Operator, Predicate};
 use crate::model::table::TableColumn;
@@ -29,6 +30,9 @@ const LIST_LIMIT: usize = 100;
 
 /// The most conditions all wishes of a channel may have together.
 const CONDITIONS_LIMIT: usize = 1000;
+
+/// Partitions that are described in one question.
+const LEAVES_AT_ONCE: usize = 100;
 
 /// One element of a join's `postgres_changes`, as the client wrote it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,6 +75,15 @@ pub async fn bind(
     principal: &Principal,
     wishes: &[Wish],
 ) -> Result<Vec<Subscription>, Unbound> {
+    // Sockets carry it while they wait, and it is large.
+    Box::pin(bind_all(catalog, principal, wishes)).await
+}
+
+async fn bind_all(
+    catalog: &Catalog,
+    principal: &Principal,
+    wishes: &[Wish],
+) -> Result<Vec<Subscription>, Unbound> {
     let read: Result<Vec<Terms>, String> = wishes.iter().enumerate().map(Terms::read).collect();
     let terms = read.map_err(Unbound::Refused)?;
     if CONDITIONS_LIMIT < terms.iter().map(|terms| terms.predicates.len()).sum() {
@@ -87,9 +100,14 @@ pub async fn bind(
     let mut probes = Vec::new();
     for (column, facts) in draft.columns.iter().zip(&facts) {
         let terms = terms.get(column.wish);
-        match terms.zip(facts.as_ref()).map(|(terms, facts)| condition(terms, column, facts)) {
-            Some(Ok(condition)) => probes.push(Probe { wish: column.wish, condition }),
-            Some(Err(text)) => {
+        let known = terms.zip(facts.as_ref());
+        let made = known.map(|(terms, facts)| (condition(terms, column, facts), facts));
+        match made {
+            Some((Ok(condition), facts)) => {
+                let schema = facts.schema.clone();
+                probes.push(Probe { wish: column.wish, condition, schema });
+            }
+            Some((Err(text), _)) => {
                 draft.refusal = Some(text);
                 break;
             }
@@ -107,9 +125,13 @@ pub async fn bind(
     }
 }
 
-/// What was found out without asking about columns.
+/// What was found out without asking about columns. What is known of names here was looked up for this channel.
 #[derive(Default)]
 struct Draft {
+    tables: HashMap<TableName, Option<Arc<Table>>>,
+    /// Schemas with published tables; `None` is all.
+    schemas: HashSet<Option<Box<str>>>,
+    is_role_missing: Option<bool>,
     columns: Vec<Filtered>,
     /// The first refusal; what was written after it no longer counts.
     refusal: Option<String>,
@@ -138,31 +160,45 @@ impl Draft {
         let (schema, name) = match &terms.target {
             Target::Table { schema, table } => (schema, table),
             Target::Schema(schema) => {
-                return Self::check_many(catalog, principal, terms, Some(schema)).await;
+                return self.check_many(catalog, principal, terms, Some(schema)).await;
             }
-            Target::All => return Self::check_many(catalog, principal, terms, None).await,
+            Target::All => return self.check_many(catalog, principal, terms, None).await,
         };
-        let Some(table) = catalog.find(schema, name).await? else {
-            return Ok(Err(texts::not_published(terms)));
+        let name = (schema.clone(), name.clone());
+        let found = match self.tables.get(&name) {
+            Some(found) => found.clone(),
+            None => {
+                let found = reachable(catalog, principal, &name).await?;
+                self.tables.entry(name).or_insert(found).clone()
+            }
         };
-        if !is_reachable(catalog, principal, &table).await? {
-            return Ok(Err(texts::not_published(terms)));
+        match found {
+            Some(table) => Ok(self.check_columns(principal.role(), &table, terms)),
+            None => Ok(Err(texts::not_published(terms))),
         }
-        Ok(self.check_columns(principal.role(), &table, terms))
     }
 
     /// Checks a wish for all tables of a schema, or all there are.
     async fn check_many(
+        &mut self,
         catalog: &Catalog,
         principal: &Principal,
         terms: &Terms,
         schema: Option<&str>,
     ) -> Result<Result<(), String>, Unbound> {
-        if !catalog.publishes(schema).await? {
-            return Ok(Err(texts::not_published(terms)));
+        let schema: Option<Box<str>> = schema.map(Into::into);
+        if !self.schemas.contains(&schema) {
+            if !catalog.look_around(schema.as_deref()).await? {
+                return Ok(Err(texts::not_published(terms)));
+            }
+            self.schemas.insert(schema);
         }
         let role = principal.role();
-        let is_missing = catalog.missing_roles().await?.iter().any(|missing| missing == role);
+        let is_missing = match self.is_role_missing {
+            Some(is_missing) => is_missing,
+            None => catalog.missing_roles().await?.iter().any(|missing| missing == role),
+        };
+        self.is_role_missing = Some(is_missing);
         Ok(if is_missing { Err(texts::missing_role(terms, role)) } else { Ok(()) })
     }
 
@@ -214,21 +250,23 @@ fn check_first<'a>(
     }
 }
 
-/// Whether changes of the table arrive: it is published, or it is partitioned and one of its partitions is.
-async fn is_reachable(
+/// The table of this name when its changes arrive: it is published, or it is partitioned and one of its partitions is.
+async fn reachable(
     catalog: &Catalog,
     principal: &Principal,
-    table: &Table,
-) -> Result<bool, Unbound> {
+    (schema, name): &TableName,
+) -> Result<Option<Arc<Table>>, Unbound> {
+    let Some(table) = catalog.look(schema, name).await? else { return Ok(None) };
     if table.is_published {
-        return Ok(true);
+        return Ok(Some(table));
     }
-    for leaf in columns::leaves(catalog, principal, table.oid).await? {
-        if catalog.table_by_oid(leaf).await?.is_some_and(|leaf| leaf.is_published) {
-            return Ok(true);
+    let leaves = columns::leaves(catalog, principal, table.oid).await?;
+    for leaves in leaves.chunks(LEAVES_AT_ONCE) {
+        if catalog.look_at(leaves).await?.iter().any(|leaf| leaf.is_published) {
+            return Ok(Some(table));
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
 /// A condition whose operand is still as written, once its operator suits its column.

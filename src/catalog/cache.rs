@@ -1,7 +1,8 @@
 //! What is remembered of the catalog, and for how long it may be believed. Pure.
 //!
 //! **An entry older than [`FRESH`] is never served**: rights that were taken away must not live on because nobody could
-//! be asked. Memory is bounded by [`MOST`].
+//! be asked. Nor is one that may be older than what was known before, because two were asking at the same time, or whose
+//! name was found to mean another table. Memory is bounded by [`MOST`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,12 +10,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::model::Table;
+use super::shapes::{Shapes, composites};
+use crate::model::{Snapshot, Table};
 
 /// How long a table is believed. Entries in use are renewed once a second, well before this.
 const FRESH: Duration = Duration::from_millis(2500);
 /// How long "no such table" is believed.
 const ABSENT: Duration = Duration::from_secs(1);
+/// How long the composite types of a table wait for a transaction to be seen.
+const EARLY: Duration = Duration::from_millis(250);
 /// How long an entry nobody uses is kept and renewed.
 const IDLE: Duration = Duration::from_mins(1);
 /// Entries, and names that were not found, each. The longest unused go first; names are all forgotten.
@@ -25,16 +29,42 @@ const MOST: usize = 10_000;
 pub(super) struct Cache {
     tables: HashMap<u32, Entry>,
     absent_names: HashMap<(Box<str>, Box<str>), Instant>,
-    publishes: HashMap<Option<Box<str>>, (Instant, bool)>,
-    missing_roles: Option<(Instant, Arc<[String]>)>,
+    shapes: Shapes,
 }
 
 #[derive(Debug)]
 struct Entry {
     table: Option<Arc<Table>>,
     generation: u64,
-    fetched_at: Instant,
+    /// When it was asked for; `None` when it is not to be believed.
+    fetched_at: Option<Instant>,
+    /// When the answer had come: what is asked for later is newer.
+    answered_at: Instant,
     used_at: Instant,
+    /// The composite types it is made of, which change without a word in the WAL.
+    composites: Box<[u32]>,
+    /// The transactions for whose rows these are known to be right.
+    right_for: RightFor,
+}
+
+/// Transactions for whose rows the composite types of a table are right.
+#[derive(Debug, Default)]
+struct RightFor {
+    /// This one.
+    xid: Option<u32>,
+    /// Those that are seen here.
+    seen: Option<Snapshot>,
+    /// Since when one is waited for that no query sees.
+    waiting_since: Option<Instant>,
+}
+
+/// While a question was put to Postgres.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    /// It was not put before.
+    pub(super) began: Instant,
+    /// It was answered before.
+    pub(super) ended: Instant,
 }
 
 /// What the cache says of a table.
@@ -42,6 +72,8 @@ struct Entry {
 pub(super) enum Known {
     /// Its description, fresh; `None`: there is no such table.
     Fresh(Option<Arc<Table>>),
+    /// Its description, fresh but for its composite types, which may have changed since.
+    Composed(Arc<Table>),
     /// Ask Postgres.
     Unknown,
 }
@@ -49,7 +81,16 @@ pub(super) enum Known {
 impl Entry {
     fn is_fresh(&self, now: Instant) -> bool {
         let believed = if self.table.is_some() { FRESH } else { ABSENT };
-        now.duration_since(self.fetched_at) < believed
+        self.fetched_at.is_some_and(|fetched_at| now.duration_since(fetched_at) < believed)
+    }
+}
+
+impl Entry {
+    fn is_right_for(&self, xid: u32) -> bool {
+        let RightFor { xid: known, seen, .. } = &self.right_for;
+        self.composites.is_empty()
+            || *known == Some(xid)
+            || seen.as_ref().is_some_and(|seen| seen.sees(xid))
     }
 }
 
@@ -65,7 +106,69 @@ impl Cache {
         }
     }
 
-    /// The table of this name. Looks at every entry: names are asked for at joins only.
+    /// The same for a row that the transaction `xid` wrote.
+    pub(super) fn of_row(&mut self, oid: u32, generation: u64, xid: u32, now: Instant) -> Known {
+        let known = self.by_oid(oid, generation, now);
+        match (self.tables.get(&oid), known) {
+            (Some(entry), Known::Fresh(Some(table))) if !entry.is_right_for(xid) => {
+                Known::Composed(table)
+            }
+            (_, known) => known,
+        }
+    }
+
+    /// Notes that no query sees the transaction that wrote a row of the table. Whether it is to be waited for: a commit
+    /// is soon seen, but for one that waits for a standby.
+    pub(super) fn wait(&mut self, oid: u32, now: Instant) -> bool {
+        self.tables.get_mut(&oid).is_some_and(|entry| {
+            let since = *entry.right_for.waiting_since.get_or_insert(now);
+            now.duration_since(since) < EARLY
+        })
+    }
+
+    /// Notes that a table's composite types are right for the row of `xid`.
+    pub(super) fn set_right_for(&mut self, oid: u32, xid: u32) {
+        if let Some(entry) = self.tables.get_mut(&oid) {
+            entry.right_for = RightFor { xid: Some(xid), ..RightFor::default() };
+        }
+    }
+
+    /// Puts what was found out of the composite types of `before`. Returns what it is now.
+    pub(super) fn retype(
+        &mut self,
+        before: &Arc<Table>,
+        mut table: Table,
+        seen: Option<Snapshot>,
+    ) -> Arc<Table> {
+        self.learn(&mut table);
+        let is_same = **before == table;
+        let table = if is_same { Arc::clone(before) } else { Arc::new(table) };
+        if let Some(entry) = self.tables.get_mut(&table.oid)
+            && entry.table.as_ref().is_some_and(|held| Arc::ptr_eq(held, before))
+        {
+            entry.composites = composites(&table).into();
+            entry.table = Some(Arc::clone(&table));
+            entry.right_for = RightFor { seen, ..RightFor::default() };
+        }
+        table
+    }
+
+    /// Completes a table with what its types were earlier. Other tables made of a type that is not what it was are asked
+    /// for again before use.
+    fn learn(&mut self, table: &mut Table) {
+        let changed = self.shapes.learn(table);
+        if changed.is_empty() {
+            return;
+        }
+        for (oid, entry) in &mut self.tables {
+            if *oid != table.oid && changed.iter().any(|changed| entry.composites.contains(changed))
+            {
+                entry.fetched_at = None;
+            }
+        }
+    }
+
+    /// The table of this name. Looks at every entry: names are asked for now and then.
     pub(super) fn by_name(&mut self, schema: &str, name: &str, now: Instant) -> Known {
         let named = |entry: &&mut Entry| {
             let fits = |table: &Arc<Table>| &*table.schema == schema && &*table.name == name;
@@ -81,70 +184,95 @@ impl Cache {
         }
     }
 
-    /// Remembers that there is no table of this name.
-    pub(super) fn set_absent(&mut self, schema: &str, name: &str, now: Instant) {
-        if MOST <= self.absent_names.len() {
-            self.absent_names.clear();
+    /// Puts the answer to a question about a name. Returns what was found.
+    pub(super) fn found(
+        &mut self,
+        (schema, name): &(Box<str>, Box<str>),
+        table: Option<Table>,
+        span: Span,
+    ) -> Option<Arc<Table>> {
+        let oid = table.as_ref().map(|table| table.oid);
+        for (other, entry) in &mut self.tables {
+            let had_name = |table: &Arc<Table>| *table.schema == **schema && *table.name == **name;
+            if Some(*other) != oid && entry.table.as_ref().is_some_and(had_name) {
+                entry.fetched_at = None;
+            }
         }
-        self.absent_names.insert((schema.into(), name.into()), now);
+        let Some(table) = table else {
+            if MOST <= self.absent_names.len() {
+                self.absent_names.clear();
+            }
+            self.absent_names.insert((schema.clone(), name.clone()), span.began);
+            return None;
+        };
+        self.absent_names.remove(&(schema.clone(), name.clone()));
+        self.put(table.oid, 0, Some(table), span)
     }
 
-    /// Whether the schema has published tables, when that was asked within the last second.
-    pub(super) fn publishes(&self, schema: Option<&str>, now: Instant) -> Option<bool> {
-        let (seen, publishes) = self.publishes.get(&schema.map(Into::into))?;
-        (now.duration_since(*seen) < ABSENT).then_some(*publishes)
-    }
-
-    /// Remembers whether the schema has published tables.
-    pub(super) fn set_publishes(&mut self, schema: Option<&str>, publishes: bool, now: Instant) {
-        if MOST <= self.publishes.len() {
-            self.publishes.clear();
-        }
-        self.publishes.insert(schema.map(Into::into), (now, publishes));
-    }
-
-    /// The allowed roles that do not exist, when that was asked within the last second.
-    pub(super) fn missing_roles(&self, now: Instant) -> Option<Arc<[String]>> {
-        let (seen, missing) = self.missing_roles.as_ref()?;
-        (now.duration_since(*seen) < ABSENT).then(|| Arc::clone(missing))
-    }
-
-    /// Remembers which allowed roles do not exist.
-    pub(super) fn set_missing_roles(&mut self, missing: &Arc<[String]>, now: Instant) {
-        self.missing_roles = Some((now, Arc::clone(missing)));
-    }
-
-    /// Puts the answer to a question about `oid`, asked at `asked_at` for a relation of `generation`. Returns what is
-    /// remembered: the value before when nothing changed, so that pointers stay equal.
+    /// Puts the answer to a question about `oid`, asked for a relation of `generation`. Returns what was answered: the
+    /// value before when nothing changed, so that pointers stay equal.
     pub(super) fn put(
         &mut self,
         oid: u32,
         generation: u64,
-        table: Option<Table>,
-        asked_at: Instant,
+        mut table: Option<Table>,
+        span: Span,
     ) -> Option<Arc<Table>> {
+        if let Some(table) = &mut table {
+            self.learn(table);
+        }
         if MOST <= self.tables.len() && !self.tables.contains_key(&oid) {
             self.drop_longest_unused();
         }
-        let entry = self.tables.entry(oid).or_insert(Entry {
-            table: None,
-            generation,
-            fetched_at: asked_at,
-            used_at: asked_at,
-        });
+        let Some(entry) = self.tables.get_mut(&oid) else {
+            let table = table.map(Arc::new);
+            let entry = Entry {
+                composites: table.as_deref().map(composites).unwrap_or_default().into(),
+                right_for: RightFor::default(),
+                table: table.clone(),
+                generation,
+                fetched_at: Some(span.began),
+                answered_at: span.ended,
+                used_at: span.began,
+            };
+            self.tables.insert(oid, entry);
+            return table;
+        };
+        let is_same = entry.table.as_deref() == table.as_ref();
+        // Which of two that were asked for at the same time saw more is not known.
+        let is_newer = entry.answered_at <= span.began;
+        let was_believed = entry.fetched_at.is_some();
+        entry.fetched_at = match (is_newer, is_same && was_believed) {
+            (true, _) => Some(span.began),
+            (false, true) => entry.fetched_at.max(Some(span.began)),
+            (false, false) => None,
+        };
+        entry.answered_at = entry.answered_at.max(span.ended);
         entry.generation = entry.generation.max(generation);
-        entry.fetched_at = asked_at;
-        if entry.table.as_deref() != table.as_ref() {
+        if !is_same {
+            entry.composites = table.as_ref().map(composites).unwrap_or_default().into();
+            entry.right_for = RightFor::default();
             entry.table = table.map(Arc::new);
         }
+        entry.used_at = entry.used_at.max(span.began);
         entry.table.clone()
     }
 
-    /// Puts the answer to a renewal asked at `asked_at`, unless something newer was put meanwhile.
-    pub(super) fn renew(&mut self, oid: u32, table: Option<Table>, asked_at: Instant) {
-        let Some(entry) = self.tables.get(&oid) else { return };
-        if entry.fetched_at <= asked_at {
-            self.put(oid, 0, table, asked_at);
+    /// Puts the answer to a renewal, if the entry is still there.
+    pub(super) fn renew(&mut self, oid: u32, table: Option<Table>, span: Span) {
+        if let Some(entry) = self.tables.get(&oid) {
+            let used_at = entry.used_at;
+            self.put(oid, 0, table, span);
+            if let Some(entry) = self.tables.get_mut(&oid) {
+                entry.used_at = used_at;
+            }
+        }
+    }
+
+    /// An entry is to be asked for again before use.
+    pub(super) fn doubt(&mut self, oid: u32) {
+        if let Some(entry) = self.tables.get_mut(&oid) {
+            entry.fetched_at = None;
         }
     }
 
@@ -155,8 +283,16 @@ impl Cache {
                 && (entry.table.is_some() || entry.is_fresh(now))
         });
         self.absent_names.retain(|_, seen| now.duration_since(*seen) < ABSENT);
-        self.publishes.retain(|_, (seen, _)| now.duration_since(*seen) < ABSENT);
-        self.tables.iter().filter(|(_, entry)| entry.table.is_some()).map(|(oid, _)| *oid).collect()
+        self.in_use_of(None, now)
+    }
+
+    /// The tables of a schema among those in use; of all for `None`.
+    pub(super) fn in_use_of(&self, schema: Option<&str>, now: Instant) -> Vec<u32> {
+        let is_in_use = |entry: &Entry| {
+            let fits = |table: &Arc<Table>| schema.is_none_or(|schema| *table.schema == *schema);
+            now.duration_since(entry.used_at) < IDLE && entry.table.as_ref().is_some_and(fits)
+        };
+        self.tables.iter().filter(|(_, entry)| is_in_use(entry)).map(|(oid, _)| *oid).collect()
     }
 
     fn drop_longest_unused(&mut self) {
@@ -164,5 +300,129 @@ impl Cache {
         if let Some(oid) = longest.map(|(oid, _)| *oid) {
             self.tables.remove(&oid);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::model::sqltype::{Composite, Kind};
+    use crate::model::table::TableColumn;
+    use crate::model::{ReplicaIdentity, SqlType};
+
+    fn table(oid: u32, name: &str, has_row_security: bool) -> Option<Table> {
+        Some(Table {
+            is_partitioned: false,
+            oid,
+            schema: "public".into(),
+            name: name.into(),
+            is_published: true,
+            has_row_security,
+            identity: ReplicaIdentity::Default,
+            columns: Box::default(),
+            ancestors: Box::default(),
+            access: HashMap::new(),
+        })
+    }
+
+    /// A clock that goes on by milliseconds.
+    fn clock() -> impl Fn(u64, u64) -> Span {
+        let start = Instant::now();
+        let at = move |millis| start + Duration::from_millis(millis);
+        move |began, ended| Span { began: at(began), ended: at(ended) }
+    }
+
+    #[test]
+    fn of_two_answers_at_the_same_time_neither_is_believed_unless_they_are_the_same() {
+        let (mut cache, span) = (Cache::default(), clock());
+        cache.put(1, 0, table(1, "a", false), span(0, 10));
+        cache.put(1, 0, table(1, "a", false), span(5, 15));
+        assert_ne!(cache.by_oid(1, 0, span(20, 20).began), Known::Unknown);
+        let answered = cache.put(1, 7, table(1, "a", true), span(8, 12));
+        assert!(answered.is_some_and(|table| table.has_row_security), "it is an answer");
+        assert_eq!(cache.by_oid(1, 7, span(20, 20).began), Known::Unknown, "but is it the newer?");
+        cache.put(1, 0, table(1, "a", true), span(13, 14));
+        assert_eq!(cache.by_oid(1, 7, span(20, 20).began), Known::Unknown, "nor is it confirmed");
+        cache.put(1, 7, table(1, "a", true), span(16, 17));
+        assert_ne!(cache.by_oid(1, 7, span(20, 20).began), Known::Unknown);
+    }
+
+    #[test]
+    fn a_name_that_means_another_table_takes_the_first_one_s_answer_away() {
+        let (mut cache, span) = (Cache::default(), clock());
+        let name = ("public".into(), "a".into());
+        cache.found(&name, table(1, "a", false), span(0, 1));
+        cache.found(&name, table(2, "a", true), span(2, 3));
+        let now = span(4, 4).began;
+        assert_eq!(cache.by_oid(1, 0, now), Known::Unknown);
+        let Known::Fresh(Some(found)) = cache.by_name("public", "a", now) else {
+            panic!("unknown")
+        };
+        assert_eq!(found.oid, 2);
+        cache.found(&name, None, span(5, 6));
+        assert_eq!(cache.by_name("public", "a", span(7, 7).began), Known::Fresh(None));
+        assert_eq!(cache.by_oid(2, 0, span(7, 7).began), Known::Unknown);
+    }
+
+    /// A table with a column of the composite type 9001, made of these attributes.
+    fn of_composite(oid: u32, names: &[&str]) -> Table {
+        let text = SqlType { oid: 25, name: "text".into(), kind: Kind::Text };
+        let attributes = names.iter().map(|&name| (name.into(), text.clone())).collect();
+        let kind = Kind::Composite(Composite { attributes, earlier: Arc::default() });
+        let column = TableColumn {
+            cast: "text".into(),
+            name: "spot".into(),
+            sql_type: SqlType { oid: 9001, name: "spot".into(), kind },
+            is_primary_key: false,
+            generated: None,
+        };
+        Table { columns: [column].into(), ..table(oid, "a", false).unwrap() }
+    }
+
+    #[test]
+    fn composite_types_are_right_for_the_transactions_that_a_look_has_seen() {
+        let (mut cache, span) = (Cache::default(), clock());
+        let now = span(10, 10).began;
+        let table = cache.put(1, 0, Some(of_composite(1, &["x"])), span(0, 1)).unwrap();
+        cache.put(2, 0, Some(of_composite(2, &["x"])), span(0, 1));
+        cache.set_right_for(1, 50);
+        assert_eq!(cache.of_row(1, 0, 50, now), Known::Fresh(Some(Arc::clone(&table))));
+        assert_eq!(cache.of_row(1, 0, 51, now), Known::Composed(Arc::clone(&table)));
+        // Nothing changed: the pointer is the same, and all that the snapshot sees is settled.
+        let seen = |text: &str| text.parse::<Snapshot>().ok();
+        let same = cache.retype(&table, of_composite(1, &["x"]), seen("60:60:"));
+        assert!(Arc::ptr_eq(&same, &table));
+        assert_eq!(cache.of_row(1, 0, 59, now), Known::Fresh(Some(Arc::clone(&table))));
+        assert_eq!(cache.of_row(1, 0, 60, now), Known::Composed(Arc::clone(&table)));
+        // It changed: the other table is made of it as well.
+        let other = cache.retype(&table, of_composite(1, &["y"]), seen("61:61:"));
+        assert_eq!(cache.of_row(1, 0, 60, now), Known::Fresh(Some(Arc::clone(&other))));
+        assert_eq!(cache.by_oid(2, 0, now), Known::Unknown);
+        let Kind::Composite(spot) = &other.columns[0].sql_type.kind else { panic!("no composite") };
+        assert_eq!(spot.earlier.len(), 1);
+    }
+
+    #[test]
+    fn a_commit_that_nobody_sees_is_waited_for_once_and_not_for_long() {
+        let (mut cache, span) = (Cache::default(), clock());
+        let at = |millis| span(millis, millis).began;
+        let table = cache.put(1, 0, Some(of_composite(1, &["x"])), span(0, 1)).unwrap();
+        assert!(cache.wait(1, at(10)) && cache.wait(1, at(200)));
+        assert!(!cache.wait(1, at(260)) && !cache.wait(1, at(300)));
+        cache.retype(&table, of_composite(1, &["x"]), "60:60:".parse().ok());
+        assert!(cache.wait(1, at(400)));
+    }
+
+    #[test]
+    fn what_nobody_uses_is_not_kept_by_being_renewed() {
+        let (mut cache, span) = (Cache::default(), clock());
+        cache.put(1, 0, table(1, "a", false), span(0, 1));
+        for seconds in 1..=60 {
+            cache.renew(1, table(1, "a", false), span(seconds * 1000, seconds * 1000 + 1));
+        }
+        assert_eq!(cache.in_use(span(59_000, 0).began), [1]);
+        assert!(cache.in_use(span(61_000, 0).began).is_empty());
     }
 }

@@ -14,7 +14,7 @@ use crate::postgres::{Sql, Target, connect};
 use crate::shutdown::Stage;
 
 /// How long one round of questions may take, and how long it may wait for those before it.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Settings of the connection: nothing but `pg_catalog` is found without its schema, so that every expression Postgres
 /// prints has its names qualified.

@@ -3,16 +3,21 @@
 //!
 //! Promises: a table is at least as new as the relation message it is asked for, and never older than a few seconds,
 //! so that a revoked right, a new policy or a changed publication takes effect within about a second even when the WAL
-//! says nothing of it. A role without USAGE on a table's schema can read none of its columns.
+//! says nothing of it. What a join is told was so after it asked. A role without USAGE on a table's schema can read none
+//! of its columns.
 //!
 //! Not here: judging rows (`auth::visibility`).
 
+mod acting;
 pub mod bind;
 mod cache;
 mod link;
+mod look;
 mod lookup;
 mod probes;
 mod refresh;
+mod shapes;
+mod together;
 mod turns;
 mod types;
 
@@ -22,12 +27,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::FutureExt as _;
 use tokio::time::Instant;
 
-use self::cache::{Cache, Known};
-use self::link::{Link, in_time};
+use self::cache::{Cache, Known, Span};
+use self::link::Link;
 use self::lookup::Scope;
 use self::probes::Probes;
+use self::shapes::is_composed;
+use self::together::Together;
+use self::types::Types;
 use crate::error::Error;
 use crate::model::{Relation, Snapshot, Table};
+
+/// Schema and name of a table.
+type TableName = (Box<str>, Box<str>);
 
 /// What the catalog says of a change's table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,8 +70,12 @@ pub struct Catalog {
     cache: Mutex<Cache>,
     /// Held while asking, so that callers who want the same table ask once.
     turn: tokio::sync::Mutex<()>,
-    /// The same for names. Whoever holds `turn` never waits for it.
-    naming: tokio::sync::Mutex<()>,
+    /// Joins that ask for a name.
+    looks: Together<TableName, Option<Arc<Table>>>,
+    /// Joins that ask for a schema, or for everything.
+    schemas: Together<Option<Box<str>>, bool>,
+    /// Joins that ask which roles there are.
+    roles: Together<(), Arc<[String]>>,
 }
 
 impl Catalog {
@@ -78,7 +93,9 @@ impl Catalog {
             probes: Probes::new(&target, &stage),
             cache: Mutex::default(),
             turn: tokio::sync::Mutex::new(()),
-            naming: tokio::sync::Mutex::new(()),
+            looks: Together::default(),
+            schemas: Together::default(),
+            roles: Together::default(),
         });
         let renewing = refresh::run(Arc::downgrade(&catalog), stage.clone());
         stage.spawn(renewing);
@@ -92,7 +109,7 @@ impl Catalog {
     /// Postgres could not be asked.
     pub async fn table(&self, relation: &Relation, xid: u32) -> Result<Seen, Error> {
         let (oid, generation) = (relation.oid, relation.generation);
-        if let Known::Fresh(table) = self.cache().by_oid(oid, generation, Instant::now()) {
+        if let Known::Fresh(table) = self.cache().of_row(oid, generation, xid, Instant::now()) {
             return Ok(table.into());
         }
         // Asking is rare and large; a future that carries it would be slow to move for every change.
@@ -101,14 +118,48 @@ impl Catalog {
 
     async fn ask_for(&self, oid: u32, generation: u64, xid: u32) -> Result<Seen, Error> {
         let _turn = self.turn.lock().await;
-        if let Known::Fresh(table) = self.cache().by_oid(oid, generation, Instant::now()) {
-            return Ok(table.into());
+        let known = self.cache().of_row(oid, generation, xid, Instant::now());
+        match known {
+            Known::Fresh(table) => return Ok(table.into()),
+            Known::Composed(table) => return self.retype(table, xid).await,
+            Known::Unknown => {}
         }
-        let asked_at = Instant::now();
+        let began = Instant::now();
         let Some(mut tables) = self.fetch_all(vec![oid], Some(xid)).await? else {
             return Ok(Seen::TooEarly);
         };
-        Ok(self.cache().put(oid, generation, tables.pop(), asked_at).into())
+        let span = Span { began, ended: Instant::now() };
+        let mut cache = self.cache();
+        let table = cache.put(oid, generation, tables.pop(), span);
+        cache.set_right_for(oid, xid);
+        Ok(table.into())
+    }
+
+    /// Looks at a table's composite types again: they change without a relation message. A query tells for all
+    /// transactions that it sees, so there are never more of them than Postgres answers.
+    async fn retype(&self, table: Arc<Table>, xid: u32) -> Result<Seen, Error> {
+        let composed = table.columns.iter().filter(|column| is_composed(&column.sql_type));
+        let oids: Vec<u32> = composed.map(|column| column.sql_type.oid).collect();
+        let ask = self.link.ask(|client| {
+            let oids = oids.clone();
+            async move { Types::fetch(client, &oids).await }.boxed()
+        });
+        let types = ask.await?;
+        let is_seen = types.seen().is_some_and(|seen| seen.sees(xid));
+        if !is_seen && self.cache().wait(table.oid, Instant::now()) {
+            return Ok(Seen::TooEarly);
+        }
+        if !is_seen {
+            // It takes long to commit for everybody, and its rows are shown as well as can be.
+            return Ok(Seen::Table(table));
+        }
+        let mut now = Table::clone(&table);
+        for column in &mut now.columns {
+            if oids.contains(&column.sql_type.oid) {
+                column.sql_type = types.resolve(column.sql_type.oid);
+            }
+        }
+        Ok(Seen::Table(self.cache().retype(&table, now, types.seen().cloned())))
     }
 
     /// The table with this oid (an ancestor of a partition).
@@ -124,7 +175,7 @@ impl Catalog {
             if let Known::Fresh(table) = self.cache().by_oid(oid, 0, Instant::now()) {
                 return Ok(table);
             }
-            self.fetch(oid, 0).await
+            self.ask_now(oid).await
         })
         .await
     }
@@ -135,10 +186,18 @@ impl Catalog {
     /// Postgres could not be asked.
     pub async fn look_again(&self, oid: u32) -> Result<Option<Arc<Table>>, Error> {
         let _turn = self.turn.lock().await;
-        self.fetch(oid, 0).await
+        self.ask_now(oid).await
     }
 
-    /// The table of this exact name, published or not.
+    /// Asks about one table, when it is one's turn, and remembers the answer.
+    async fn ask_now(&self, oid: u32) -> Result<Option<Arc<Table>>, Error> {
+        let began = Instant::now();
+        let table = self.fetch_all(vec![oid], None).await?.unwrap_or_default().pop();
+        let span = Span { began, ended: Instant::now() };
+        Ok(self.cache().put(oid, 0, table, span))
+    }
+
+    /// The table of this exact name, published or not, as it was a few seconds ago at most.
     ///
     /// # Errors
     /// Postgres could not be asked.
@@ -146,47 +205,7 @@ impl Catalog {
         if let Known::Fresh(table) = self.cache().by_name(schema, name, Instant::now()) {
             return Ok(table);
         }
-        let _naming = in_time(self.naming.lock()).await?;
-        if let Known::Fresh(table) = self.cache().by_name(schema, name, Instant::now()) {
-            return Ok(table);
-        }
-        let (asked_schema, asked_name) = (schema.to_owned(), name.to_owned());
-        let found = self
-            .names
-            .ask(move |client| {
-                let (schema, name) = (asked_schema.clone(), asked_name.clone());
-                async move { lookup::find(client, &schema, &name).await }.boxed()
-            })
-            .await?;
-        let Some(oid) = found else {
-            self.cache().set_absent(schema, name, Instant::now());
-            return Ok(None);
-        };
-        let _turn = self.turn.lock().await;
-        if let Known::Fresh(table @ Some(_)) = self.cache().by_name(schema, name, Instant::now()) {
-            return Ok(table);
-        }
-        self.fetch(oid, 0).await
-    }
-
-    /// Whether any published table is in this schema (`None`: at all).
-    ///
-    /// # Errors
-    /// Postgres could not be asked.
-    pub async fn publishes(&self, schema: Option<&str>) -> Result<bool, Error> {
-        if let Some(known) = self.cache().publishes(schema, Instant::now()) {
-            return Ok(known);
-        }
-        let asked = schema.map(str::to_owned);
-        let publishes = self
-            .names
-            .ask(|client| {
-                let (scope, schema) = (self.scope.clone(), asked.clone());
-                async move { lookup::publishes(client, &scope, schema.as_deref()).await }.boxed()
-            })
-            .await?;
-        self.cache().set_publishes(schema, publishes, Instant::now());
-        Ok(publishes)
+        self.look(schema, name).await
     }
 
     /// Schemas and names of the published tables, not cached.
@@ -207,26 +226,6 @@ impl Catalog {
         &self.scope.publication
     }
 
-    /// The roles of the allow-list that do not exist: their tokens are believed and see nothing.
-    ///
-    /// # Errors
-    /// Postgres could not be asked.
-    pub async fn missing_roles(&self) -> Result<Arc<[String]>, Error> {
-        if let Some(known) = self.cache().missing_roles(Instant::now()) {
-            return Ok(known);
-        }
-        let missing = self
-            .names
-            .ask(|client| {
-                let scope = self.scope.clone();
-                async move { lookup::missing_roles(client, &scope).await }.boxed()
-            })
-            .await?;
-        let missing = Arc::from(missing);
-        self.cache().set_missing_roles(&missing, Instant::now());
-        Ok(missing)
-    }
-
     /// What queries see now; `None` when it cannot be read.
     ///
     /// # Errors
@@ -240,13 +239,6 @@ impl Catalog {
             .boxed()
         });
         Ok(ask.await?.parse().ok())
-    }
-
-    /// Asks Postgres about one table and remembers the answer.
-    async fn fetch(&self, oid: u32, generation: u64) -> Result<Option<Arc<Table>>, Error> {
-        let asked_at = Instant::now();
-        let table = self.fetch_all(vec![oid], None).await?.unwrap_or_default().pop();
-        Ok(self.cache().put(oid, generation, table, asked_at))
     }
 
     /// `None`: the transaction cannot be seen yet.

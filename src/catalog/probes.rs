@@ -6,11 +6,12 @@
 use futures_util::future::BoxFuture;
 use tokio_postgres::Client;
 
+use super::acting::Acting;
 use super::link::{Link, in_time, unreadable};
 use super::turns::Turns;
 use crate::error::{Error, ErrorKind};
 use crate::model::Principal;
-use crate::postgres::Target;
+use crate::postgres::{NotActing, Target};
 use crate::shutdown::Stage;
 
 /// How many are tried at the same time, for different principals.
@@ -19,18 +20,30 @@ const PLACES: usize = 2;
 /// A few connections, taken in fair turns.
 #[derive(Debug)]
 pub(super) struct Probes {
-    links: Box<[Link]>,
+    places: Box<[Place]>,
     turns: Turns,
+}
+
+/// What one asker has at a time.
+#[derive(Debug)]
+struct Place {
+    /// For what the catalog says.
+    link: Link,
+    /// For what depends on who asks.
+    acting: Acting,
 }
 
 impl Probes {
     /// Nothing is opened yet.
     pub(super) fn new(target: &Target, stage: &Stage) -> Self {
-        let link = |_| Link::new(target.clone(), "relay-bind", "2000", stage.clone());
-        Self { links: (0..PLACES).map(link).collect(), turns: Turns::new(PLACES) }
+        let place = |_| Place {
+            link: Link::new(target.clone(), "relay-bind", "2000", stage.clone()),
+            acting: Acting::new(target.clone(), stage.clone()),
+        };
+        Self { places: (0..PLACES).map(place).collect(), turns: Turns::new(PLACES) }
     }
 
-    /// Asks when it is the principal's turn.
+    /// Asks the catalog when it is the principal's turn.
     ///
     /// # Errors
     /// Its turn did not come, Postgres could not be reached, or refused the question.
@@ -40,9 +53,25 @@ impl Probes {
         question: impl for<'a> Fn(&'a Client) -> BoxFuture<'a, Result<T, tokio_postgres::Error>>,
     ) -> Result<T, Error> {
         let turn = in_time(self.turns.take(principal)).await?;
-        match self.links.get(turn.place) {
-            Some(link) => link.ask(question).await,
+        match self.places.get(turn.place) {
+            Some(place) => place.link.ask(question).await,
             None => Err(unreadable(ErrorKind::Bug)),
+        }
+    }
+
+    /// Asks as the principal's role when it is the principal's turn.
+    ///
+    /// # Errors
+    /// Its turn did not come, it cannot be acted as the role, or Postgres refused the question.
+    pub(super) async fn ask_as<T>(
+        &self,
+        principal: &Principal,
+        question: impl for<'a> Fn(&'a Client) -> BoxFuture<'a, Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, NotActing> {
+        let turn = in_time(self.turns.take(principal)).await.map_err(NotActing::Unreachable)?;
+        match self.places.get(turn.place) {
+            Some(Place { link, acting }) => acting.ask(link, principal.role(), question).await,
+            None => Err(NotActing::Unreachable(unreadable(ErrorKind::Bug))),
         }
     }
 }

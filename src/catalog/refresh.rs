@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::Catalog;
+use super::cache::Span;
 use crate::error::Error;
 use crate::model::Table;
 use crate::shutdown::Stage;
@@ -38,20 +39,21 @@ pub(super) async fn run(catalog: Weak<Catalog>, stage: Stage) {
 }
 
 async fn renew(catalog: &Catalog) -> Result<(), Error> {
-    let asked_at = Instant::now();
-    let mut oids = catalog.cache().in_use(asked_at);
+    let mut oids = catalog.cache().in_use(Instant::now());
     if oids.is_empty() {
         return Ok(());
     }
     // A table that is being altered is looked up again before use; it must not hold up the others.
     let locked = catalog.locked(oids.clone()).await?;
     oids.retain(|oid| !locked.contains(oid));
+    let began = Instant::now();
     let tables = catalog.fetch_all(oids.clone(), None).await?.unwrap_or_default();
     let mut tables: HashMap<u32, Table> =
         tables.into_iter().map(|table| (table.oid, table)).collect();
+    let span = Span { began, ended: Instant::now() };
     let mut cache = catalog.cache();
     for oid in oids {
-        cache.renew(oid, tables.remove(&oid), asked_at);
+        cache.renew(oid, tables.remove(&oid), span);
     }
     Ok(())
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use tokio_postgres::{Client, Row};
 
-use crate::model::SqlType;
-use crate::model::sqltype::Kind;
+use crate::model::sqltype::{Composite, Kind};
+use crate::model::{Snapshot, SqlType};
 
 /// Deeper nesting than this is shown as text; Postgres itself forbids a type that contains itself.
 const DEEPEST: usize = 32;
@@ -18,6 +18,7 @@ const DEEPEST: usize = 32;
 #[derive(Debug, Default)]
 pub(super) struct Types {
     described: HashMap<u32, Described>,
+    seen: Option<Snapshot>,
 }
 
 /// One row of `catalog_types.sql`.
@@ -26,6 +27,8 @@ struct Described {
     name: Arc<str>,
     kind: char,
     inner: u32,
+    /// What stands between its values in an array.
+    delimiter: char,
     is_hstore: bool,
     labels: Vec<String>,
     attributes: Vec<(String, u32)>,
@@ -40,10 +43,16 @@ impl Types {
         let rows =
             client.query(include_str!("../../sql/queries/catalog_types.sql"), &[&oids]).await?;
         let mut described = HashMap::with_capacity(rows.len());
+        let seen = rows.first().map(|row| row.try_get::<_, String>("seen")).transpose()?;
         for row in rows {
             described.insert(row.try_get("oid")?, Described::read(&row)?);
         }
-        Ok(Self { described })
+        Ok(Self { described, seen: seen.and_then(|seen| seen.parse().ok()) })
+    }
+
+    /// In which snapshot they are so; `None` when there are none.
+    pub(super) fn seen(&self) -> Option<&Snapshot> {
+        self.seen.as_ref()
     }
 
     /// The type with this oid, resolved down to what it is made of.
@@ -64,15 +73,18 @@ impl Types {
         let kind = match described.kind {
             'e' => Kind::Enum(described.labels.iter().map(|label| label.as_str().into()).collect()),
             'd' => Kind::Domain(inner(described.inner)),
-            'c' => Kind::Composite(
-                described
-                    .attributes
-                    .iter()
-                    .map(|(name, of)| (name.as_str().into(), self.resolve_at(*of, depth + 1)))
-                    .collect(),
-            ),
+            'c' => {
+                let resolve = |(name, of): &(String, u32)| {
+                    (name.as_str().into(), self.resolve_at(*of, depth + 1))
+                };
+                let attributes = described.attributes.iter().map(resolve).collect();
+                Kind::Composite(Composite { attributes, earlier: Arc::default() })
+            }
             _ if described.is_hstore => Kind::Hstore,
-            _ if described.inner != 0 => Kind::Array(inner(described.inner)),
+            _ if described.inner != 0 => Kind::Array {
+                element: inner(described.inner),
+                delimiter: self.described.get(&described.inner).map_or(',', |of| of.delimiter),
+            },
             _ => built_in(oid),
         };
         SqlType { oid, name: Arc::clone(&described.name), kind }
@@ -87,6 +99,7 @@ impl Described {
             name: row.try_get::<_, String>("name")?.into(),
             kind: row.try_get::<_, String>("kind")?.chars().next().unwrap_or('b'),
             inner: row.try_get("inner_type")?,
+            delimiter: row.try_get::<_, String>("delimiter")?.chars().next().unwrap_or(','),
             is_hstore: row.try_get("is_hstore")?,
             labels: row.try_get("labels")?,
             attributes: names.into_iter().zip(types).collect(),
@@ -123,6 +136,7 @@ mod tests {
             name: name.into(),
             kind,
             inner,
+            delimiter: if name == "box" { ';' } else { ',' },
             is_hstore: name == "hstore",
             labels: vec!["low".into(), "high".into()],
             attributes: vec![("a".into(), 23)],
@@ -130,7 +144,7 @@ mod tests {
     }
 
     fn types(rows: Vec<(u32, Described)>) -> Types {
-        Types { described: rows.into_iter().collect() }
+        Types { described: rows.into_iter().collect(), seen: None }
     }
 
     #[test]
@@ -142,7 +156,7 @@ mod tests {
         ]);
         let moods = types.resolve(9001);
         assert_eq!(&*moods.name, "moods");
-        let Kind::Array(element) = &moods.base().kind else { panic!("not an array") };
+        let Kind::Array { element, .. } = &moods.base().kind else { panic!("not an array") };
         let Kind::Enum(labels) = &element.kind else { panic!("not an enum") };
         assert_eq!(labels.iter().map(|label| &**label).collect::<Vec<_>>(), ["low", "high"]);
     }
@@ -150,9 +164,22 @@ mod tests {
     #[test]
     fn a_composite_keeps_its_attributes_in_order() {
         let types = types(vec![(9001, described("pair", 'c', 0)), (23, described("int4", 'b', 0))]);
-        let Kind::Composite(attributes) = types.resolve(9001).kind else { panic!("not composite") };
-        assert_eq!(&*attributes[0].0, "a");
-        assert_eq!(attributes[0].1.kind, Kind::Integer);
+        let Kind::Composite(pair) = types.resolve(9001).kind else { panic!("not composite") };
+        assert_eq!(&*pair.attributes[0].0, "a");
+        assert_eq!(pair.attributes[0].1.kind, Kind::Integer);
+    }
+
+    #[test]
+    fn an_array_is_delimited_as_its_element_says() {
+        let types = types(vec![
+            (1020, described("_box", 'b', 603)),
+            (603, described("box", 'b', 0)),
+            (1009, described("_text", 'b', 25)),
+        ]);
+        for (oid, expected) in [(1020, ';'), (1009, ',')] {
+            let Kind::Array { delimiter, .. } = types.resolve(oid).kind else { panic!("no array") };
+            assert_eq!(delimiter, expected, "{oid}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod server;
 mod slot;
 mod symptoms;
 mod tables;
+mod types;
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -103,6 +104,7 @@ async fn look_at_postgres(sql: &Sql, config: &Config, facts: &mut Facts) -> Resu
     for table in tables::Table::read(sql, &config.postgres.publication, &config.auth.roles).await? {
         table.judge(facts);
     }
+    types::judge(sql, &config.postgres.publication, &config.auth.roles, facts).await?;
     let login = roles.login();
     realtime::Realtime::read(sql, login, &config.auth.roles).await?.judge(facts);
     judge_agents(sql, facts).await;

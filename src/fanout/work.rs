@@ -137,6 +137,10 @@ pub(super) fn need(sighting: &Sighting, role: &str, deletes: Deletes) -> Need {
         return Need::Lost;
     }
     let deciding = deciding(sighting, &access.rows);
+    if sighting.event == Event::Delete && access.columns == Columns::Only([].into()) {
+        // A select is refused.
+        return deciding.map_or(Need::Hide, |policy| Need::JudgeOld(policy, OldShown::Nothing));
+    }
     if sighting.event == Event::Delete {
         return need_of_delete(sighting, &access.rows, deciding, deletes);
     }

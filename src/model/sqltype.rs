@@ -46,14 +46,31 @@ pub enum Kind {
     Enum(Arc<[Box<str>]>),
     /// `hstore`.
     Hstore,
-    /// An array of the given element type; the delimiter is `,` for all but `box`.
-    Array(Arc<SqlType>),
-    /// A composite: its attributes in order.
-    Composite(Arc<[(Box<str>, SqlType)]>),
+    /// An array.
+    Array {
+        /// What it is made of.
+        element: Arc<SqlType>,
+        /// What stands between two elements: the element type's own (`,` for most, `;` for `box`).
+        delimiter: char,
+    },
+    /// A composite.
+    Composite(Composite),
     /// A domain: what it is based on.
     Domain(Arc<SqlType>),
     /// Everything else: a JSON string of Postgres' text output.
     Other,
+}
+
+/// The attributes of a composite type, in order.
+pub type Attributes = Arc<[(Box<str>, SqlType)]>;
+
+/// A composite type as it is, and as it was.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Composite {
+    /// What its values have now.
+    pub attributes: Attributes,
+    /// What they had earlier, the latest first, as far as it is known: values from the past may have these.
+    pub earlier: Arc<[Attributes]>,
 }
 
 impl SqlType {

@@ -105,7 +105,7 @@ fn is_reflexive(sql_type: &SqlType) -> bool {
     let base = sql_type.base();
     match &base.kind {
         Kind::Json | Kind::Composite(_) => false,
-        Kind::Array(element) => is_reflexive(element),
+        Kind::Array { element, .. } => is_reflexive(element),
         Kind::Other => is_plain(base.oid) || base.oid == INTERVAL,
         _ => true,
     }
@@ -124,7 +124,7 @@ fn is_exact(sql_type: &SqlType, collation: Collation) -> bool {
         | Kind::Uuid
         | Kind::Enum(_) => true,
         Kind::Text => collation != Collation::Nondeterministic,
-        Kind::Array(element) => is_exact(element, collation),
+        Kind::Array { element, .. } => is_exact(element, collation),
         Kind::Other => is_plain(base.oid),
         _ => false,
     }

@@ -6,7 +6,8 @@
 //! - `bytea` loses its `\x`: `"0102ff"`;
 //! - a number that JSON cannot say (`NaN`, `Infinity`) is `null`.
 //!
-//! `json` is not normalised: spacing, order and duplicate keys stay as they were stored. A text that does not read as
+//! A composite is read by the attributes it has now, and where their number does not fit by the latest earlier ones that
+//! do. `json` is not normalised: spacing, order and duplicate keys stay as they were stored. A text that does not read as
 //! its type says (the type was changed since) becomes a JSON string.
 
 mod nested;
@@ -15,6 +16,7 @@ mod string;
 #[cfg(test)]
 mod validity;
 
+use crate::model::sqltype::Composite;
 use crate::model::{Cell, Kind, SqlType};
 
 pub use string::push_string;
@@ -98,9 +100,20 @@ fn push_placed(out: &mut String, sql_type: &SqlType, text: &str, place: Place) {
             push_string(out, text);
         }
         Kind::Domain(base) => push_placed(out, base, text, Place::Inside),
-        Kind::Array(element) => or_string(out, text, |out| nested::array(out, element, text)),
-        Kind::Composite(attributes) => {
-            or_string(out, text, |out| nested::composite(out, attributes, text));
+        Kind::Array { element, delimiter } => {
+            or_string(out, text, |out| nested::array(out, element, *delimiter, text));
+        }
+        Kind::Composite(Composite { attributes, earlier }) => {
+            // A value of before the type was altered has as many attributes as it had then.
+            let start = out.len();
+            let read = std::iter::once(attributes).chain(earlier.iter()).any(|attributes| {
+                out.truncate(start);
+                nested::composite(out, attributes, text).is_some()
+            });
+            if !read {
+                out.truncate(start);
+                push_string(out, text);
+            }
         }
         Kind::Hstore => or_string(out, text, |out| nested::hstore(out, text)),
     }
@@ -128,7 +141,11 @@ mod tests {
     }
 
     fn array(kind: Kind) -> SqlType {
-        of(Kind::Array(Arc::new(of(kind))))
+        of(array_of(of(kind), ','))
+    }
+
+    fn array_of(element: SqlType, delimiter: char) -> Kind {
+        Kind::Array { element: Arc::new(element), delimiter }
     }
 
     fn domain(kind: Kind) -> SqlType {
@@ -138,7 +155,7 @@ mod tests {
     fn composite(attributes: Vec<(&str, SqlType)>) -> SqlType {
         let attributes: Vec<_> =
             attributes.into_iter().map(|(name, of)| (Box::from(name), of)).collect();
-        of(Kind::Composite(attributes.into()))
+        of(Kind::Composite(Composite { attributes: attributes.into(), earlier: Arc::default() }))
     }
 
     fn check(sql_type: &SqlType, text: &str, expected: &str) {
@@ -243,11 +260,7 @@ mod tests {
         check(&array(Kind::Integer), "[0:1]={1,2}", "[1,2]");
         check(&array(Kind::Integer), "[-1:0][2:3]={{1,2},{3,4}}", "[[1,2],[3,4]]");
         check(&array(Kind::Bool), "{t,f}", "[true,false]");
-        let boxes = of(Kind::Array(Arc::new(SqlType {
-            oid: 603,
-            name: Arc::from("box"),
-            kind: Kind::Other,
-        })));
+        let boxes = of(array_of(of(Kind::Other), ';'));
         check(&boxes, "{(1,1),(0,0);(2,2),(1,1)}", r#"["(1,1),(0,0)","(2,2),(1,1)"]"#);
     }
 
@@ -266,10 +279,37 @@ mod tests {
             r#"{"to":{"x":1,"y":"a b"},"tags":["a","b c"]}"#,
         );
         check(
-            &of(Kind::Array(Arc::new(point))),
+            &of(array_of(point, ',')),
             r#"{"(1,a)","(2,\"b c\")"}"#,
             r#"[{"x":1,"y":"a"},{"x":2,"y":"b c"}]"#,
         );
+    }
+
+    #[test]
+    fn elements_are_split_where_their_type_says() {
+        let shapes = of(array_of(of(Kind::Other), ':'));
+        check(&shapes, "{0101AA:0101BB}", r#"["0101AA","0101BB"]"#);
+        check(&shapes, r#"{{a,b:"c:d"}:{NULL:;}}"#, r#"[["a,b","c:d"],[null,";"]]"#);
+        check(&shapes, "[0:1]={a:b}", r#"["a","b"]"#);
+        check(&shapes, "{a,b}", r#"["a,b"]"#);
+        let sketches = of(array_of(composite(vec![("a", shapes)]), ','));
+        check(&sketches, r#"{(a),"({b:c})"}"#, r#"[{"a":"a"},{"a":["b","c"]}]"#);
+    }
+
+    #[test]
+    fn a_composite_of_the_past_is_read_by_the_attributes_it_had() {
+        let attributes = |names: &[&str]| {
+            let named = names.iter().map(|&name| (Box::from(name), of(Kind::Text)));
+            named.collect::<Vec<_>>().into()
+        };
+        let spot = of(Kind::Composite(Composite {
+            attributes: attributes(&["name", "area", "fax"]),
+            earlier: [attributes(&["name", "zone", "fax"]), attributes(&["name", "zone"])].into(),
+        }));
+        check(&spot, "(x,2,08)", r#"{"name":"x","area":"2","fax":"08"}"#);
+        check(&spot, "(x,2)", r#"{"name":"x","zone":"2"}"#);
+        check(&spot, "(x)", "\"(x)\"");
+        check(&of(array_of(spot, ',')), r#"{"(x,2)"}"#, r#"[{"name":"x","zone":"2"}]"#);
     }
 
     #[test]

@@ -9,9 +9,6 @@ use crate::model::SqlType;
 use crate::rowjson::string::push_string;
 use crate::rowjson::{Place, push_placed};
 
-/// `box`: the one type whose text has commas of its own, so its arrays are separated by semicolons.
-const BOX_OID: u32 = 603;
-
 /// Postgres' own limit.
 const MAX_DIMENSIONS: usize = 6;
 
@@ -23,8 +20,12 @@ enum Quotes {
 }
 
 /// `{1,NULL,"a b",{…}}`, with bounds before it when they do not start at 1: `[0:1]={…}`.
-pub(super) fn array(out: &mut String, element: &SqlType, text: &str) -> Option<()> {
-    let delimiter = if element.base().oid == BOX_OID { ';' } else { ',' };
+pub(super) fn array(
+    out: &mut String,
+    element: &SqlType,
+    delimiter: char,
+    text: &str,
+) -> Option<()> {
     let mut rest = if text.starts_with('[') { text.split_once('=')?.1 } else { text };
     dimension(out, element, delimiter, &mut rest, MAX_DIMENSIONS)?;
     rest.is_empty().then_some(())

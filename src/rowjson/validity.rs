@@ -6,6 +6,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use serde::de::IgnoredAny;
 
+use crate::model::sqltype::Composite;
 use crate::model::{Cell, Kind, SqlType};
 use crate::rowjson::{push_image, push_record};
 
@@ -31,10 +32,15 @@ fn sql_type() -> impl Strategy<Value = SqlType> {
     ]);
     scalar.prop_map(named).prop_recursive(3, 8, 3, move |inner| {
         prop_oneof![
-            inner.clone().prop_map(move |of| named(Kind::Array(Arc::new(of)))),
+            (inner.clone(), prop::sample::select(vec![',', ';', ':'])).prop_map(
+                move |(of, delimiter)| named(Kind::Array { element: Arc::new(of), delimiter })
+            ),
             inner.clone().prop_map(move |of| named(Kind::Domain(Arc::new(of)))),
             prop::collection::vec((any::<String>().prop_map(String::into_boxed_str), inner), 0..4)
-                .prop_map(move |attributes| named(Kind::Composite(attributes.into()))),
+                .prop_map(move |attributes| named(Kind::Composite(Composite {
+                    attributes: attributes.into(),
+                    earlier: Arc::default(),
+                }))),
         ]
     })
 }

@@ -3,6 +3,8 @@
 mod agreement;
 mod binding;
 mod crowds;
+mod renewed;
+mod roles;
 mod values;
 
 use std::sync::Arc;
@@ -22,7 +24,12 @@ pub fn catalog(database: &Database) -> Arc<Catalog> {
 
 /// The same for tokens of these roles.
 pub fn catalog_for(database: &Database, roles: &[&str]) -> Arc<Catalog> {
-    let target = Target::parse(&database.url).unwrap();
+    catalog_of(&database.url, roles)
+}
+
+/// The same for a login role of choice.
+pub fn catalog_of(url: &str, roles: &[&str]) -> Arc<Catalog> {
+    let target = Target::parse(url).unwrap();
     let roles: Vec<_> = roles.iter().map(|&role| role.to_owned()).collect();
     Catalog::new(target, "supabase_realtime", &roles, Stage::new())
 }

@@ -111,7 +111,8 @@ pub const OPTIONAL: &[(&str, Column)] = &[
         column("english", "text collate english", "text", Family::Text, false),
     ),
     (
-        "create schema extensions; create extension citext with schema extensions",
+        "create schema extensions; grant usage on schema extensions to anon;
+         create extension citext with schema extensions",
         column("ci", "extensions.citext", "extensions.citext", Family::CaseBlind, false),
     ),
 ];

@@ -182,9 +182,9 @@ async fn publications_publish_by_table_by_schema_by_parent_and_all() {
             }
         }
         let schemas = (
-            scene.catalog.publishes(None).await.unwrap(),
-            scene.catalog.publishes(Some("app")).await.unwrap(),
-            scene.catalog.publishes(Some("public")).await.unwrap(),
+            scene.catalog.look_around(None).await.unwrap(),
+            scene.catalog.look_around(Some("app")).await.unwrap(),
+            scene.catalog.look_around(Some("public")).await.unwrap(),
         );
         (names, schemas)
     };

@@ -13,6 +13,8 @@ use crate::model::filter::{Collation, Spelling};
 pub(super) struct Facts {
     pub(super) spelling: Spelling,
     pub(super) collation: Collation,
+    /// The schema of its type, as SQL has it.
+    pub(super) schema: Box<str>,
     /// The type as error texts name it (`character varying`).
     pub(super) shown_type: String,
     /// Its type brings a `~~` operator of its own (`citext`).
@@ -102,6 +104,7 @@ fn facts(row: &tokio_postgres::Row) -> Result<Facts, tokio_postgres::Error> {
             collation: own_text("collation")?,
         },
         collation: locale.collation(),
+        schema: row.try_get::<_, String>("type_schema")?.into(),
         shown_type: row.try_get("shown_type")?,
         has_like: row.try_get("has_like")?,
         has_match: row.try_get("has_match")?,

@@ -1,6 +1,7 @@
-//! Operands parsed by Postgres, and operators tried on them, all in one statement.
+//! Operands parsed by Postgres, and operators tried on them, all in one statement, as the client's role and under its
+//! settings.
 //!
-//! Promises: what is kept of a channel's operands is not much more than its client wrote (`1e131071` is seven letters and
+//! Promises: what is kept is in the text that the stream has, whatever the settings. What is kept of a channel's operands is not much more than its client wrote (`1e131071` is seven letters and
 //! 131072 digits); what is longer is refused, and not even sent. A client whose words keep Postgres busy is refused for it.
 
 use futures_util::FutureExt as _;
@@ -13,6 +14,7 @@ use super::{LIST_LIMIT, Unbound, texts};
 use crate::catalog::Catalog;
 use crate::model::filter::{Condition, Operand, Operator};
 use crate::model::{Kind, Principal};
+use crate::postgres::{NotActing, PINNED};
 
 /// Probes in one statement; Postgres allows 1664 columns, and a probe needs two.
 const AT_ONCE: usize = 400;
@@ -30,6 +32,8 @@ pub(super) struct Probe {
     /// Which of the channel's wishes it belongs to.
     pub(super) wish: usize,
     pub(super) condition: Condition,
+    /// The schema of its column's type, as SQL has it.
+    pub(super) schema: Box<str>,
 }
 
 /// Operands, in the order of the probes, as arrays of texts; or the place of the probe that failed and why.
@@ -60,11 +64,24 @@ pub(super) async fn ask(
     }
     let answer = catalog
         .probes
-        .ask(principal, |client| {
+        .ask_as(principal, |client| {
             let asked = asked.clone();
             async move { answer(client, &asked).await }.boxed()
         })
-        .await?;
+        .await;
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(NotActing::Unreachable(error)) => return Err(error.into()),
+        Err(NotActing::NoSuchRole) => {
+            let refusal = terms.first().map(|terms| texts::missing_role(terms, principal.role()));
+            return Err(Unbound::Refused(refusal.unwrap_or_default()));
+        }
+        Err(NotActing::NotAMember { login }) => {
+            let refusal =
+                terms.first().map(|terms| texts::not_a_member(terms, principal.role(), &login));
+            return Err(Unbound::Refused(refusal.unwrap_or_default()));
+        }
+    };
     let waiting = probes.iter_mut().filter(|probe| needs_asking(&probe.condition));
     match answer {
         Ok(operands) => {
@@ -78,7 +95,7 @@ pub(super) async fn ask(
                 probes.iter().filter(|probe| needs_asking(&probe.condition)).nth(failure.place);
             let refusal = probe.and_then(|probe| {
                 let terms = terms.get(probe.wish)?;
-                Some(refusal(terms, probe.condition.predicate.operator, &failure))
+                Some(refusal(terms, principal.role(), probe, &failure))
             });
             Err(Unbound::Refused(refusal.unwrap_or_default()))
         }
@@ -151,67 +168,132 @@ async fn first_objection(
     }
 }
 
-/// Canonical operands as arrays of texts; `None` for one that is much longer than what was written.
+/// Canonical operands as arrays of texts; `None` for one that is much longer than what was written. Whatever the types'
+/// functions leave behind is rolled back.
 async fn try_all(
     client: &Client,
     conditions: &[Condition],
 ) -> Result<Vec<Option<Vec<Option<String>>>>, tokio_postgres::Error> {
-    let expressions = conditions.iter().enumerate().map(|(place, it)| expression(it, place + 1));
-    let sql = format!("select {}", expressions.collect::<Vec<_>>().join(", "));
+    let sql = statement(conditions);
     let texts: Vec<&str> = conditions.iter().map(written).collect();
     let parameters: Vec<(&(dyn ToSql + Sync), Type)> =
         texts.iter().map(|text| (text as &(dyn ToSql + Sync), Type::TEXT)).collect();
-    let rows = client.query_typed(&sql, &parameters).await?;
-    let Some(row) = rows.first() else { return Ok(Vec::new()) };
-    (0..conditions.len()).map(|place| row.try_get(2 * place)).collect()
+    // All three are sent at once.
+    let (begun, rows, ended) = tokio::join!(
+        client.batch_execute("begin read only"),
+        client.query_typed(&sql, &parameters),
+        client.batch_execute("rollback"),
+    );
+    begun?;
+    let rows = rows?;
+    ended?;
+    let Some(row) = rows.first() else { return Ok(vec![None; conditions.len()]) };
+    (0..conditions.len()).map(|place| row.try_get(place)).collect()
 }
 
 fn written(condition: &Condition) -> &str {
     if let Operand::Text(text) = &condition.predicate.operand { text } else { "" }
 }
 
-/// Two columns: the operand in the text its type's output function writes, unless that is too long, and the operator
-/// applied to it.
-fn expression(condition: &Condition, number: usize) -> String {
-    let parameter = format!("${number}::text");
-    let type_name = &condition.spelling.type_name;
-    let canonical =
-        |text: &str| format!("format('%s', ({})::{type_name})", read_as(condition, text));
-    let unless_long = |bytes: &str, operand: &str| {
-        let most = format!("{SLACK} + {SPREAD} * octet_length({parameter})");
-        format!("case when {bytes} <= {most} then {operand} end")
-    };
-    match condition.predicate.operator {
-        Operator::In => {
-            let list = format!("({parameter})::text[]");
-            let element = canonical("element");
-            // One more than there may be tells that there are too many.
-            let elements = format!(
-                "from unnest({list}) with ordinality as list (element, place) where place <= {}",
-                LIST_LIMIT + 1
-            );
-            let bytes = format!("coalesce((select sum(octet_length({element})) {elements}), 0)");
-            let operand = format!(
-                "array(select case when element is not null then {element} end {elements} order by place)"
-            );
-            let mut equality = condition.clone();
-            equality.predicate.operator = Operator::Eq;
-            let first = format!("{} ", read_as(condition, &format!("({list})[1]")));
-            format!(
-                "{}, {}",
-                unless_long(&bytes, &operand),
-                equality.sql(type_name, &first, &first)
-            )
-        }
-        Operator::Like | Operator::Ilike | Operator::Match | Operator::Imatch => {
-            format!("array[{parameter}], {}", condition.sql(type_name, "''", &parameter))
-        }
-        _ => {
-            let operand = read_as(condition, &parameter);
-            let tried = condition.sql(type_name, &operand, &operand);
-            let text = canonical(&parameter);
-            let bytes = format!("octet_length({text})");
-            format!("{}, {tried}", unless_long(&bytes, &format!("array[{text}]")))
+/// One column per condition: the operand as an array of texts, unless that is too long.
+///
+/// Operands are read, and operators tried, under the settings of the client's role; then the settings are pinned, and
+/// the operands written out. The order is that of what depends on what: pinning counts everything that was read, and what
+/// is written out needs the settings that were pinned.
+fn statement(conditions: &[Condition]) -> String {
+    let parts: Vec<Part> =
+        conditions.iter().enumerate().map(|(place, it)| Part::of(it, place + 1)).collect();
+    let tables: String = parts.iter().filter_map(|part| part.table.as_deref()).collect();
+    let join = |texts: Vec<&str>, separator: &str| texts.join(separator);
+    let read = join(parts.iter().map(|part| &*part.read).collect(), ", ");
+    let counted = join(parts.iter().map(|part| &*part.counted).collect(), " and ");
+    let shown = join(parts.iter().map(|part| &*part.shown).collect(), ", ");
+    let pinned: Vec<String> = PINNED
+        .iter()
+        .chain(&[("search_path", "pg_catalog")])
+        .map(|(name, value)| format!("pg_catalog.set_config('{name}', '{value}', true)"))
+        .collect();
+    let pinned = pinned.join(" || ");
+    format!(
+        "with {tables}read as materialized (select {read}),
+         pinned as materialized (
+             select {pinned} as settings from read where {counted})
+         select {shown} from pinned cross join read"
+    )
+}
+
+/// What a condition contributes to the statement.
+struct Part {
+    /// A common table expression of its own, with a comma after it: the elements of a list.
+    table: Option<String>,
+    /// Columns of what is read.
+    read: String,
+    /// True when all of it was read.
+    counted: String,
+    /// The operand, written out.
+    shown: String,
+}
+
+impl Part {
+    fn of(condition: &Condition, number: usize) -> Self {
+        let parameter = format!("${number}::text");
+        let type_name = &condition.spelling.type_name;
+        let (operand, tried, list) =
+            (format!("operand_{number}"), format!("tried_{number}"), format!("list_{number}"));
+        let most = format!("{SLACK} + {SPREAD} * pg_catalog.octet_length({parameter})");
+        // True of anything: a composite may be neither null nor not null.
+        let counts = |column: &str| format!("pg_catalog.num_nulls(read.{column}) >= 0");
+        let counted = counts(&tried);
+        match condition.predicate.operator {
+            Operator::In => {
+                let written = format!("({parameter})::text[]");
+                let element = read_as(condition, "element");
+                // One more than there may be tells that there are too many.
+                let table = format!(
+                    "{list} as materialized (
+                         select place, ({element})::{type_name} as operand, element is null as is_null
+                         from pg_catalog.unnest({written}) with ordinality as list (element, place)
+                         where place <= {}), ",
+                    LIST_LIMIT + 1
+                );
+                let text = "case when not is_null then pg_catalog.format('%s', operand) end";
+                let from = format!("from {list} where pinned.settings is not null");
+                let bytes =
+                    format!("coalesce((select sum(pg_catalog.octet_length({text})) {from}), 0)");
+                let mut equality = condition.clone();
+                equality.predicate.operator = Operator::Eq;
+                let first = format!("{} ", read_as(condition, &format!("({written})[1]")));
+                let equal = equality.sql(type_name, &first, &first);
+                Self {
+                    table: Some(table),
+                    read: format!("{equal} as {tried}"),
+                    counted: format!("{counted} and (select count(operand) from {list}) >= 0"),
+                    shown: format!(
+                        "case when {bytes} <= {most} then array(select {text} {from} order by place) end"
+                    ),
+                }
+            }
+            Operator::Like | Operator::Ilike | Operator::Match | Operator::Imatch => Self {
+                table: None,
+                read: format!("{} as {tried}", condition.sql(type_name, "''", &parameter)),
+                counted,
+                shown: format!("array[{parameter}]"),
+            },
+            _ => {
+                let text = read_as(condition, &parameter);
+                let equal = condition.sql(type_name, &text, &text);
+                let written = format!("pg_catalog.format('%s', read.{operand})");
+                Self {
+                    table: None,
+                    read: format!("({text})::{type_name} as {operand}, {equal} as {tried}"),
+                    counted: format!("{counted} and {}", counts(&operand)),
+                    shown: format!(
+                        "case when pinned.settings is not null
+                             and pg_catalog.octet_length({written}) <= {most}
+                         then array[{written}] end"
+                    ),
+                }
+            }
         }
     }
 }
@@ -267,9 +349,12 @@ impl Failure {
     }
 }
 
-fn refusal(terms: &Terms, operator: Operator, failure: &Failure) -> String {
+fn refusal(terms: &Terms, role: &str, probe: &Probe, failure: &Failure) -> String {
+    if failure.code == SqlState::INSUFFICIENT_PRIVILEGE.code() {
+        return texts::unusable(terms, &failure.message, &probe.schema, role);
+    }
     if failure.code == SqlState::INVALID_REGULAR_EXPRESSION.code() {
-        let (word, message) = (operator.word(), &failure.message);
+        let (word, message) = (probe.condition.predicate.operator.word(), &failure.message);
         let reason = message.strip_prefix("invalid regular expression: ").unwrap_or(message);
         let text = format!("invalid regular expression for {word} filter: {reason}");
         return texts::raised(terms, &text);

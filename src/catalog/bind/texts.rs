@@ -70,6 +70,31 @@ pub(super) fn missing_role(terms: &Terms, role: &str) -> String {
     failed(terms, "42704", &message)
 }
 
+/// The relay's login role may not act as the role.
+pub(super) fn not_a_member(terms: &Terms, role: &str, login: &str) -> String {
+    let (role, login) = (quoted(role), quoted(login));
+    let message =
+        format!("the relay cannot read filters as the token's role; grant {role} to {login}");
+    failed(terms, "42501", &message)
+}
+
+/// The role may not use the type of a filter's column.
+pub(super) fn unusable(terms: &Terms, message: &str, schema: &str, role: &str) -> String {
+    let role = quoted(role);
+    failed(terms, "42501", &format!("{message}; grant usage on schema {schema} to {role}"))
+}
+
+/// A name as SQL has it.
+fn quoted(name: &str) -> String {
+    let is_plain = name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'));
+    let begins_plainly = name.starts_with(|first: char| first.is_ascii_lowercase() || first == '_');
+    if is_plain && begins_plainly {
+        name.to_owned()
+    } else {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    }
+}
+
 /// A filter names a column that is not there, or not for this role.
 pub(super) fn invalid_column(terms: &Terms, column: &str) -> String {
     raised(terms, &format!("invalid column for filter {column}"))

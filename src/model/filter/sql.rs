@@ -61,7 +61,7 @@ impl Condition {
     /// `= any`, which for arrays would compare with elements of elements and is spelled out.
     fn any(&self, type_name: &str, left: &str, operand: &str) -> String {
         let equals = self.symbol("=");
-        let Kind::Array(_) = self.sql_type.base().kind else {
+        let Kind::Array { .. } = self.sql_type.base().kind else {
             return format!("({left} {equals} any (({operand})::{type_name}[]))");
         };
         let Operand::List(elements) = &self.predicate.operand else {
