@@ -1,6 +1,7 @@
 //! One history: a table, its policies, and transactions, each judged by Postgres right after it committed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use serde_json::Value;
 use tokio_postgres::SimpleQueryMessage;
@@ -128,6 +129,7 @@ impl<'a> History<'a> {
 
     /// The whole of it. Returns what it came to.
     pub async fn run(mut self) -> Tally {
+        let began = Instant::now();
         self.withheld = self.world.withheld();
         self.note_about();
         self.set_up().await;
@@ -142,6 +144,7 @@ impl<'a> History<'a> {
             let detail = format!("{seen} changes were withheld and told, {withheld} counted");
             self.fault(Class::Uncounted, "everybody".to_owned(), detail, Vec::new());
         }
+        self.tally.took.push((began.elapsed(), self.seed));
         self.tally.changes = self.changes.len() as u64;
         for tag in &self.tags {
             *self.tally.about.entry(tag.clone()).or_default() += 1;

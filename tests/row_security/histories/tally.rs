@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use super::causes;
 use super::compare::{Class, Fault};
@@ -54,6 +55,8 @@ pub struct Tally {
     /// Histories by what they are about.
     pub about: BTreeMap<String, u64>,
     pub faults: Vec<Fault>,
+    /// How long each history took, by its seed.
+    pub took: Vec<(Duration, u64)>,
 }
 
 impl Tally {
@@ -70,6 +73,7 @@ impl Tally {
             *self.about.entry(tag).or_default() += count;
         }
         self.faults.extend(other.faults);
+        self.took.extend(other.took);
     }
 
     /// Dimensions that occurred too rarely for so many histories.
@@ -94,6 +98,13 @@ impl Tally {
         for (excuse, count) in &self.withheld {
             write!(text, "\n  withheld {count}: {excuse}").unwrap();
         }
+        let mut took = self.took.clone();
+        took.sort_by_key(|one| std::cmp::Reverse(*one));
+        let slowest =
+            took.iter().take(5).map(|(took, seed)| format!("{seed} {} ms", took.as_millis()));
+        let slowest: Vec<String> = slowest.collect();
+        let total = took.iter().map(|(took, _)| *took).sum::<Duration>();
+        write!(text, "\n  took {} s, most of all {}", total.as_secs(), slowest.join(", ")).unwrap();
         let about: Vec<String> =
             self.about.iter().map(|(tag, count)| format!("{tag} {count}")).collect();
         write!(text, "\n  about: {}", about.join(", ")).unwrap();

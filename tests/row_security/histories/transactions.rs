@@ -2,6 +2,7 @@
 
 use super::history::History;
 use super::shifts::Shift;
+use super::text::quoted;
 
 impl History<'_> {
     /// A few transactions, one right behind the other.
@@ -120,17 +121,32 @@ impl History<'_> {
         self.commit(&sql).await;
     }
 
+    /// Another table takes the name: made anew, or put in the place of the first one.
+    fn another_table(&mut self) -> String {
+        let shape = &self.scene.shape;
+        let table = shape.table();
+        if self.dice.chance(50) {
+            let made = (self.scene.table(), self.scene.publish());
+            return format!("drop table {table} cascade;{}{}", made.0, made.1);
+        }
+        self.tags.push("swapped".to_owned());
+        let mut next = self.scene.clone();
+        next.shape.name = format!("next of {}", shape.name);
+        format!(
+            "{}drop table {table} cascade;alter table {} rename to {};{}",
+            next.table(),
+            next.shape.table(),
+            quoted(&shape.name),
+            self.scene.publish()
+        )
+    }
+
     /// The table is dropped and made again under its name.
     pub async fn recreate(&mut self) {
         self.tags.push("recreated".to_owned());
         self.rows.clear();
         self.scene.is_reversed = self.dice.chance(50);
-        let mut sql = format!(
-            "begin;drop table {} cascade;{}{}",
-            self.scene.shape.table(),
-            self.scene.table(),
-            self.scene.publish()
-        );
+        let mut sql = format!("begin;{}", self.another_table());
         if self.dice.chance(50) {
             self.tags.push("recreated-with-rows".to_owned());
         } else {
