@@ -4,7 +4,8 @@
 //! every principal Postgres itself is asked what a select shows, and the subscriber's stream is compared with that:
 //! delivered with the exact row, or not delivered, or withheld where the image of the row cannot answer, told and counted.
 //!
-//! `RIGHTS_SEED=n` repeats one history. A history is a function of its seed and of the Postgres version alone.
+//! `RIGHTS_SEED=n` repeats one history. A history is a function of its seed and of the Postgres version alone. All faults
+//! of a run are kept under `target/histories`.
 
 mod causes;
 mod compare;
@@ -87,7 +88,7 @@ pub async fn play(seeds: Range<u64>) {
     let evidence = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/histories");
     std::fs::create_dir_all(&evidence).unwrap();
     let all: Vec<String> = tally.faults.iter().map(ToString::to_string).collect();
-    std::fs::write(evidence.join("faults"), all.join("\n\n")).unwrap();
+    std::fs::write(evidence.join(format!("faults-{}", seeds.start)), all.join("\n\n")).unwrap();
     let mut shown = Vec::new();
     for fault in &tally.faults {
         if shown.len() < SHOWN && !shown.contains(&fault.class) || one.is_some() {

@@ -218,3 +218,65 @@ fn short(value: &Value) -> String {
         other => other.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::expect::Told;
+    use super::*;
+
+    fn want(ver: u64, excuse: Option<&'static str>) -> Expected {
+        let record = json!({ "id": ver, "ver": ver }).as_object().unwrap().clone();
+        let record = Some(Told { must: record, ..Told::default() });
+        let (event, table) = (Event::Insert, "t".to_owned());
+        let (old, cut, problem, tags) = (None, None, None, Vec::new());
+        Expected::Want(Box::new(Want {
+            event,
+            table,
+            ver,
+            record,
+            old,
+            cut,
+            problem,
+            excuse,
+            tags,
+        }))
+    }
+
+    fn row(ver: u64, id: u64) -> Heard {
+        let record = json!({ "id": id, "ver": ver });
+        Heard::Change(json!({ "type": "INSERT", "table": "t", "record": record, "errors": null }))
+    }
+
+    fn told() -> Heard {
+        Heard::Told("withheld".to_owned())
+    }
+
+    fn classes(expected: &[Expected], heard: &[Heard]) -> Vec<Class> {
+        compare(expected, heard).faults.into_iter().map(|(class, ..)| class).collect()
+    }
+
+    #[test]
+    fn each_kind_of_fault_is_seen_as_what_it_is() {
+        let hidden = || Expected::Nothing {
+            ver: 9,
+            event: Event::Insert,
+            why: String::new(),
+            tags: Vec::new(),
+        };
+        let both = || [want(1, None), want(2, None), hidden()];
+        assert_eq!(classes(&both(), &[row(1, 1), row(2, 2)]), []);
+        assert_eq!(classes(&both(), &[row(1, 1), row(9, 9), row(2, 2)]), [Class::Leak]);
+        assert_eq!(classes(&both(), &[row(2, 2)]), [Class::Lost]);
+        assert_eq!(classes(&both(), &[row(1, 7), row(2, 2)]), [Class::Contents]);
+        assert_eq!(classes(&both(), &[row(1, 1), told()]), [Class::Withheld]);
+        // Told before what came in between is not told of what is missing after it.
+        assert_eq!(classes(&both(), &[told(), row(1, 1)]), [Class::Lost]);
+        assert_eq!(classes(&both(), &[row(2, 2), row(1, 1)]), [Class::Lost, Class::Leak]);
+        assert_eq!(classes(&both(), &[row(1, 1), row(1, 1), row(2, 2)]), [Class::Leak]);
+        let excused = [want(1, Some("a reason")), want(2, None)];
+        assert_eq!(classes(&excused, &[told(), row(2, 2)]), []);
+        assert_eq!(classes(&excused, &[row(2, 2)]), [Class::Lost]);
+    }
+}

@@ -23,6 +23,8 @@ pub enum Shift {
     SecurityEnabled,
     SecurityDisabled,
     TeamLeft,
+    /// Of the partitions, not of the table they belong to.
+    LeavesShut,
 }
 
 const ALL: &[Shift] = &[
@@ -40,12 +42,13 @@ const ALL: &[Shift] = &[
     Shift::SecurityEnabled,
     Shift::SecurityDisabled,
     Shift::TeamLeft,
+    Shift::LeavesShut,
 ];
 
 impl Shift {
     /// One that means something here; of those that rarely do, more often.
     pub fn random(dice: &mut Dice, scene: &Scene) -> Self {
-        let rare = [Self::UsageRevoked, Self::FunctionReplaced, Self::TeamLeft];
+        let rare = [Self::UsageRevoked, Self::FunctionReplaced, Self::TeamLeft, Self::LeavesShut];
         let mut fitting: Vec<Self> = ALL.iter().filter(|one| one.fits(scene)).copied().collect();
         if dice.chance(50) && rare.iter().any(|one| fitting.contains(one)) {
             fitting.retain(|one| rare.contains(one));
@@ -76,6 +79,7 @@ impl Shift {
             Self::ColumnRevoked => may_hide_columns && shape.has(What::Body),
             Self::UsageRevoked => shape.schema != "public",
             Self::FunctionReplaced => scene.rules().contains(&Rule::Allowed),
+            Self::LeavesShut => shape.is_partitioned,
             Self::TeamLeft => scene.rules().contains(&Rule::Member),
             _ => true,
         }
@@ -124,6 +128,16 @@ impl Shift {
             ),
             Self::SecurityEnabled => format!("alter table {table} enable row level security;"),
             Self::SecurityDisabled => format!("alter table {table} disable row level security;"),
+            Self::LeavesShut => (1..=2)
+                .map(|part| {
+                    let leaf = shape.leaf(part);
+                    format!(
+                        "alter table {leaf} enable row level security; drop policy if exists shut on {leaf};
+                         create policy shut on {leaf} as restrictive for select to public
+                           using (auth.uid() is null);"
+                    )
+                })
+                .collect(),
             Self::TeamLeft => format!("delete from public.members{number} where who = '{ALICE}';"),
         }
     }

@@ -30,6 +30,7 @@ const DIMENSIONS: &[&str] = &[
     "column-list",
     "partitioned",
     "shift-of-parent",
+    "LeavesShut",
     "recreated",
     "recreated-with-rows",
     "UsageRevoked",
@@ -103,8 +104,15 @@ impl Tally {
         let slowest =
             took.iter().take(5).map(|(took, seed)| format!("{seed} {} ms", took.as_millis()));
         let slowest: Vec<String> = slowest.collect();
+        let middle = took.get(took.len() / 2).map_or(0, |(took, _)| took.as_millis());
         let total = took.iter().map(|(took, _)| *took).sum::<Duration>();
-        write!(text, "\n  took {} s, most of all {}", total.as_secs(), slowest.join(", ")).unwrap();
+        write!(
+            text,
+            "\n  took {} s, the middle one {middle} ms, most of all {}",
+            total.as_secs(),
+            slowest.join(", ")
+        )
+        .unwrap();
         let about: Vec<String> =
             self.about.iter().map(|(tag, count)| format!("{tag} {count}")).collect();
         write!(text, "\n  about: {}", about.join(", ")).unwrap();
