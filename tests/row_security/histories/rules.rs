@@ -94,6 +94,19 @@ const ALL: &[Rule] = &[
     Rule::Allowed,
 ];
 
+/// Those that make sense alone.
+const PLAIN: &[Rule] = &[
+    Rule::Everybody,
+    Rule::SignedIn,
+    Rule::SignedIn,
+    Rule::Own,
+    Rule::OwnOnce,
+    Rule::OwnOnce,
+    Rule::Allowed,
+    Rule::Member,
+    Rule::LeavesSetting,
+];
+
 impl Rule {
     pub fn random(dice: &mut Dice) -> Self {
         ALL[usize::try_from(dice.below(ALL.len() as u64)).unwrap()]
@@ -295,6 +308,13 @@ pub struct Guard {
 
 impl Guard {
     pub fn random(dice: &mut Dice, roles: &Roles, most: u64) -> Self {
+        // One policy that lets much through, so that taking it away is seen.
+        if dice.chance(35) {
+            let rule = PLAIN[usize::try_from(dice.below(PLAIN.len() as u64)).unwrap()];
+            let (name, to) = ("p0".to_owned(), "public".to_owned());
+            let policy = Policy { name, is_permissive: true, command: "select", to, rule };
+            return Self { is_enabled: true, policies: vec![policy] };
+        }
         let count = dice.below(most + 1);
         let mut policies = Vec::new();
         for number in 0..count {
