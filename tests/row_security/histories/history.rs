@@ -187,10 +187,12 @@ impl<'a> History<'a> {
         let place = self.world.place.clone();
         for phase in 0..=1 + self.dice.below(2) {
             let chosen = self.dice.below(100);
+            let is_partitioned = self.scene.shape.is_partitioned;
             match chosen {
                 _ if phase == 0 => self.burst().await,
                 0..50 => self.shift().await,
-                50..65 if !self.scene.shape.is_partitioned => {
+                50..85 if is_partitioned => self.shift().await,
+                50..65 if !is_partitioned => {
                     self.recreate().await;
                     is_recreated = true;
                 }

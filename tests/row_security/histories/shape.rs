@@ -90,7 +90,7 @@ impl Shape {
     pub fn random(dice: &mut Dice, number: u64, needed: &[What], version: u32) -> Self {
         let is_odd = dice.chance(15);
         // Postgres 15 cannot return rows of a partition with a generated column of a domain.
-        let is_partitioned = dice.chance(15) && !needed.contains(&What::Drawn);
+        let is_partitioned = dice.chance(20) && !needed.contains(&What::Drawn);
         let key = match dice.below(20) {
             _ if is_partitioned => Key::Pair,
             0..9 => Key::Int,
