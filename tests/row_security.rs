@@ -2,6 +2,7 @@
 
 mod differential;
 mod faults;
+pub mod histories;
 mod images;
 mod isolation;
 mod names;

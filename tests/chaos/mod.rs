@@ -8,7 +8,7 @@
 mod arena;
 mod clients;
 mod crowd;
-mod dice;
+pub mod dice;
 mod disk;
 mod gaptest;
 mod latency;

@@ -1,8 +1,10 @@
-//! Rights taken away under load: nothing that commits afterwards is seen.
+//! Rights taken away under load: nothing that commits afterwards is seen. And histories of every kind, many of them.
 
 use serde_json::json;
 
 use super::arena::{Arena, Plan, Resync, size};
+use super::dice::seed;
+use crate::row_security::histories;
 use crate::support::Client;
 use crate::support::relay::token;
 
@@ -56,4 +58,12 @@ async fn nothing_is_seen_that_commits_after_the_right_to_it_is_gone() {
     }
     arena.figures.push(format!("{trials} trials, {seen} rows seen while it was allowed, 0 after"));
     arena.verdict(Resync::None).await;
+}
+
+/// Random histories with other seeds every time, or those of a run that `SEED` repeats.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_select_shows_is_what_arrives_in_any_history() {
+    let first = seed();
+    eprintln!("chaos: histories of row security: SEED={first}");
+    histories::play(first..first + size(40, 20_000)).await;
 }
