@@ -3,7 +3,7 @@
 # `postgres` (or `nobody`) when they are run as root, and as yourself otherwise.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check test-sql test-clients test-frontend test-pg chaos golden readme bench psql deny
+.PHONY: help setup demo test test-busy check test-sql test-clients test-frontend test-pg chaos golden readme bench psql deny
 
 # How many tests run at once. Most wait for Postgres, so a little more than there are processors.
 THREADS ?= $(shell echo $$(( $$(nproc) + 1 )))
@@ -21,14 +21,16 @@ demo: ## a chat to use: builds the pages, and prints one address to open; a thro
 test: setup ## every test: units, SQL, the relay on real Postgres, the SDKs; ends with one line of totals
 	@tests/setup/test.sh $(THREADS)
 
-check: ## what needs no Postgres: format, lints, units, layers, documentation, licences
+test-busy: setup ## every test while one core is kept busy, RUNS=n times (3 if not set); totals of each run and of all
+	@tests/setup/busy.sh $(or $(RUNS),3) $(THREADS)
+
+check: ## what needs no Postgres: format, lints, units, layers, documentation, licences; installs cargo-deny when missing
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	cargo test --lib
 	cargo test --test main layers::
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --document-private-items
-	@if cargo deny --version >/dev/null 2>&1; then cargo deny check bans licenses sources; \
-	else echo "check: cargo-deny is not installed, so licences and sources were not looked at; make deny does both"; fi
+	@tests/setup/deny.sh
 
 test-sql: ## only the shipped SQL, against sql/tests/expected
 	@tests/setup/setup.sh postgres
@@ -68,6 +70,5 @@ bench: ## the benches, and the figures from commit to client
 psql: ## a shell in the database of DATABASE_URL (make demo prints it)
 	@psql "$${DATABASE_URL:?set it to the address that make demo prints}"
 
-deny: ## licences, sources and advisories of every dependency; installs cargo-deny when missing
-	@cargo deny --version >/dev/null 2>&1 || { echo "deny: installing cargo-deny (minutes)"; cargo install cargo-deny --locked; }
-	cargo deny check
+deny: ## licences, sources and advisories of every dependency; installs cargo-deny when missing, fails without advisories
+	@tests/setup/deny.sh advisories

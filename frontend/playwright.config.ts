@@ -16,9 +16,9 @@ export default defineConfig({
   // Each worker has a Postgres, a relay and browsers of its own.
   workers: 2,
   fullyParallel: true,
-  timeout: 120_000,
+  timeout: 300_000,
   // Machines that run the tests are busy; nothing waits longer than it must.
-  expect: { timeout: 30_000 },
+  expect: { timeout: 90_000 },
   forbidOnly: process.env['CI'] !== undefined,
   reporter: [['list']],
   outputDir: 'test-results',

@@ -127,7 +127,8 @@ fn listed() -> Vec<Listed> {
 async fn run(mut command: Command, sdk: &str) {
     let listed = listed().into_iter().find(|it| it.name == sdk).unwrap();
     let database = database().await;
-    let mut relay = Relay::start(&database).await;
+    // Whoever comes back soon never left: soon enough also on a machine that is busy.
+    let mut relay = Relay::start_with(&database, &[("RELAY_REALTIME__PRESENCE_GRACE", "8s")]).await;
     let own = bin_dir().join("psql");
     let mut child = command
         .env("RELAY_URL", relay.url())

@@ -96,27 +96,61 @@ async fn a_client_that_lags_gets_what_was_queued_before_it_is_closed() {
 #[tokio::test]
 async fn who_waits_for_its_turn_joins_nothing_more_and_still_gets_changes() {
     let database = database().await;
-    let mut relay = Relay::start(&database).await;
-    // Batches are of 25: whoever is told nothing yet at the first one waits for a later.
-    let mut clients = Vec::new();
-    for _ in 0..400 {
-        let mut client = Client::connect(&relay, &anon()).await;
-        client.join("room", json!({ "config": {} })).await;
-        clients.push(client);
+    // Batches are of 25, a tenth of a second apart: whoever came last has its turn later the more there are. Where it came
+    // before the client could say anything, that shows nothing: then once more with more of them.
+    for (id, others) in (1..).zip([400, 800, 800, 800]) {
+        let mut relay = Relay::start(&database).await;
+        let mut clients = Vec::new();
+        for _ in 0..others {
+            let mut client = Client::connect(&relay, &anon()).await;
+            client.join("room", json!({ "config": {} })).await;
+            clients.push(client);
+        }
+        let mut last = Client::connect(&relay, &anon()).await;
+        last.subscribe("changes", notes()).await;
+        relay.signal("TERM");
+        until("the relay to take no more connections", || async {
+            crate::support::relay::get(relay.port(), "/healthz").is_none().then_some(())
+        })
+        .await;
+        let (refused, ids, code) = last_words(&mut last, &database, id).await;
+        assert_eq!(relay.terminate().await, Some(0));
+        if let Some(reason) = refused
+            && ids == [id].into()
+        {
+            assert!(reason.starts_with("RealtimeRestarting"), "{reason}");
+            assert_eq!(code, Some(1012));
+            return;
+        }
     }
-    let mut last = clients.pop().unwrap();
-    last.subscribe("changes", notes()).await;
-    relay.signal("TERM");
-    until("the relay to take no more connections", || async {
-        crate::support::relay::get(relay.port(), "/healthz").is_none().then_some(())
-    })
-    .await;
-    let refused = last.join("late", json!({ "config": {} })).await;
-    assert_eq!(refused["status"], "error", "{refused}");
-    let reason = refused["response"]["reason"].as_str().unwrap();
-    assert!(reason.starts_with("RealtimeRestarting"), "{reason}");
-    database.execute("insert into notes values (1)").await;
-    let (ids, code) = rest(&mut last).await;
-    assert_eq!((ids, code), ([1].into(), Some(1012)));
-    assert_eq!(relay.terminate().await, Some(0));
+    panic!("it never was refused and got a row before its turn");
+}
+
+/// What a client is refused with that joins while it waits for its turn to go, the rows that still come, and how it ends.
+async fn last_words(
+    client: &mut Client,
+    database: &Database,
+    id: i64,
+) -> (Option<String>, BTreeSet<i64>, Option<u16>) {
+    let payload = json!({ "config": {} });
+    let join = json!("late");
+    if client.try_push(&join, "realtime:late", "phx_join", payload).await.is_err() {
+        return (None, BTreeSet::new(), Some(1012));
+    }
+    database.execute(&format!("insert into notes values ({id})")).await;
+    let (mut ids, mut refused) = (BTreeSet::new(), None);
+    loop {
+        match client.receive_or_close().await {
+            Ok(received) if received.event == "postgres_changes" => {
+                ids.insert(received.payload["data"]["record"]["id"].as_i64().unwrap());
+            }
+            Ok(received) if received.event == "phx_reply" => {
+                assert_eq!(received.payload["status"], "error", "{received:?}");
+                let reason = received.payload["response"]["reason"].as_str().unwrap();
+                refused = Some(reason.to_owned());
+            }
+            Ok(_) => {}
+            Err(code) => return (refused, ids, code),
+        }
+    }
 }

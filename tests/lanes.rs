@@ -18,6 +18,9 @@ const TABLES: &str = "
     create table computed (id int primary key, twice int generated always as (id * 2) stored);
     alter publication supabase_realtime add table notes, open, computed;";
 
+/// Checks wait for the lock as long as the test holds it, however slow the machine is.
+const PATIENT: (&str, &str) = ("RELAY_POSTGRES__CHECK_TIMEOUT", "10m");
+
 async fn database() -> Database {
     let database = Cluster::shared().database().await.with_roles().await;
     database.execute(TABLES).await;
@@ -63,7 +66,7 @@ async fn refresh(client: &mut Client, token: &str) {
 #[tokio::test]
 async fn a_token_that_changes_back_and_forth_keeps_the_order_and_stops_nothing() {
     let database = database().await;
-    let relay = Relay::start(&database).await;
+    let relay = Relay::start_with(&database, &[PATIENT]).await;
     let (one, two) = (token_of(ONE), token_of(TWO));
     let mut client = watch(&relay, &one, "notes").await;
     let mut witness = watch(&relay, &service(), "notes").await;
@@ -84,7 +87,7 @@ async fn a_token_that_changes_back_and_forth_keeps_the_order_and_stops_nothing()
 #[tokio::test]
 async fn checks_that_hold_every_connection_do_not_stop_computed_columns() {
     let database = database().await;
-    let relay = Relay::start_with(&database, &[("RELAY_POSTGRES__POOL", "1")]).await;
+    let relay = Relay::start_with(&database, &[("RELAY_POSTGRES__POOL", "1"), PATIENT]).await;
     let anon = watch(&relay, &token("anon", &json!({})), "notes").await;
     let mut other = watch(&relay, &service(), "computed").await;
     lock(&database).await;
@@ -99,7 +102,7 @@ async fn checks_that_hold_every_connection_do_not_stop_computed_columns() {
 #[tokio::test]
 async fn a_row_that_waited_is_judged_by_the_rules_of_now() {
     let database = database().await;
-    let relay = Relay::start(&database).await;
+    let relay = Relay::start_with(&database, &[PATIENT]).await;
     let mut one = watch(&relay, &token_of(ONE), "*").await;
     let mut witness = watch(&relay, &service(), "*").await;
     lock(&database).await;
@@ -119,7 +122,7 @@ async fn a_row_that_waited_is_judged_by_the_rules_of_now() {
 #[tokio::test]
 async fn a_gap_is_told_after_what_came_before_it() {
     let database = database().await;
-    let small = [("RELAY_POSTGRES__MAX_TRANSACTION", "1 MiB")];
+    let small = [("RELAY_POSTGRES__MAX_TRANSACTION", "1 MiB"), PATIENT];
     let mut relay = Relay::prepare(&database, &small).ephemeral();
     relay.launch();
     relay.ready().await;

@@ -1,5 +1,7 @@
 //! What one client may use, and that nobody else notices when it uses more.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
@@ -88,23 +90,37 @@ async fn a_client_that_does_not_read_is_closed_and_the_others_miss_nothing() {
 
 #[tokio::test]
 async fn a_silent_client_is_closed_and_one_with_heartbeats_is_not() {
+    const LONGEST: Duration = Duration::from_millis(2500);
     let database = database().await;
-    let relay = Relay::start_with(&database, &[("RELAY_LIMITS__IDLE", "1s")]).await;
-    let mut silent = Client::connect(&relay, &anon()).await;
-    let mut alive = Client::connect(&relay, &anon()).await;
-    let code = {
+    let relay = Relay::start_with(&database, &[("RELAY_LIMITS__IDLE", "3s")]).await;
+    // A machine that is too busy for a heartbeat in all that time keeps nobody alive, and is tried again.
+    for _ in 0..20 {
+        let mut silent = Client::connect(&relay, &anon()).await;
+        let mut alive = Client::connect(&relay, &anon()).await;
+        let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
         let closed = silent.closed();
         tokio::pin!(closed);
-        loop {
-            let pause = tokio::time::sleep(std::time::Duration::from_millis(200));
+        let code = loop {
+            let pause = tokio::time::sleep(Duration::from_millis(100));
             tokio::select! {
                 code = &mut closed => break code,
-                () = pause => assert_eq!(alive.flush().await.len(), 0),
+                () = pause => {
+                    longest = longest.max(last.elapsed());
+                    if LONGEST < longest {
+                        break None;
+                    }
+                    last = Instant::now();
+                    assert_eq!(alive.flush().await.len(), 0);
+                }
             }
+        };
+        if code.is_some() && last.elapsed() < LONGEST {
+            assert_eq!(code, Some(1000));
+            assert_eq!(alive.flush().await.len(), 0);
+            return;
         }
-    };
-    assert_eq!(code, Some(1000));
-    assert_eq!(alive.flush().await.len(), 0);
+    }
+    panic!("this machine does nothing for seconds");
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! Order, and exactly once, whatever happens to connections.
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -82,30 +84,33 @@ async fn everything_written_after_subscribed_arrives() {
     }
 }
 
-/// Writers that commit one row per transaction until told to stop; each answers how many it committed.
-async fn write_while<F: Future<Output = ()>>(
+/// Writers that commit one row per transaction until the fault is over, which is told how many there are by now; each
+/// answers how many it committed.
+async fn write_while(
     database: &Database,
     writers: usize,
-    fault: F,
+    fault: impl AsyncFnOnce(&AtomicUsize),
 ) -> Vec<usize> {
     let (stop, _) = tokio::sync::watch::channel(false);
+    let written = Arc::new(AtomicUsize::new(0));
     let mut tasks = Vec::new();
     for writer in 0..writers {
         let client = database.connect().await;
-        let stopped = stop.subscribe();
+        let (stopped, written) = (stop.subscribe(), Arc::clone(&written));
         tasks.push(tokio::spawn(async move {
             let mut step = 0;
             while !*stopped.borrow() {
                 let sql = format!("insert into events (writer, step) values ({writer}, {step})");
                 client.batch_execute(&sql).await.unwrap();
                 step += 1;
+                written.fetch_add(1, Ordering::Relaxed);
                 // A pace that an unoptimised client keeps up with: slow readers are another test's subject.
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
             step
         }));
     }
-    fault.await;
+    fault(&written).await;
     stop.send(true).unwrap();
     let mut counts = Vec::new();
     for task in tasks {
@@ -157,19 +162,17 @@ async fn killing_the_walsender_every_half_second_loses_and_repeats_nothing() {
     let mut client = watch(&relay).await;
     let slot = database.slot();
     let admin = database.connect().await;
-    let kill = async {
-        let until = Instant::now() + Duration::from_secs(30);
+    // Until enough was killed and written: how long that takes is the machine's affair.
+    let kill = async |written: &AtomicUsize| {
         let mut kills = 0;
-        while Instant::now() < until {
+        while kills < 20 || written.load(Ordering::Relaxed) < 1000 {
             let sql = "select count(pg_terminate_backend(active_pid)) from pg_replication_slots
                        where slot_name = $1 and active_pid is not null";
             kills += admin.query_one(sql, &[&slot]).await.unwrap().get::<_, i64>(0);
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
-        assert!(kills > 20, "only {kills} walsenders were there to be killed");
     };
     let (changes, counts) = collect(&mut client, write_while(&database, 2, kill)).await;
-    assert!(counts.iter().sum::<usize>() > 1000);
     assert_exactly(&changes, &counts);
 }
 
@@ -224,7 +227,10 @@ async fn a_relay_started_before_postgres_waits_for_it() {
     for word in [&*address, "it is tried again", "postgres.url"] {
         assert!(body.contains(word), "{word}: {body}");
     }
-    assert!(relay.log_text().contains(&address), "{}", relay.log_text());
+    until("the log to say it as well", || async {
+        relay.log_text().contains(&address).then_some(())
+    })
+    .await;
     cluster.start_again();
     relay.ready().await;
     let mut client = watch(&relay).await;

@@ -167,7 +167,7 @@ async fn leaving_and_losing_the_socket_are_told() {
 
 #[tokio::test]
 async fn who_reconnects_within_the_grace_time_never_left() {
-    let relay = relay_with(&[("RELAY_REALTIME__PRESENCE_GRACE", "20s")]).await;
+    let relay = relay_with(&[("RELAY_REALTIME__PRESENCE_GRACE", "10m")]).await;
     let mut watcher = connect(&relay, "2.0.0").await;
     attend(&mut watcher, "room", json!("watcher")).await;
     let mut ann = connect(&relay, "2.0.0").await;
@@ -298,7 +298,7 @@ async fn only_those_who_enabled_presence_or_track_are_told() {
 
 #[tokio::test]
 async fn a_sixth_presence_message_in_a_window_closes_its_channel_and_no_other() {
-    let relay = relay().await;
+    let relay = relay_with(&[("RELAY_LIMITS__PRESENCE_WINDOW", "10m")]).await;
     for version in ["1.0.0", "2.0.0"] {
         let room = format!("room:{version}");
         let (mut ann, mut ben) = (connect(&relay, version).await, connect(&relay, version).await);

@@ -304,6 +304,8 @@ impl Plan {
             Need::Tell(problem) => return Fate::Tell(*problem),
             Need::JudgeNew(_, Some(problem)) => (self.new, Fate::Tell(*problem)),
             Need::JudgeNew(_, None) => (self.new, Fate::Show(self.old_shown(judged(self.old)))),
+            // It is asked only whether that is still so.
+            Need::JudgeOld(_, OldShown::Nothing) => (self.old, Fate::Hide),
             Need::JudgeOld(_, old) => (self.old, Fate::Show(*old)),
         };
         match judged(place) {

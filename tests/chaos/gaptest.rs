@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::process::Command;
 
 use crate::support::relay::token;
-use crate::support::{Cluster, Database, Relay};
+use crate::support::{Cluster, Database, Relay, until};
 
 async fn database() -> Database {
     let database = Cluster::shared().database().await.with_roles().await;
@@ -20,7 +20,8 @@ async fn database() -> Database {
     database
 }
 
-fn gaptest(relay: &Relay) -> Command {
+/// Its connections last and are away for about so many seconds.
+fn gaptest(relay: &Relay, [lasts, away]: [&str; 2]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_relay"));
     command.args([
         "gaptest",
@@ -30,7 +31,7 @@ fn gaptest(relay: &Relay) -> Command {
         "--token",
         &token("anon", &json!({})),
     ]);
-    command.args(["--clients", "6", "--seconds", "4", "--break-every", "0.4", "--away", "0.3"]);
+    command.args(["--clients", "6", "--seconds", "8", "--break-every", lasts, "--away", away]);
     command.current_dir(std::env::temp_dir()).kill_on_drop(true);
     command
 }
@@ -45,15 +46,21 @@ async fn check(mut command: Command, code: i32, words: &[&str]) {
     }
 }
 
+/// Waits until a counter of the relay has come so far.
+async fn counted(relay: &Relay, counter: &str, far: f64) {
+    until(counter, || async { (far <= relay.metric(counter)).then_some(()) }).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn it_finds_nothing_when_nothing_is_lost() {
     let database = database().await;
     let mut relay = Relay::start(&database).await;
-    let mut command = gaptest(&relay);
+    let mut command = gaptest(&relay, ["1.5", "0.3"]);
     command.args(["--writer", &database.url, "--rate", "100"]);
     command.args(["--insert", "insert into notes (body) values ('{mark}')"]);
     let testing = tokio::spawn(check(command, 0, &["nothing was lost", "since 1", "resume 2"]));
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    // Of three clients the relay keeps the places, on disk every second: each was saved by now.
+    counted(&relay, "relay_places_saved_total", 9.0).await;
     relay.restart().await;
     testing.await.unwrap();
 }
@@ -64,11 +71,13 @@ async fn it_finds_what_a_relay_without_a_memory_loses() {
     let mut relay = Relay::prepare(&database, &[]).ephemeral();
     relay.launch();
     relay.ready().await;
-    let mut command = gaptest(&relay);
+    // Whoever is there when it is killed may miss nothing: so most are away.
+    let mut command = gaptest(&relay, ["0.4", "2"]);
     command.args(["--writer", &database.url, "--rate", "100", "--patience", "3"]);
     command.args(["--insert", "insert into notes (body) values ('{mark}')"]);
     let testing = tokio::spawn(check(command, 70, &["changes were lost"]));
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    // It writes, and its clients are given what it writes.
+    counted(&relay, "relay_deliveries_total", 500.0).await;
     relay.restart().await;
     testing.await.unwrap();
 }
@@ -78,7 +87,7 @@ async fn it_compares_with_a_client_that_stays_when_somebody_else_writes() {
     let database = database().await;
     let relay = Relay::start(&database).await;
     let testing = tokio::spawn(check(
-        gaptest(&relay),
+        gaptest(&relay, ["0.4", "0.3"]),
         0,
         &["seen by the client that stays", "nothing was lost"],
     ));
@@ -93,5 +102,5 @@ async fn it_compares_with_a_client_that_stays_when_somebody_else_writes() {
 async fn it_says_when_there_is_nothing_to_compare() {
     let database = database().await;
     let relay = Relay::start(&database).await;
-    check(gaptest(&relay), 2, &["no change was seen or written"]).await;
+    check(gaptest(&relay, ["0.4", "0.3"]), 2, &["no change was seen or written"]).await;
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::arena::{Arena, Plan, Resync, size};
+use crate::support::until;
 
 /// Middle and worst of some times, for people.
 pub fn figures(what: &str, mut times: Vec<Duration>) -> String {
@@ -65,9 +66,9 @@ async fn a_relay_that_is_frozen_goes_on_where_it_was() {
     let mut arena = Arena::start("relay frozen", plan).await;
     arena.work(300, 1000).await;
     arena.relay.signal("STOP");
-    // Longer than Postgres waits for a sign of life.
-    tokio::time::sleep(Duration::from_secs(size(4, 90))).await;
-    assert_eq!(arena.sender().await, None, "Postgres has let go of it");
+    tokio::time::sleep(Duration::from_secs(size(1, 90))).await;
+    until("Postgres to let go of it", || async { arena.sender().await.is_none().then_some(()) })
+        .await;
     arena.relay.signal("CONT");
     arena.note_recovery(Instant::now()).await;
     arena.work(300, 1000).await;

@@ -168,7 +168,9 @@ fn copy(from: &Path, to: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_relay_takes_over_when_the_first_dies() {
-    let mut arena = Arena::start("second relay", Plan::new((4, 50), (50, 300))).await;
+    // Far longer than the first one is frozen below: after that the other would take over, as it should.
+    let plan = Plan::new((4, 50), (50, 300)).relay("RELAY_POSTGRES__WAL_SENDER_TIMEOUT", "60s");
+    let mut arena = Arena::start("second relay", plan).await;
     arena.work(200, 1000).await;
     let mut second = crate::support::Relay::prepare(&arena.database, &[]);
     second.launch();
@@ -179,7 +181,6 @@ async fn a_second_relay_takes_over_when_the_first_dies() {
     arena.work(300, 5000).await;
     // It has a log of its own and has seen nothing: only that it streams is asked here.
     arena.relay.signal("STOP");
-    // Longer than wal_sender_timeout, and the other one would take over, as it should.
     tokio::time::sleep(Duration::from_millis(size(500, 2500))).await;
     let start = Instant::now();
     arena.relay.signal("CONT");

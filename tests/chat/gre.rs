@@ -250,6 +250,22 @@ async fn the_socket_refuses_in_words() {
     }
 }
 
+/// A player whose token lives that many seconds and who has the history; none when the token was over before.
+async fn introduced(relay: &Relay, life: u64) -> Option<Socket> {
+    let token = sign(&json!({ "role": "authenticated", "sub": VERA, "exp": now() + life }));
+    let mut socket = Socket::open(relay).await;
+    socket.say(json!({ "type": "authenticate", "token": token, "as": "player" })).await;
+    let told = socket.next().await.ok()?;
+    if told["type"] == "error" {
+        assert_eq!(told["status"], 401, "{told}");
+        return None;
+    }
+    assert_eq!(told["type"], "authenticated", "{told}");
+    let told = socket.next().await.ok()?;
+    assert_eq!(told["type"], "chat_history", "{told}");
+    Some(socket)
+}
+
 #[tokio::test]
 async fn the_socket_takes_every_token_and_no_larger_message_than_a_body() {
     let database = database().await;
@@ -328,13 +344,17 @@ async fn players_that_are_numbers_keep_their_digits_and_their_chats() {
 async fn a_socket_ends_with_its_token_unless_there_is_a_new_one() {
     let database = database().await;
     let relay = relay(&database, "gre", &[]).await;
-    let short = || sign(&json!({ "role": "authenticated", "sub": VERA, "exp": now() + 2 }));
-    let mut renewed = Socket::authenticated(&relay, &short(), "player").await;
-    let mut socket = Socket::authenticated(&relay, &short(), "player").await;
-    renewed.expect("chat_history").await;
-    renewed.say(json!({ "type": "authenticate", "token": token_of(VERA) })).await;
-    renewed.expect("authenticated").await;
-    socket.expect("chat_history").await;
+    // A token that is over before all is said shows nothing: then one that lives longer.
+    let mut lives = [2, 4, 8, 16, 32].into_iter();
+    let (mut renewed, mut socket) = loop {
+        let life = lives.next().expect("the relay sees a token within its life");
+        let Some(mut renewed) = introduced(&relay, life).await else { continue };
+        renewed.say(json!({ "type": "authenticate", "token": token_of(VERA) })).await;
+        let Ok(told) = renewed.next().await else { continue };
+        assert_eq!(told["type"], "authenticated", "{told}");
+        let Some(socket) = introduced(&relay, life).await else { continue };
+        break (renewed, socket);
+    };
     assert_eq!(socket.next().await.unwrap_err(), "the token has expired");
     renewed.say(json!({ "type": "ping" })).await;
     renewed.expect("pong").await;

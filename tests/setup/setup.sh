@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fetches what is missing, says what it fetches, and is silent when nothing is: setup.sh [postgres] [node] [python] [pages] [browser]; or pages-if-possible
+# Fetches what is missing, says what it fetches, and is silent when nothing is: setup.sh [postgres] [node] [python] [pages] [browser] [deny]; or pages-if-possible
 # A second run touches neither the network nor the disk.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -110,9 +110,18 @@ browser() {
     command -v google-chrome >/dev/null || packages chromium fonts-noto-color-emoji
 }
 
+# What looks at the dependencies. Only `make check` needs it.
+deny() {
+  cargo deny --version >/dev/null 2>&1 && return
+  compiler
+  say "installing cargo-deny with cargo, which takes minutes"
+  cargo install cargo-deny --locked --quiet </dev/null ||
+    { say "cargo-deny could not be installed, so licences and sources cannot be looked at"; exit 1; }
+}
+
 for part in "$@"; do
   case $part in
-    postgres | node | python | pages | browser) "$part" ;;
+    postgres | node | python | pages | browser | deny) "$part" ;;
     pages-if-possible) pages_if_possible ;;
     *) say "unknown part $part"; exit 2 ;;
   esac

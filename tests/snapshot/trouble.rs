@@ -76,15 +76,16 @@ async fn a_snapshot_that_cannot_be_read_is_told_and_the_channel_is_live() {
              insert into large select i, repeat('x', 1024 * 1024) from generate_series(1, 70) i",
         )
         .await;
-    let quick = [("RELAY_POSTGRES__CHECK_TIMEOUT", "2s")];
-    let relay = Relay::start_with(&database, &quick).await;
     let who = token("authenticated", &json!({}));
-    let mut client = Client::connect(&relay, &who).await;
-    for (id, (table, order, reason, words)) in (1..).zip([
-        ("slow", "", "snapshot_timed_out", "it took too long"),
-        ("large", "", "snapshot_too_large", "more than 64 MiB"),
-        ("odd", "j", "snapshot_failed", "SQLSTATE 42883"),
+    // Only what never ends is given little time: the rest may take what it takes.
+    for (id, (table, limit, order, reason, words)) in (1..).zip([
+        ("slow", "2s", "", "snapshot_timed_out", "it took too long"),
+        ("large", "60s", "", "snapshot_too_large", "more than 64 MiB"),
+        ("odd", "60s", "j", "snapshot_failed", "SQLSTATE 42883"),
     ]) {
+        let limit = [("RELAY_POSTGRES__CHECK_TIMEOUT", limit)];
+        let relay = Relay::start_with(&database, &limit).await;
+        let mut client = Client::connect(&relay, &who).await;
         let snapshot = json!({ "limit": 100, "order": order });
         let element =
             json!({ "event": "*", "schema": "public", "table": table, "snapshot": snapshot });
@@ -99,12 +100,10 @@ async fn a_snapshot_that_cannot_be_read_is_told_and_the_channel_is_live() {
         assert!(quiet(&mut client).await);
         let counter = format!("relay_gaps_total{{reason=\"{reason}\"}}");
         assert!((relay.metric(&counter) - 1.0).abs() < 0.1, "{counter}");
+        // The next snapshot is none the worse for it.
+        let newest = wish(json!({ "limit": 1, "order": "id.desc" }));
+        assert_eq!(snapshot_ids(&mut client, "room", newest).await, [id]);
     }
-    // Nobody else waited.
-    database.execute("insert into notes values (100)").await;
-    let rows =
-        snapshot_ids(&mut client, "room", wish(json!({ "limit": 1, "order": "id.desc" }))).await;
-    assert_eq!(rows, [100]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -80,6 +80,17 @@ impl Client {
         event: &str,
         payload: Value,
     ) -> String {
+        self.try_push(join_ref, topic, event, payload).await.unwrap()
+    }
+
+    /// The same on a socket that may be closed.
+    pub async fn try_push(
+        &mut self,
+        join_ref: &Value,
+        topic: &str,
+        event: &str,
+        payload: Value,
+    ) -> Result<String, tungstenite::Error> {
         let reference = self.next_ref.to_string();
         self.next_ref += 1;
         let text = if self.version == "1.0.0" {
@@ -87,8 +98,8 @@ impl Client {
         } else {
             json!([join_ref, reference, topic, event, payload])
         };
-        self.send_text(&text.to_string()).await;
-        reference
+        self.socket.send(Message::Text(text.to_string().into())).await?;
+        Ok(reference)
     }
 
     /// Sends a text frame as it is.

@@ -158,23 +158,32 @@ impl Cluster {
         self.start_again();
     }
 
-    /// Lets no commit of a new connection be visible until [`Self::release_commits`], though it is streamed: they wait for
-    /// a synchronous standby that does not exist. Returns such a connection.
+    /// Lets no commit be visible until [`Self::release_commits`], though it is streamed: they wait for a synchronous
+    /// standby that does not exist. Returns a connection to write with.
     pub async fn hold_commits(&self, database: &Database) -> tokio_postgres::Client {
         database.execute("alter system set synchronous_standby_names = 'ghost'").await;
         self.reload();
-        let writer = database.connect().await;
-        until("synchronous replication to be in force", || async {
-            let set = writer.query_one("show synchronous_standby_names", &[]).await.ok()?;
-            (set.get::<_, String>(0) == "ghost").then_some(())
+        // Not the setting that a session shows decides, but that the checkpointer has seen it: so commits are tried until
+        // one waits. They write nothing that anybody reads, but they write: else there is nothing to wait for.
+        let (probe, watcher) = (database.connect().await, database.connect().await);
+        let pid: i32 = probe.query_one("select pg_backend_pid()", &[]).await.unwrap().get(0);
+        let commits = tokio::spawn(async move {
+            let write = "select pg_logical_emit_message(true, 'probe', '')";
+            while probe.query(write, &[]).await.is_ok() {}
+        });
+        until("a commit to wait for the standby", || async {
+            let waits = "select from pg_stat_activity where pid = $1 and wait_event = 'SyncRep'";
+            (!watcher.query(waits, &[&pid]).await.unwrap().is_empty()).then_some(())
         })
         .await;
-        writer
+        commits.abort();
+        watcher.query("select pg_terminate_backend($1, 10000)", &[&pid]).await.unwrap();
+        database.connect().await
     }
 
     /// Lets commits through that [`Self::hold_commits`] held back.
     pub async fn release_commits(&self, database: &Database) {
-        database.execute("alter system set synchronous_standby_names = ''").await;
+        database.execute("alter system reset synchronous_standby_names").await;
         self.reload();
     }
 

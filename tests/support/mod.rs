@@ -13,20 +13,36 @@ pub use cluster::Cluster;
 pub use database::Database;
 pub use relay::Relay;
 
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// How long anything may take before a test calls it lost. Generous: it is a bound, not a measurement.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long anything may take before a test calls it lost. Generous: it is a bound, not a measurement, and only a test
+/// that fails waits so long. A machine that is busy with something else must not reach it.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A port nobody listens on, below the ephemeral range so that no outgoing connection takes it meanwhile.
+///
+/// What it is for may listen later, or stop and listen again, so it must stay free as long as this process lives: ports
+/// come from blocks of a process's own, each held by a UDP socket on its first port.
 pub fn free_port() -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let first = std::process::id() % 500 * 20;
+    const BLOCK: u16 = 500;
+    static BLOCKS: Mutex<(Vec<(u16, UdpSocket)>, usize)> = Mutex::new((Vec::new(), 0));
+    let mut held = BLOCKS.lock().unwrap();
+    let (blocks, given) = &mut *held;
     loop {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = u16::try_from(20_000 + (first + step) % 10_000).unwrap();
+        let (block, place) = (*given / usize::from(BLOCK), *given % usize::from(BLOCK));
+        if blocks.len() == block {
+            let begins = (0..20).map(|number| 20_000 + number * BLOCK);
+            let of_nobody =
+                begins.filter_map(|port| Some((port, UdpSocket::bind(("127.0.0.1", port)).ok()?)));
+            // Without another block, those there are begin again.
+            blocks.extend(of_nobody.take(1));
+        }
+        let (begin, _) = &blocks[block % blocks.len()];
+        let port = begin + u16::try_from(place).unwrap();
+        *given += 1;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }

@@ -1,6 +1,7 @@
 /** A throwaway Postgres of the tests' own, with the shipped SQL. It is gone when the test process is. */
 
 import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process'
+import { randomInt } from 'node:crypto'
 import { existsSync, readFileSync, readdirSync } from 'node:fs'
 import { chown, mkdtemp, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
@@ -79,16 +80,17 @@ export class Cluster {
   }
 }
 
-/** A port of this machine nobody listens on. */
-export function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer()
-    server.once('error', reject)
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address()
-      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0))
+/** A port of this machine nobody listens on, below the ephemeral range so that no outgoing connection takes it meanwhile. */
+export async function freePort(): Promise<number> {
+  for (;;) {
+    const port = 15_000 + randomInt(5_000)
+    const isFree = await new Promise<boolean>((resolve) => {
+      const server = createServer()
+      server.once('error', () => resolve(false))
+      server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)))
     })
-  })
+    if (isFree) return port
+  }
 }
 
 /** A shell that stops the server and removes its directory once its input closes, however this process ends. */

@@ -8,9 +8,9 @@ import { createInterface } from 'node:readline'
 import { promisify } from 'node:util'
 import { WebSocket } from 'ws'
 
-const PATIENCE_MS = 30_000
+const PATIENCE_MS = 120_000
 // The SDK's own schedule for reconnecting reaches ten seconds between attempts.
-export const RECONNECT_MS = 90_000
+export const RECONNECT_MS = 180_000
 
 const { RELAY_URL, DATABASE_URL, JWT_SECRET, PSQL = 'psql' } = process.env
 

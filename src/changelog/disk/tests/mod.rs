@@ -11,7 +11,7 @@ use crate::changelog::samples::{piece, sized};
 use crate::changelog::{ChangeLog, Gap, NO_EPOCH, Read, Reader};
 use crate::model::{Epoch, Position, Transaction};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 const EPOCH: Epoch = Epoch::new(0xe);
 
 fn settings() -> Settings {
