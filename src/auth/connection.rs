@@ -215,7 +215,19 @@ impl Connection {
             // A plan made meanwhile may hold what it computed for somebody else.
             let begin = if is_again { BEGIN_REPLANNING } else { guard.begin };
             let rests_on = Some((&*guard, basis));
-            let asked = self.ask_once(principal, check, xids, &statement, begin, rests_on).await?;
+            let asked = self.ask_once(principal, check, xids, &statement, begin, rests_on).await;
+            let asked = match asked {
+                Ok(asked) => asked,
+                // What fails by rights of the past may not by those of now.
+                Err(error) if error.as_db_error().is_some() => {
+                    match self.standing(rests_on).await? {
+                        Standing::Good | Standing::GuardChanged => return Err(error),
+                        Standing::RightsChanged => return Ok(Outcome::RightsChanged),
+                        Standing::SettingsChanged => return Ok(Outcome::SettingsChanged),
+                    }
+                }
+                Err(error) => return Err(error),
+            };
             match asked {
                 (answer, Standing::Good) => return Ok(Outcome::Answered(answer)),
                 (_, Standing::RightsChanged) => return Ok(Outcome::RightsChanged),

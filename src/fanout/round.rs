@@ -184,6 +184,9 @@ impl Round {
             Need::JudgeOld(policy, _) => {
                 old = sighting.subject().map(|row| self.ask_row(sighting, policy, row));
             }
+            Need::Confirm(policy) => {
+                new = sighting.subject().map(|row| self.ask_row(sighting, policy, row));
+            }
             Need::Show(_) | Need::Hide | Need::Lost | Need::Tell(_) => {}
         }
         let is_moved = sighting.is_moved();

@@ -103,6 +103,8 @@ pub(super) enum Need {
     JudgeNew(Arc<Policy>, Option<Problem>),
     /// The policy on what the WAL has of the row that a DELETE removed: shown so if it is readable, and hidden if not.
     JudgeOld(Arc<Policy>, OldShown),
+    /// Whether it is still so that the role may read no column, and hears nothing: a select is refused to it.
+    Confirm(Arc<Policy>),
 }
 
 /// What is judged of a table for a role that sees every row of it, or none: that this is still so.
@@ -115,18 +117,17 @@ fn constant(is_visible: bool) -> Arc<Policy> {
 
 /// The policy that decides for a role; `None` when nothing has to be asked.
 ///
-/// The WAL tells of changed rights when they are those of the table that is written to. It tells nothing of an attribute
-/// that a role has, nor of the rights on a table that the written one is a partition of: those are looked at in the
-/// judgement itself, even where every row would be shown. No row is shown too much to a role that has no policy at all, so
-/// that one is not looked at for each change.
+/// The WAL tells of changed rights when they are those of the table that is written to, and tells it with the next change.
+/// It tells nothing of an attribute that a role has, nor of the rights on a table that the written one is a partition of.
+/// So where row security decides, or another table's rights do, the judgement itself looks at them, even where every row
+/// would be shown, or none.
 fn deciding(sighting: &Sighting, rows: &Rows) -> Option<Arc<Policy>> {
     let table = sighting.table();
     match rows {
         Rows::Policy(policy) => Some(Arc::clone(policy)),
-        Rows::All => {
-            (table.has_row_security || sighting.layout.is_of_ancestor()).then(|| constant(true))
-        }
-        Rows::None => sighting.layout.is_of_ancestor().then(|| constant(false)),
+        Rows::All if !table.has_row_security && !sighting.layout.is_of_ancestor() => None,
+        Rows::All => Some(constant(true)),
+        Rows::None => Some(constant(false)),
     }
 }
 
@@ -137,9 +138,8 @@ pub(super) fn need(sighting: &Sighting, role: &str, deletes: Deletes) -> Need {
         return Need::Lost;
     }
     let deciding = deciding(sighting, &access.rows);
-    if sighting.event == Event::Delete && access.columns == Columns::Only([].into()) {
-        // A select is refused.
-        return deciding.map_or(Need::Hide, |policy| Need::JudgeOld(policy, OldShown::Nothing));
+    if access.columns == Columns::Only([].into()) {
+        return deciding.map_or(Need::Hide, Need::Confirm);
     }
     if sighting.event == Event::Delete {
         return need_of_delete(sighting, &access.rows, deciding, deletes);
@@ -304,8 +304,7 @@ impl Plan {
             Need::Tell(problem) => return Fate::Tell(*problem),
             Need::JudgeNew(_, Some(problem)) => (self.new, Fate::Tell(*problem)),
             Need::JudgeNew(_, None) => (self.new, Fate::Show(self.old_shown(judged(self.old)))),
-            // It is asked only whether that is still so.
-            Need::JudgeOld(_, OldShown::Nothing) => (self.old, Fate::Hide),
+            Need::Confirm(_) => (self.new, Fate::Hide),
             Need::JudgeOld(_, old) => (self.old, Fate::Show(*old)),
         };
         match judged(place) {

@@ -6,12 +6,12 @@ use super::{ANN, BOB, Stand};
 
 #[tokio::test]
 async fn a_condition_is_asked_about_readable_rows_only() {
-    let stand = Stand::new(&format!(
+    let stand = Stand::new(
         "create table notes (id int primary key, owner uuid, body text);
          alter table notes enable row level security;
          create policy own on notes using (owner = auth.uid());
-         alter publication supabase_realtime add table notes"
-    ))
+         alter publication supabase_realtime add table notes",
+    )
     .await;
     // Only Postgres can decide it, and on a text that begins so it takes very long.
     let filter = r"body=match.^secret(.+)x\1..\1$";

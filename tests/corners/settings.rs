@@ -115,6 +115,8 @@ async fn a_snapshot_is_filtered_under_their_settings_and_rendered_under_ours() {
         Client::connect(&stand.relay, &token("authenticated", &json!({ "sub": ANN }))).await;
     let snapshot = json!({ "limit": 100, "order": "id" });
     ann.subscribe("room", json!([{ "event": "*", "schema": "public", "table": "shifts", "snapshot": snapshot }, { "event": "*", "schema": "public", "table": "marker" }])).await;
+    ann.find("the end of the snapshot", |received| received.payload.get("snapshot").is_some())
+        .await;
     let [seen] = stand.seen([&mut ann]).await;
     assert_eq!(seen.ids(), (0..12).collect::<Vec<_>>());
     for (hour, data) in seen.changes.iter().enumerate() {

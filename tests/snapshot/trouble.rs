@@ -141,3 +141,32 @@ async fn commits_that_are_streamed_before_they_are_visible_are_waited_for() {
         assert!(client.flush().await.is_empty());
     }
 }
+
+#[tokio::test]
+async fn what_happens_while_rows_are_read_reaches_the_other_wishes() {
+    let database = Cluster::shared().database().await.with_roles().await;
+    database
+        .execute(
+            "create table rows (id int primary key);
+             create table other (id int primary key);
+             insert into rows select generate_series(1, 20);
+             alter publication supabase_realtime add table rows, other",
+        )
+        .await;
+    let relay = Relay::start(&database).await;
+    for round in 1..=5 {
+        let mut client = Client::connect(&relay, &token("anon", &json!({}))).await;
+        let with_rows = json!({
+            "event": "*", "schema": "public", "table": "rows", "snapshot": { "limit": 100 },
+        });
+        let other = json!({ "event": "*", "schema": "public", "table": "other" });
+        client.subscribe("room", json!([with_rows, other])).await;
+        // It was told that it is subscribed.
+        database.execute(&format!("insert into other values ({round})")).await;
+        let is_other = |received: &crate::support::client::Received| {
+            received.payload["data"]["table"] == "other"
+        };
+        let change = client.find("a change of the other table", is_other).await;
+        assert_eq!(change.payload["data"]["record"]["id"], round);
+    }
+}

@@ -94,7 +94,7 @@ impl Table {
             facts
                 .odd(
                     about,
-                    "replica identity is the key: deletes carry the key only, and filters on other columns miss them",
+                    "replica identity is the key: of a deleted row its key reaches every subscriber whom the policies cannot rule out by it, and filters on other columns miss deletes",
                 )
                 .sql(full);
         }

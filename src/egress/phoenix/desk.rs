@@ -143,11 +143,21 @@ impl Desk {
         &self,
         member: Arc<Member>,
         wishes: Wishes,
-        since: Vec<(u64, Since)>,
+        mut since: Vec<(u64, Since)>,
         firsts: Vec<(u64, FirstRead)>,
     ) {
         if since.is_empty() && firsts.is_empty() {
             return self.hub.subscribe(&member, wishes);
+        }
+        // Its other wishes are in force from now on, although it is subscribed only when it has come to the present.
+        if let Some(now) = self.hub.resumes().settled() {
+            let is_other = |id: u64| {
+                since.iter().all(|(named, _)| *named != id)
+                    && firsts.iter().all(|(first, _)| *first != id)
+            };
+            let others: Vec<u64> =
+                wishes.iter().map(|(id, _)| *id).filter(|id| is_other(*id)).collect();
+            since.extend(others.into_iter().map(|id| (id, Since::After(now))));
         }
         member.shut(GATE);
         if let Some(gate) = member.gate() {
