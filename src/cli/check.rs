@@ -5,6 +5,7 @@
 
 mod fact;
 mod keys;
+mod policies;
 mod publication;
 mod realtime;
 mod relay;
@@ -105,6 +106,7 @@ async fn look_at_postgres(sql: &Sql, config: &Config, facts: &mut Facts) -> Resu
         table.judge(facts);
     }
     types::judge(sql, &config.postgres.publication, &config.auth.roles, facts).await?;
+    policies::judge(sql, &config.postgres.publication, &config.auth.roles, facts).await?;
     let login = roles.login();
     realtime::Realtime::read(sql, login, &config.auth.roles).await?.judge(facts);
     judge_agents(sql, facts).await;

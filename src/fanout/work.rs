@@ -40,10 +40,11 @@ pub(super) struct Work {
 /// for them, on behalf of [`Principal::of_role`].
 pub(super) fn by_principal(sighting: &Sighting, asks: Vec<Ask>) -> Vec<(Arc<Principal>, Vec<Ask>)> {
     let mut anybodies: SmallVec<[Arc<Principal>; 2]> = SmallVec::new();
+    let may_be_shared = sighting.table().has_row_security || sighting.layout.is_of_ancestor();
     group(asks, |ask| {
         let principal = ask.member.principal();
         let role = principal.role();
-        if !ask.undecided.is_empty() || !is_decided_by_role(sighting, role) {
+        if !may_be_shared || !ask.undecided.is_empty() || !is_decided_by_role(sighting, role) {
             return principal;
         }
         if let Some(anybody) = anybodies.iter().find(|anybody| anybody.role() == role) {
