@@ -43,6 +43,8 @@ pub struct Want {
     pub problem: Option<&'static str>,
     /// Why the relay may withhold it instead, if it says so.
     pub excuse: Option<&'static str>,
+    /// Whether it may be told by the rights of before.
+    pub is_late: bool,
     pub tags: Vec<String>,
 }
 
@@ -54,6 +56,8 @@ pub enum Expected {
         ver: u64,
         event: Event,
         why: String,
+        /// Whether it may be told by the rights of before.
+        is_late: bool,
         tags: Vec<String>,
     },
     Want(Box<Want>),
@@ -68,6 +72,8 @@ pub struct Place<'a> {
     pub view: usize,
     pub who: usize,
     pub tags: &'a [String],
+    /// Whether the rights of somebody for whom nothing is asked of Postgres have changed too recently to be noticed.
+    pub is_late: bool,
 }
 
 impl Place<'_> {
@@ -89,7 +95,10 @@ impl Place<'_> {
         let subject = change.new.or(change.old).unwrap();
         let ver = self.versions[subject].ver;
         let tags = self.marks(change);
-        let nothing = |why: String, tags| Expected::Nothing { ver, event: change.event, why, tags };
+        let is_of_parent = self.shape.is_partitioned && self.view + 1 == self.shape.views().len();
+        let is_late = self.is_late && !self.rights().guarded && !is_of_parent;
+        let event = change.event;
+        let nothing = |why: String, tags| Expected::Nothing { ver, event, why, is_late, tags };
         if self.rights().is_refused() {
             return nothing("a select is refused".to_owned(), tags);
         }
@@ -102,6 +111,7 @@ impl Place<'_> {
             cut: None,
             problem: None,
             excuse: None,
+            is_late,
             tags: tags.clone(),
         };
         if change.event == Event::Delete {

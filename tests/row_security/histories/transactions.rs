@@ -1,6 +1,9 @@
 //! What happens in a history: changes of rows in patterns that are hard to judge, rights that change, tables made again.
 
+use std::time::Instant;
+
 use super::history::History;
+use super::late::Shifted;
 use super::shifts::Shift;
 use super::text::quoted;
 
@@ -88,6 +91,8 @@ impl History<'_> {
         }
         let mut rows = String::new();
         let mut sql = String::from("begin;");
+        let first = self.changes.len();
+        let mut behind = first..first;
         match self.dice.below(4) {
             0 => {
                 self.tags.push("shift-first".to_owned());
@@ -102,6 +107,7 @@ impl History<'_> {
             1 => {
                 self.tags.push("shift-last".to_owned());
                 self.insert(&mut rows, "shift-last");
+                behind.end = self.changes.len();
                 sql.push_str(&rows);
                 sql.push_str(&change);
             }
@@ -119,6 +125,7 @@ impl History<'_> {
         }
         sql.push_str("commit;");
         self.commit(&sql).await;
+        self.shifted.push(Shifted { shift, at: Instant::now(), behind });
     }
 
     /// Another table takes the name: made anew, or put in the place of the first one.
