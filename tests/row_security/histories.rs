@@ -37,7 +37,7 @@ const AT_ONCE: u64 = 2;
 const HISTORIES: u64 = 500;
 
 /// At most one change of so many that are delivered is told by rights of before.
-const LATE: u64 = 20;
+const LATE: u64 = 50;
 
 /// How many faults are written out in full.
 const SHOWN: usize = 6;

@@ -74,6 +74,8 @@ pub struct Place<'a> {
     pub tags: &'a [String],
     /// Whether the rights of somebody for whom nothing is asked of Postgres have changed too recently to be noticed.
     pub is_late: bool,
+    /// Whether the table's row security was just switched off.
+    pub is_opened: bool,
 }
 
 impl Place<'_> {
@@ -83,6 +85,11 @@ impl Place<'_> {
 
     fn verdict(&self, version: usize) -> &Verdict {
         self.judged.verdict(version, self.view, self.who)
+    }
+
+    /// Whether it is seen under the name of the table, and not of one of its partitions.
+    fn is_of_table(&self) -> bool {
+        self.view + 1 == self.shape.views().len()
     }
 
     /// The rules of the policies that apply.
@@ -95,7 +102,7 @@ impl Place<'_> {
         let subject = change.new.or(change.old).unwrap();
         let ver = self.versions[subject].ver;
         let tags = self.marks(change);
-        let is_of_parent = self.shape.is_partitioned && self.view + 1 == self.shape.views().len();
+        let is_of_parent = self.shape.is_partitioned && self.is_of_table();
         let is_late = self.is_late && !self.rights().guarded && !is_of_parent;
         let event = change.event;
         let nothing = |why: String, tags| Expected::Nothing { ver, event, why, is_late, tags };
@@ -272,7 +279,11 @@ impl Place<'_> {
     /// The same of a version; of an old row without a change.
     fn excuse_for(&self, version: usize, change: Option<&Change>) -> Option<&'static str> {
         if !self.rights().bound {
-            return None;
+            // Parsed again, the policy is refused before it can be seen that it does not apply any more.
+            let is_opened = self.is_opened && self.is_of_table();
+            let names_hidden = |rule| matches!(rule, Rule::HiddenFunction | Rule::HiddenType);
+            return (is_opened && self.rules().into_iter().any(names_hidden))
+                .then_some("the policy that was just switched off names what is hidden");
         }
         let version = &self.versions[version];
         for rule in self.rules() {

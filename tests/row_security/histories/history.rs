@@ -256,8 +256,10 @@ impl<'a> History<'a> {
             let excuses =
                 |shifted: &Shifted| shifted.excuses(at, change.began, name, shape, version);
             let is_late = self.shifted.iter().any(excuses);
+            let is_opened = self.shifted.iter().any(|shifted| shifted.opens(change.began));
             let (versions, tags) = (&self.versions, &self.tags);
-            Place { shape, guard, versions, judged, view, who, tags, is_late }.expected(change)
+            Place { shape, guard, versions, judged, view, who, tags, is_late, is_opened }
+                .expected(change)
         };
         self.changes.iter().enumerate().skip(from).map(of).collect()
     }

@@ -34,7 +34,7 @@ impl Shifted {
         shape: &Shape,
         version: u32,
     ) -> bool {
-        if NOTICED <= began.saturating_duration_since(self.at) {
+        if !self.is_recent(began) {
             return false;
         }
         match self.shift {
@@ -49,5 +49,14 @@ impl Shifted {
             }
             _ => false,
         }
+    }
+
+    /// Whether the table's row security has been switched off so recently that a policy of before may still be asked.
+    pub fn opens(&self, began: Instant) -> bool {
+        self.shift == Shift::SecurityDisabled && self.is_recent(began)
+    }
+
+    fn is_recent(&self, began: Instant) -> bool {
+        began.saturating_duration_since(self.at) < NOTICED
     }
 }
