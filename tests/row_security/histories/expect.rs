@@ -72,7 +72,7 @@ pub struct Place<'a> {
     pub view: usize,
     pub who: usize,
     pub tags: &'a [String],
-    /// Whether the rights of somebody for whom nothing is asked of Postgres have changed too recently to be noticed.
+    /// Whether the rights have changed too recently to be noticed.
     pub is_late: bool,
     /// Whether the table's row security was just switched off.
     pub is_opened: bool,
@@ -102,9 +102,7 @@ impl Place<'_> {
         let subject = change.new.or(change.old).unwrap();
         let ver = self.versions[subject].ver;
         let tags = self.marks(change);
-        let is_of_parent = self.shape.is_partitioned && self.is_of_table();
-        let is_late = self.is_late && !self.rights().guarded && !is_of_parent;
-        let event = change.event;
+        let (is_late, event) = (self.is_late, change.event);
         let nothing = |why: String, tags| Expected::Nothing { ver, event, why, is_late, tags };
         if self.rights().is_refused() {
             return nothing("a select is refused".to_owned(), tags);

@@ -8,7 +8,7 @@ use tokio_postgres::SimpleQueryMessage;
 
 use super::compare::{Class, Fault, compare};
 use super::expect::{Expected, Place};
-use super::late::Shifted;
+use super::late::{Seen, Shifted};
 use super::oracle::{self, Judged};
 use super::rules::{Guard, Rule};
 use super::shape::{Shape, What};
@@ -240,6 +240,7 @@ impl<'a> History<'a> {
     fn expected(&self, judged: &Judged, who: usize, from: usize, is_parent: bool) -> Vec<Expected> {
         let shape = &self.scene.shape;
         let (name, version) = (self.world.eyes[who].name, self.world.version);
+        let of_table = shape.views().len() - 1;
         let of = |(at, change): (usize, &Change)| {
             let row = self.versions[change.new.or(change.old).unwrap()].row;
             let leaf = usize::try_from(row % 2).unwrap();
@@ -253,9 +254,16 @@ impl<'a> History<'a> {
             } else {
                 &self.scene.leaves
             };
-            let excuses =
-                |shifted: &Shifted| shifted.excuses(at, change.began, name, shape, version);
-            let is_late = self.shifted.iter().any(excuses);
+            let seen = Seen {
+                at,
+                began: change.began,
+                who: name,
+                shape,
+                is_of_table: view == of_table,
+                is_guarded: judged.rights[view][who].guarded,
+                version,
+            };
+            let is_late = self.shifted.iter().any(|shifted| shifted.excuses(&seen));
             let is_opened = self.shifted.iter().any(|shifted| shifted.opens(change.began));
             let (versions, tags) = (&self.versions, &self.tags);
             Place { shape, guard, versions, judged, view, who, tags, is_late, is_opened }

@@ -1,7 +1,7 @@
 //! Rights that change without the written table being described anew, for roles for whom nothing is asked of Postgres:
 //! the relay notices within about a second. What it gets wrong until then is counted, not a fault.
 //!
-//! Not here: tables with row security, and tables that are seen as one that the written one is a partition of. There a
+//! Not here: tables that had row security, and tables that are seen as one that the written one is a partition of. There a
 //! judgement is asked for, which notices at once.
 
 use std::ops::Range;
@@ -19,34 +19,52 @@ pub struct Shifted {
     pub shift: Shift,
     /// When they had changed at the latest.
     pub at: Instant,
-    /// The changes of rows, by their places, that the same transaction had made before.
+    /// The changes of rows, by their places, that the same transaction had made before. The table is described anew for
+    /// those that follow.
     pub behind: Range<usize>,
+    /// Whether the table, or its partitions where those are meant, had row security before.
+    pub was_guarded: bool,
+}
+
+/// A change as somebody sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// The place of the change, and a moment before it.
+    pub at: usize,
+    pub began: Instant,
+    pub who: &'a str,
+    pub shape: &'a Shape,
+    /// Whether it is seen under the name of the table, and not of one of its partitions.
+    pub is_of_table: bool,
+    /// Whether what it is seen as has row security now.
+    pub is_guarded: bool,
+    /// Of Postgres.
+    pub version: u32,
 }
 
 impl Shifted {
-    /// Whether the relay may tell a change to `who` by the rights of before. `at` is the change's place, `began` a moment
-    /// before it.
-    pub fn excuses(
-        &self,
-        at: usize,
-        began: Instant,
-        who: &str,
-        shape: &Shape,
-        version: u32,
-    ) -> bool {
-        if !self.is_recent(began) {
+    /// Whether the relay may tell a change by the rights of before.
+    pub fn excuses(&self, seen: &Seen<'_>) -> bool {
+        let is_partitioned = seen.shape.is_partitioned;
+        if is_partitioned && seen.is_of_table || !self.is_recent(seen.began) {
             return false;
         }
+        let is_behind = self.behind.contains(&seen.at);
+        let is_one_of = |names: &[&str]| names.contains(&seen.who);
         match self.shift {
             // Later versions describe the table anew.
-            Shift::UsageRevoked => version < 16,
-            Shift::MembershipLost => who == "staff",
-            // Rights on partitions are their own.
+            Shift::UsageRevoked => seen.version < 16 && !seen.is_guarded,
+            Shift::MembershipLost => is_one_of(&["staff"]) && !seen.is_guarded,
+            // Those of partitions are their own.
             Shift::SelectRevoked | Shift::ColumnRevoked => {
-                ["alice", "bob"].contains(&who)
-                    && !shape.is_partitioned
-                    && self.behind.contains(&at)
+                is_behind && is_one_of(&["alice", "bob"]) && !seen.is_guarded && !is_partitioned
             }
+            Shift::SelectGranted => {
+                let has_more = is_one_of(&["alice", "bob", "guest"]);
+                is_behind && has_more && !seen.is_guarded && !is_partitioned
+            }
+            Shift::SecurityEnabled => is_behind && !self.was_guarded && !is_partitioned,
+            Shift::LeavesShut => is_behind && !self.was_guarded,
             _ => false,
         }
     }

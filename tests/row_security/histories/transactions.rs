@@ -125,7 +125,19 @@ impl History<'_> {
         }
         sql.push_str("commit;");
         self.commit(&sql).await;
-        self.shifted.push(Shifted { shift, at: Instant::now(), behind });
+        let was_guarded = self.was_guarded(shift);
+        self.shifted.push(Shifted { shift, at: Instant::now(), behind, was_guarded });
+    }
+
+    /// Whether what rights change of had row security before.
+    fn was_guarded(&self, shift: Shift) -> bool {
+        let mut earlier = self.shifted.iter().map(|shifted| shifted.shift).rev();
+        if shift == Shift::LeavesShut {
+            return self.scene.leaves.is_enabled || earlier.any(|one| one == Shift::LeavesShut);
+        }
+        let switched =
+            earlier.find(|one| [Shift::SecurityEnabled, Shift::SecurityDisabled].contains(one));
+        switched.map_or(self.scene.guard.is_enabled, |one| one == Shift::SecurityEnabled)
     }
 
     /// Another table takes the name: made anew, or put in the place of the first one.
@@ -152,6 +164,8 @@ impl History<'_> {
     pub async fn recreate(&mut self) {
         self.tags.push("recreated".to_owned());
         self.rows.clear();
+        // It is looked at for the first time.
+        self.shifted.clear();
         self.scene.is_reversed = self.dice.chance(50);
         let mut sql = format!("begin;{}", self.another_table());
         if self.dice.chance(50) {
