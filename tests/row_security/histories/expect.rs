@@ -301,6 +301,9 @@ impl Place<'_> {
                     return Some("the policy reads JSON that the image cannot tell");
                 }
             }
+            if rule == Rule::WholeRow && self.shape.has(What::Mood) {
+                return Some("the whole row has a column of a type in a hidden schema");
+            }
             if rule.is_beyond_the_image() {
                 return Some("the policy looks at more than the image");
             }
