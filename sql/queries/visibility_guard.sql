@@ -4,6 +4,7 @@
 -- says in its text nothing is recorded, so whatever the text could name is reached as well: too much rather than too
 -- little. Operators and casts need no name.
 -- C functions of extensions are believed.
+-- And whether any of them names locks of the session, which outlive a rollback.
 -- And whether somebody else has given a function of a policy a namesake next to it since, which the policy's text, parsed
 -- again, may mean instead.
 -- $1 oid  the table
@@ -85,6 +86,16 @@ select
               from pg_catalog.pg_depend as d
               where d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass and d.objid = f.oid and d.deptype = 'e'))
     ) as is_folded,
+    exists (
+        select
+        from pg_catalog.pg_proc as f
+        where f.oid = any (found.functions) and pg_catalog.strpos(pg_catalog.lower(f.prosrc), 'advisory') > 0
+    ) or exists (
+        select
+        from pg_catalog.pg_policy as p
+        where p.polrelid = any (found.relations)
+          and pg_catalog.strpos(pg_catalog.pg_get_expr(p.polqual, p.polrelid), 'advisory') > 0
+    ) as may_lock,
     exists (
         select
         from pg_catalog.pg_policy as p

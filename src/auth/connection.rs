@@ -8,20 +8,22 @@
 //! exclusive to whoever asks; after anything unexpected it is dropped, not reused.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{join3, join5};
+use futures_util::future::{join3, join4};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row, Statement};
 
 use super::check::{Basis, Check, Parameter};
-use super::guard::{BEGIN, BEGIN_REPLANNING, Guard, marks};
+use super::guard::{BEGIN, BEGIN_REPLANNING, END, Guard, marks};
 use super::visibility::Trouble;
 use crate::model::Principal;
 use crate::model::table::Names;
-use crate::postgres::quote::{fill, identifier, literal};
+use crate::postgres::quote::{fill, identifier};
 use crate::postgres::{NotActing, PINNED, Sql, Target, connect_as, connect_pinned_as};
 use crate::shutdown::Stage;
 
@@ -31,9 +33,6 @@ const STATEMENTS: usize = 256;
 const TYPES: usize = 1024;
 /// Tables whose guards are kept on one connection; all are forgotten together.
 const GUARDS: usize = 256;
-
-/// How a question ends. Locks that belong to the session outlive a rollback.
-pub(super) const END: &str = "rollback; select pg_catalog.pg_advisory_unlock_all()";
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,27 +149,9 @@ impl Connection {
         Ok((client.prepare(&text).await?, marks, mark.try_get("settings")?, own))
     }
 
-    /// SQL of calls that set what is pinned for the rest of the transaction, and of calls that set it back; a number each
-    /// where values read the same anyway.
-    pub(super) fn switches(&self) -> (String, String) {
-        let differs = |name: &str, pinned: &str, own: &str| match name {
-            "datestyle" => !own.starts_with("ISO"),
-            // Above 0 all say the same.
-            "extra_float_digits" => own.parse::<i32>().map_or(true, |digits| digits < 1),
-            "timezone" => !["UTC", "Etc/UTC", "GMT"].contains(&own),
-            _ => own != pinned,
-        };
-        let (mut there, mut back) = (Vec::new(), Vec::new());
-        for ((name, pinned), own) in PINNED.iter().zip(&self.own) {
-            if differs(name, pinned, own) {
-                there.push(setting(name, pinned));
-                back.push(setting(name, own));
-            }
-        }
-        let calls = |calls: Vec<String>| {
-            if calls.is_empty() { "0".to_owned() } else { calls.join(", ") }
-        };
-        (calls(there), calls(back))
+    /// What the pinned settings are here, in their order.
+    pub(super) fn own_settings(&self) -> &[String] {
+        &self.own
     }
 
     /// Whether the server hung up.
@@ -254,20 +235,20 @@ impl Connection {
         parameters.extend(check.parameters.iter().map(Parameter::as_sql));
         let client = self.client();
         let claim: [&(dyn ToSql + Sync); 3] = [&claims, &sub, &role];
+        let end = rests_on.map_or(END, |(guard, _)| guard.end);
         // Polled in this order, so sent in this order: the marks are at least as new as the plan.
-        let (begun, claimed, answered, standing, ended) = join5(
+        let asking = join4(
             client.batch_execute(begin),
             client.query(&self.claims, &claim),
             client.query_one(statement, &parameters),
             self.standing(rests_on),
-            client.batch_execute(END),
-        )
-        .await;
+        );
+        let (begun, claimed, answered, standing) =
+            before_the_end(asking, client.batch_execute(end)).await;
         begun?;
         claimed?;
         let row = answered?;
         let standing = standing?;
-        ended?;
         Ok((Answer { is_visible: row.try_get(0)?, verdicts: row.try_get(1)? }, standing))
     }
 
@@ -402,11 +383,6 @@ impl Connection {
     }
 }
 
-/// A call that sets something for the rest of the transaction.
-fn setting(name: &str, value: &str) -> String {
-    format!("pg_catalog.set_config({}, {}, true)", literal(name), literal(value))
-}
-
 /// Whether what an answer rests on is what it was.
 #[derive(Debug, PartialEq, Eq)]
 enum Standing {
@@ -414,6 +390,25 @@ enum Standing {
     RightsChanged,
     SettingsChanged,
     GuardChanged,
+}
+
+/// What `asking` comes to. `end` is sent behind it and not waited for: what is asked next on the connection comes after it,
+/// and a connection on which it fails is lost.
+async fn before_the_end<T>(
+    asking: impl Future<Output = T>,
+    end: impl Future<Output = Result<(), Error>>,
+) -> T {
+    let (mut asking, mut end, mut is_sent) = (pin!(asking), pin!(end), false);
+    poll_fn(|context| {
+        let asked = asking.as_mut().poll(context);
+        if !is_sent {
+            is_sent = true;
+            // Its first poll sends it.
+            let _ = end.as_mut().poll(context);
+        }
+        asked
+    })
+    .await
 }
 
 /// Whether whoever asked may not use a name.

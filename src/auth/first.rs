@@ -15,10 +15,12 @@ use futures_util::TryStreamExt as _;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::types::{ToSql, Type};
 
-use super::connection::{Connection, END};
+use super::connection::Connection;
 use super::gate;
+use super::guard::END_UNLOCKING;
 use super::image::{as_text, qualified};
 use super::judge::{Judge, Patience, lent_result, pause};
+use super::switch;
 use super::trouble::Setback;
 use super::visibility::Trouble;
 use crate::model::filter::{Filter, Parameter};
@@ -130,7 +132,7 @@ async fn attempt(
 ) -> Result<Attempt, tokio_postgres::Error> {
     let attempt = read_all(connection, principal, readings, is_early).await;
     if !matches!(attempt, Ok(Attempt::TooLarge)) {
-        let ended = connection.client().batch_execute(END).await;
+        let ended = connection.client().batch_execute(END_UNLOCKING).await;
         if attempt.is_ok() {
             ended?;
         }
@@ -174,7 +176,8 @@ async fn read_one(
     is_partitioned: bool,
     bytes: &mut usize,
 ) -> Result<Option<Vec<Row>>, tokio_postgres::Error> {
-    let (sql, operands) = statement(reading, is_partitioned, &connection.switches());
+    let (sql, operands) =
+        statement(reading, is_partitioned, &switch::calls(connection.own_settings()));
     let parameters: Vec<(&(dyn ToSql + Sync), Type)> =
         operands.iter().map(Operand::as_sql).collect();
     let mut found = pin!(connection.client().query_typed_raw(&sql, parameters).await?);

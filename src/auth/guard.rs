@@ -27,6 +27,11 @@ pub(super) const BEGIN: &str = "begin isolation level read committed read only";
 /// which the setting does not reach.
 pub(super) const BEGIN_REPLANNING: &str = "begin isolation level read committed read only; discard plans; set local plan_cache_mode = force_custom_plan";
 
+/// How a question ends.
+pub(super) const END: &str = "rollback";
+/// How one ends whose policies may take locks that belong to the session: those outlive a rollback.
+pub(super) const END_UNLOCKING: &str = "rollback; select pg_catalog.pg_advisory_unlock_all()";
+
 const BEGIN_READING: &str = "begin isolation level repeatable read read only";
 
 /// What was found out about one table.
@@ -34,6 +39,8 @@ const BEGIN_READING: &str = "begin isolation level repeatable read read only";
 pub(super) struct Guard {
     /// How its questions begin.
     pub(super) begin: &'static str,
+    /// How they end.
+    pub(super) end: &'static str,
     /// Whether the text of its policies means something else than they do.
     pub(super) is_shadowed: bool,
     /// Functions that its policies reach.
@@ -82,8 +89,10 @@ impl Guard {
             );
         }
         let begin = if row.try_get("is_folded")? { BEGIN_REPLANNING } else { BEGIN };
+        let end = if row.try_get("may_lock")? { END_UNLOCKING } else { END };
         Ok(Arc::new(Self {
             begin,
+            end,
             is_shadowed,
             functions: row.try_get("functions")?,
             relations: row.try_get("relations")?,

@@ -15,6 +15,7 @@ pub mod policy;
 mod policy_link;
 mod pool;
 pub mod streamed;
+mod switch;
 pub mod token;
 mod token_cache;
 mod token_claims;
