@@ -304,6 +304,11 @@ impl Place<'_> {
             if rule == Rule::WholeRow && self.shape.has(What::Mood) {
                 return Some("the whole row has a column of a type in a hidden schema");
             }
+            let breaks_check =
+                version.values.get(&What::Small).is_some_and(|value| value == "5000");
+            if rule == Rule::WholeRow && self.shape.key == Key::None && breaks_check {
+                return Some("no whole row can be made, and none is found without a key");
+            }
             if rule.is_beyond_the_image() {
                 return Some("the policy looks at more than the image");
             }
