@@ -12,6 +12,7 @@ mod compare;
 mod drafts;
 mod expect;
 pub mod history;
+mod late;
 mod oracle;
 mod rules;
 mod shape;
@@ -34,6 +35,9 @@ const AT_ONCE: u64 = 2;
 
 /// How many histories every run of the tests plays.
 const HISTORIES: u64 = 500;
+
+/// At most one change of so many that are delivered is told by rights of before.
+const LATE: u64 = 50;
 
 /// How many faults are written out in full.
 const SHOWN: usize = 6;
@@ -82,6 +86,9 @@ pub async fn play(seeds: Range<u64>) {
     eprintln!("histories: {}", tally.report());
     let rare = tally.rare();
     assert!(tally.histories < 500 || rare.is_empty(), "occurred too rarely: {}", rare.join(", "));
+    // Of a few histories, one that is about such rights is many.
+    let is_often = tally.delivered < tally.late * LATE;
+    assert!(tally.histories < 100 || !is_often, "{} of {} are late", tally.late, tally.delivered);
     if tally.faults.is_empty() {
         return;
     }

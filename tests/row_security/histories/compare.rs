@@ -53,6 +53,8 @@ pub struct Comparison {
     pub faults: Vec<(Class, String, Vec<String>)>,
     pub delivered: u64,
     pub hidden: u64,
+    /// Told, or not told, by rights of before that may be in force for a while.
+    pub late: u64,
     /// Withheld and told, by excuse.
     pub withheld: Vec<&'static str>,
     /// Withheld and told, without one.
@@ -86,14 +88,18 @@ pub fn compare(expected: &[Expected], heard: &[Heard]) -> Comparison {
             told.clear();
             next += at + 1;
             result.delivered += 1;
-            if exact.is_none() {
-                let want = left[at];
+            let want = left[at];
+            if exact.is_none() && want.is_late {
+                result.late += 1;
+            } else if exact.is_none() {
                 let detail = format!("expected {}\n    got {}", wanted(want), short(data));
                 result.faults.push((Class::Contents, detail, want.tags.clone()));
             }
         } else {
-            let (class, detail, tags) = unwanted(expected, data);
-            result.faults.push((class, detail, tags));
+            match unwanted(expected, data) {
+                Some(fault) => result.faults.push(fault),
+                None => result.late += 1,
+            }
         }
     }
     missing(&mut result, &wants[next..], &told);
@@ -103,7 +109,9 @@ pub fn compare(expected: &[Expected], heard: &[Heard]) -> Comparison {
 /// Takes down what did not come between two changes that did.
 fn missing(result: &mut Comparison, wants: &[&Want], told: &[String]) {
     for want in wants {
-        if told.is_empty() {
+        if told.is_empty() && want.is_late {
+            result.late += 1;
+        } else if told.is_empty() {
             let detail = format!("expected {}\n    got nothing, told nothing", wanted(want));
             result.faults.push((Class::Lost, detail, want.tags.clone()));
         } else if let Some(excuse) = want.excuse {
@@ -174,20 +182,26 @@ fn wanted(want: &Want) -> String {
     )
 }
 
-/// A change that nothing asked for.
-fn unwanted(expected: &[Expected], data: &Value) -> (Class, String, Vec<String>) {
+/// A change that nothing asked for; nothing if all that it can be may be told by the rights of before.
+fn unwanted(expected: &[Expected], data: &Value) -> Option<(Class, String, Vec<String>)> {
     let is_delete = data["type"] == "DELETE";
     let is_problem = !data["errors"].is_null();
     let side = if is_delete { "old_record" } else { "record" };
     let ver = data[side]["ver"].as_u64();
     let mut why = String::new();
-    let mut about = Vec::new();
+    let (mut about, mut lateness) = (Vec::new(), Vec::new());
     for one in expected {
-        let Expected::Nothing { ver: own, event, why: reason, tags } = one else { continue };
+        let Expected::Nothing { ver: own, event, why: reason, is_late, tags } = one else {
+            continue;
+        };
         if data["type"] == event.word() && (ver.is_none() || ver == Some(*own)) {
             why.push_str(&format!("{reason} for version {own}; "));
             about.extend(tags.iter().cloned());
+            lateness.push(*is_late);
         }
+    }
+    if !lateness.is_empty() && lateness.iter().all(|is_late| *is_late) {
+        return None;
     }
     about.sort();
     about.dedup();
@@ -196,7 +210,7 @@ fn unwanted(expected: &[Expected], data: &Value) -> (Class, String, Vec<String>)
         (false, true) => Class::DeletionLeak,
         (false, false) => Class::Leak,
     };
-    (class, format!("expected nothing: {why}\n    got {}", short(data)), about)
+    Some((class, format!("expected nothing: {why}\n    got {}", short(data)), about))
 }
 
 /// JSON with its long texts cut.
@@ -226,7 +240,7 @@ mod tests {
     use super::super::expect::Told;
     use super::*;
 
-    fn want(ver: u64, excuse: Option<&'static str>) -> Expected {
+    fn want(ver: u64, excuse: Option<&'static str>, is_late: bool) -> Expected {
         let record = json!({ "id": ver, "ver": ver }).as_object().unwrap().clone();
         let record = Some(Told { must: record, ..Told::default() });
         let (event, table) = (Event::Insert, "t".to_owned());
@@ -240,8 +254,14 @@ mod tests {
             cut,
             problem,
             excuse,
+            is_late,
             tags,
         }))
+    }
+
+    fn hidden(ver: u64, is_late: bool) -> Expected {
+        let (event, why, tags) = (Event::Insert, String::new(), Vec::new());
+        Expected::Nothing { ver, event, why, is_late, tags }
     }
 
     fn row(ver: u64, id: u64) -> Heard {
@@ -259,13 +279,7 @@ mod tests {
 
     #[test]
     fn each_kind_of_fault_is_seen_as_what_it_is() {
-        let hidden = || Expected::Nothing {
-            ver: 9,
-            event: Event::Insert,
-            why: String::new(),
-            tags: Vec::new(),
-        };
-        let both = || [want(1, None), want(2, None), hidden()];
+        let both = || [want(1, None, false), want(2, None, false), hidden(9, false)];
         assert_eq!(classes(&both(), &[row(1, 1), row(2, 2)]), []);
         assert_eq!(classes(&both(), &[row(1, 1), row(9, 9), row(2, 2)]), [Class::Leak]);
         assert_eq!(classes(&both(), &[row(2, 2)]), [Class::Lost]);
@@ -275,8 +289,29 @@ mod tests {
         assert_eq!(classes(&both(), &[told(), row(1, 1)]), [Class::Lost]);
         assert_eq!(classes(&both(), &[row(2, 2), row(1, 1)]), [Class::Lost, Class::Leak]);
         assert_eq!(classes(&both(), &[row(1, 1), row(1, 1), row(2, 2)]), [Class::Leak]);
-        let excused = [want(1, Some("a reason")), want(2, None)];
+        let excused = [want(1, Some("a reason"), false), want(2, None, false)];
         assert_eq!(classes(&excused, &[told(), row(2, 2)]), []);
         assert_eq!(classes(&excused, &[row(2, 2)]), [Class::Lost]);
+    }
+
+    #[test]
+    fn what_may_be_late_is_counted_and_is_no_fault() {
+        let expected =
+            || [want(1, None, true), want(2, None, false), hidden(8, true), hidden(9, false)];
+        let late = |heard: &[Heard]| {
+            let result = compare(&expected(), heard);
+            let classes: Vec<Class> = result.faults.iter().map(|(class, ..)| *class).collect();
+            (result.late, classes)
+        };
+        assert_eq!(late(&[row(1, 1), row(2, 2)]), (0, vec![]));
+        assert_eq!(late(&[row(2, 2)]), (1, vec![]));
+        assert_eq!(late(&[row(1, 7), row(2, 2)]), (1, vec![]));
+        assert_eq!(late(&[row(1, 1), row(2, 2), row(8, 8)]), (1, vec![]));
+        assert_eq!(
+            late(&[row(1, 1), row(2, 7), row(9, 9)]),
+            (0, vec![Class::Contents, Class::Leak])
+        );
+        assert_eq!(late(&[row(1, 1)]), (0, vec![Class::Lost]));
+        assert_eq!(late(&[told(), row(2, 2)]), (0, vec![Class::Withheld]));
     }
 }

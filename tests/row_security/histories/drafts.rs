@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::time::Instant;
 
 use super::history::{Change, Event, History, Version};
 use super::shape::{Identity, Key, What};
@@ -37,6 +38,7 @@ impl History<'_> {
             new: Some(at),
             set: BTreeSet::new(),
             tags: vec![tag],
+            began: Instant::now(),
         });
         row
     }
@@ -89,6 +91,7 @@ impl History<'_> {
             new: Some(at),
             set,
             tags,
+            began: Instant::now(),
         });
     }
 
@@ -108,6 +111,7 @@ impl History<'_> {
             new: None,
             set: BTreeSet::new(),
             tags: vec![tag],
+            began: Instant::now(),
         });
     }
 

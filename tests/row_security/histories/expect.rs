@@ -43,6 +43,8 @@ pub struct Want {
     pub problem: Option<&'static str>,
     /// Why the relay may withhold it instead, if it says so.
     pub excuse: Option<&'static str>,
+    /// Whether it may be told by the rights of before.
+    pub is_late: bool,
     pub tags: Vec<String>,
 }
 
@@ -54,6 +56,8 @@ pub enum Expected {
         ver: u64,
         event: Event,
         why: String,
+        /// Whether it may be told by the rights of before.
+        is_late: bool,
         tags: Vec<String>,
     },
     Want(Box<Want>),
@@ -68,6 +72,10 @@ pub struct Place<'a> {
     pub view: usize,
     pub who: usize,
     pub tags: &'a [String],
+    /// Whether the rights have changed too recently to be noticed.
+    pub is_late: bool,
+    /// Whether the table's row security was just switched off.
+    pub is_opened: bool,
 }
 
 impl Place<'_> {
@@ -77,6 +85,11 @@ impl Place<'_> {
 
     fn verdict(&self, version: usize) -> &Verdict {
         self.judged.verdict(version, self.view, self.who)
+    }
+
+    /// Whether it is seen under the name of the table, and not of one of its partitions.
+    fn is_of_table(&self) -> bool {
+        self.view + 1 == self.shape.views().len()
     }
 
     /// The rules of the policies that apply.
@@ -89,7 +102,8 @@ impl Place<'_> {
         let subject = change.new.or(change.old).unwrap();
         let ver = self.versions[subject].ver;
         let tags = self.marks(change);
-        let nothing = |why: String, tags| Expected::Nothing { ver, event: change.event, why, tags };
+        let (is_late, event) = (self.is_late, change.event);
+        let nothing = |why: String, tags| Expected::Nothing { ver, event, why, is_late, tags };
         if self.rights().is_refused() {
             return nothing("a select is refused".to_owned(), tags);
         }
@@ -102,6 +116,7 @@ impl Place<'_> {
             cut: None,
             problem: None,
             excuse: None,
+            is_late,
             tags: tags.clone(),
         };
         if change.event == Event::Delete {
@@ -262,7 +277,11 @@ impl Place<'_> {
     /// The same of a version; of an old row without a change.
     fn excuse_for(&self, version: usize, change: Option<&Change>) -> Option<&'static str> {
         if !self.rights().bound {
-            return None;
+            // Parsed again, the policy is refused before it can be seen that it does not apply any more.
+            let is_opened = self.is_opened && self.is_of_table();
+            let names_hidden = |rule| matches!(rule, Rule::HiddenFunction | Rule::HiddenType);
+            return (is_opened && self.rules().into_iter().any(names_hidden))
+                .then_some("the policy that was just switched off names what is hidden");
         }
         let version = &self.versions[version];
         for rule in self.rules() {
@@ -281,6 +300,14 @@ impl Place<'_> {
                 {
                     return Some("the policy reads JSON that the image cannot tell");
                 }
+            }
+            if rule == Rule::WholeRow && self.shape.has(What::Mood) {
+                return Some("the whole row has a column of a type in a hidden schema");
+            }
+            let breaks_check =
+                version.values.get(&What::Small).is_some_and(|value| value == "5000");
+            if rule == Rule::WholeRow && self.shape.key == Key::None && breaks_check {
+                return Some("no whole row can be made, and none is found without a key");
             }
             if rule.is_beyond_the_image() {
                 return Some("the policy looks at more than the image");

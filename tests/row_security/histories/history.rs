@@ -8,6 +8,7 @@ use tokio_postgres::SimpleQueryMessage;
 
 use super::compare::{Class, Fault, compare};
 use super::expect::{Expected, Place};
+use super::late::{Seen, Shifted};
 use super::oracle::{self, Judged};
 use super::rules::{Guard, Rule};
 use super::shape::{Shape, What};
@@ -68,6 +69,8 @@ pub struct Change {
     /// The columns that an UPDATE sets.
     pub set: BTreeSet<What>,
     pub tags: Vec<&'static str>,
+    /// A moment before it.
+    pub began: Instant,
 }
 
 /// A history under way.
@@ -84,6 +87,8 @@ pub struct History<'a> {
     pub changes: Vec<Change>,
     /// The first change that is not compared yet.
     compared: usize,
+    /// The rights that changed, and when.
+    pub shifted: Vec<Shifted>,
     pub next_row: u64,
     pub tags: Vec<String>,
     channels: Vec<String>,
@@ -118,6 +123,7 @@ impl<'a> History<'a> {
             rows: BTreeMap::new(),
             changes: Vec::new(),
             compared: 0,
+            shifted: Vec::new(),
             next_row: 1,
             tags: Vec::new(),
             channels: vec![EVERYTHING.to_owned()],
@@ -232,8 +238,10 @@ impl<'a> History<'a> {
     }
 
     fn expected(&self, judged: &Judged, who: usize, from: usize, is_parent: bool) -> Vec<Expected> {
-        let (shape, changes) = (&self.scene.shape, &self.changes[from..]);
-        let of = |change: &Change| {
+        let shape = &self.scene.shape;
+        let (name, version) = (self.world.eyes[who].name, self.world.version);
+        let of_table = shape.views().len() - 1;
+        let of = |(at, change): (usize, &Change)| {
             let row = self.versions[change.new.or(change.old).unwrap()].row;
             let leaf = usize::try_from(row % 2).unwrap();
             let view = match (shape.is_partitioned, is_parent) {
@@ -246,10 +254,22 @@ impl<'a> History<'a> {
             } else {
                 &self.scene.leaves
             };
+            let seen = Seen {
+                at,
+                began: change.began,
+                who: name,
+                shape,
+                is_of_table: view == of_table,
+                is_guarded: judged.rights[view][who].guarded,
+                version,
+            };
+            let is_late = self.shifted.iter().any(|shifted| shifted.excuses(&seen));
+            let is_opened = self.shifted.iter().any(|shifted| shifted.opens(change.began));
             let (versions, tags) = (&self.versions, &self.tags);
-            Place { shape, guard, versions, judged, view, who, tags }.expected(change)
+            Place { shape, guard, versions, judged, view, who, tags, is_late, is_opened }
+                .expected(change)
         };
-        changes.iter().map(of).collect()
+        self.changes.iter().enumerate().skip(from).map(of).collect()
     }
 
     fn compare(&mut self, who: usize, channel: &str, expected: &[Expected]) {
@@ -257,6 +277,7 @@ impl<'a> History<'a> {
         let result = compare(expected, &heard);
         self.tally.delivered += result.delivered;
         self.tally.hidden += result.hidden;
+        self.tally.late += result.late;
         self.tally.withheld_without += result.withheld_without;
         for excuse in result.withheld {
             *self.tally.withheld.entry(excuse).or_default() += 1;
@@ -284,6 +305,8 @@ impl<'a> History<'a> {
         }
         let channel = format!("since {}", self.seed);
         self.world.eyes[who].join_since(&channel, place).await;
+        // A join, and what it is shown of the past, is never judged by what was known before it.
+        self.shifted.clear();
         let judged = self.judge(0).await;
         let marked = self.world.mark_for(who, &channel).await;
         let expected = self.expected(&judged, who, 0, false);

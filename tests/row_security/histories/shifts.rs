@@ -89,9 +89,14 @@ impl Shift {
         let shape = &scene.shape;
         let (table, number) = (shape.table(), shape.number);
         match self {
+            // It may have been dropped meanwhile.
             Self::PolicyFalse => {
                 let mut readable = scene.guard.policies.iter().filter(|policy| policy.command != "insert");
-                format!("alter policy {} on {table} using (false);", readable.next().unwrap().name)
+                let name = &readable.next().unwrap().name;
+                format!(
+                    "do $do$ begin alter policy {name} on {table} using (false);
+                     exception when undefined_object then null; end $do$;"
+                )
             }
             Self::PolicyDropped => {
                 format!("drop policy if exists {} on {table};", scene.guard.policies[0].name)

@@ -51,6 +51,8 @@ pub struct Tally {
     pub changes: u64,
     pub delivered: u64,
     pub hidden: u64,
+    /// Told, or not told, by rights of before, as may be for about a second where nothing is asked of Postgres.
+    pub late: u64,
     pub withheld: BTreeMap<&'static str, u64>,
     pub withheld_without: u64,
     /// Histories by what they are about.
@@ -66,6 +68,7 @@ impl Tally {
         self.changes += other.changes;
         self.delivered += other.delivered;
         self.hidden += other.hidden;
+        self.late += other.late;
         self.withheld_without += other.withheld_without;
         for (excuse, count) in other.withheld {
             *self.withheld.entry(excuse).or_default() += count;
@@ -88,11 +91,12 @@ impl Tally {
     /// All of it, for people.
     pub fn report(&self) -> String {
         let mut text = format!(
-            "{} histories, {} changes: {} delivered, {} hidden, {} withheld for a reason, {} without",
+            "{} histories, {} changes: {} delivered, {} hidden, {} late, {} withheld for a reason, {} without",
             self.histories,
             self.changes,
             self.delivered,
             self.hidden,
+            self.late,
             self.withheld.values().sum::<u64>(),
             self.withheld_without
         );

@@ -1,6 +1,9 @@
 //! What happens in a history: changes of rows in patterns that are hard to judge, rights that change, tables made again.
 
+use std::time::Instant;
+
 use super::history::History;
+use super::late::Shifted;
 use super::shifts::Shift;
 use super::text::quoted;
 
@@ -88,6 +91,8 @@ impl History<'_> {
         }
         let mut rows = String::new();
         let mut sql = String::from("begin;");
+        let first = self.changes.len();
+        let mut behind = first..first;
         match self.dice.below(4) {
             0 => {
                 self.tags.push("shift-first".to_owned());
@@ -102,6 +107,7 @@ impl History<'_> {
             1 => {
                 self.tags.push("shift-last".to_owned());
                 self.insert(&mut rows, "shift-last");
+                behind.end = self.changes.len();
                 sql.push_str(&rows);
                 sql.push_str(&change);
             }
@@ -119,6 +125,19 @@ impl History<'_> {
         }
         sql.push_str("commit;");
         self.commit(&sql).await;
+        let was_guarded = self.was_guarded(shift);
+        self.shifted.push(Shifted { shift, at: Instant::now(), behind, was_guarded });
+    }
+
+    /// Whether what rights change of had row security before.
+    fn was_guarded(&self, shift: Shift) -> bool {
+        let mut earlier = self.shifted.iter().map(|shifted| shifted.shift).rev();
+        if shift == Shift::LeavesShut {
+            return self.scene.leaves.is_enabled || earlier.any(|one| one == Shift::LeavesShut);
+        }
+        let switched =
+            earlier.find(|one| [Shift::SecurityEnabled, Shift::SecurityDisabled].contains(one));
+        switched.map_or(self.scene.guard.is_enabled, |one| one == Shift::SecurityEnabled)
     }
 
     /// Another table takes the name: made anew, or put in the place of the first one.
@@ -145,6 +164,8 @@ impl History<'_> {
     pub async fn recreate(&mut self) {
         self.tags.push("recreated".to_owned());
         self.rows.clear();
+        // It is looked at for the first time.
+        self.shifted.clear();
         self.scene.is_reversed = self.dice.chance(50);
         let mut sql = format!("begin;{}", self.another_table());
         if self.dice.chance(50) {

@@ -73,7 +73,8 @@ pub struct World {
 /// The channel that hears of every table under its own name.
 pub const EVERYTHING: &str = "everything";
 
-/// What a world's database and roles have set. The names are those of the database and of the roles.
+/// What a world's database and roles have set. The names are those of the database and of the roles. What only the relay's
+/// own role has is in force for everybody who has nothing more specific, so that role has nothing that the database lacks.
 fn settings(number: u64, database: &str, roles: &Roles) -> String {
     let of_database = |setting: &str| format!("alter database {database} set {setting};");
     let of_role = |role: &str, setting: &str| format!("alter role {role} set {setting};");
@@ -87,7 +88,6 @@ fn settings(number: u64, database: &str, roles: &Roles) -> String {
         3 => {
             of_role(user, "timezone = 'Asia/Tokyo'")
                 + &of_both(guest, "timezone = 'America/Los_Angeles'")
-                + &of_both("relay", "timezone = 'Asia/Kolkata'")
         }
         4 => of_database("extra_float_digits = 0") + &of_database("bytea_output = 'escape'"),
         5 => {
@@ -99,7 +99,6 @@ fn settings(number: u64, database: &str, roles: &Roles) -> String {
             of_both(user, "app.tenant = '1'")
                 + &of_database("app.tenant = '2'")
                 + &of_both("relay", "app.tenant = '3'")
-                + &of_both("relay", "datestyle = 'German'")
         }
         7 => {
             of_database("timezone = 'Australia/Sydney'")
