@@ -139,10 +139,14 @@ impl Place<'_> {
             want.cut = change
                 .old
                 .filter(|old| self.excuse_for(*old, None).is_some())
-                .map(|old| self.key(old));
+                .map(|old| self.key_or_less(old, subject));
             want.record = Some(self.record(subject, Some(change)));
             want.old = change.old.map(|old| match self.verdict(old) {
                 Verdict::Shown if self.shape.identity == Identity::Full => self.record(old, None),
+                // The old key is another, of a row that may not be read.
+                _ if self.shape.identity == Identity::Full && self.is_moved(old, subject) => {
+                    Told::default()
+                }
                 _ => self.key(old),
             });
         }
@@ -252,6 +256,23 @@ impl Place<'_> {
             side.insert(name.clone(), shown(*what, &version.record[name]));
         }
         told
+    }
+
+    /// Whether two versions have different keys.
+    fn is_moved(&self, old: usize, new: usize) -> bool {
+        let keys = self.shape.columns.iter().filter(|(what, _)| self.shape.is_key(*what));
+        let mut names = keys.map(|(_, name)| name);
+        names.any(|name| self.versions[old].record[name] != self.versions[new].record[name])
+    }
+
+    /// The key of an old version, or nothing of it where the new one has another.
+    fn key_or_less(&self, old: usize, new: usize) -> Told {
+        let key = self.key(old);
+        if !self.is_moved(old, new) {
+            return key;
+        }
+        let may = key.must.into_iter().chain(key.may).collect();
+        Told { may, ..Told::default() }
     }
 
     /// The columns of a version that a row of the key alone has.
