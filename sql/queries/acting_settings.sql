@@ -18,6 +18,6 @@ where s.setdatabase in (0, (select d.oid from pg_catalog.pg_database as d where 
   and setting.name <> all (array[
     'application_name', 'array_nulls', 'client_encoding', 'client_min_messages', 'default_transaction_deferrable',
     'default_transaction_isolation', 'default_transaction_read_only', 'idle_in_transaction_session_timeout',
-    'idle_session_timeout', 'jit', 'lc_monetary', 'lock_timeout', 'plan_cache_mode', 'role', 'row_security',
+    'idle_session_timeout', 'jit', 'lc_monetary', 'lock_timeout', 'plan_cache_mode', 'quote_all_identifiers', 'role', 'row_security',
     'session_authorization', 'standard_conforming_strings', 'statement_timeout', 'transaction_timeout', 'xmloption'])
 order by setting.name, s.setrole <> 0 desc, s.setdatabase <> 0 desc

@@ -32,9 +32,19 @@ select
     ) as has_foreign_names,
     (
         select who.rolname::text
-        from unnest(session_user::text || $2::text[]) with ordinality as wanted (name, place)
+        from unnest($2::text[] || session_user::text) with ordinality as wanted (name, place)
         join pg_roles as who on who.rolname = wanted.name
-        where pg_has_role(session_user, who.oid, 'member')
+        where (who.rolname = session_user
+            or pg_has_role(
+                session_user, who.oid,
+                case when current_setting('server_version_num')::int < 160000 then 'member' else 'set' end))
+          -- A plan that depends on row security is made by whoever runs it, who parses the text again.
+          and not exists (
+            select
+            from pg_depend as d
+            join pg_class as t on t.oid = d.refobjid
+            where d.classid = 'pg_policy'::regclass and d.objid = any (policies.oids)
+              and d.refclassid = 'pg_class'::regclass and t.oid <> c.oid and t.relrowsecurity)
           and not exists (
             select from unnest(names.schemas) as n (oid)
             where not has_schema_privilege(who.oid, n.oid, 'usage'))

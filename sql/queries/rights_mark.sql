@@ -35,8 +35,15 @@ select pg_catalog.hashtextextended(
                 from held as one
                 join pg_catalog.pg_auth_members as joined on joined.member = one.oid
             )
-            select pg_catalog.string_agg(pg_catalog.concat_ws(' ', joined.roleid, joined.member, joined.xmin), ',' order by joined.roleid, joined.member, joined.xmin::text)
+            select pg_catalog.string_agg(pg_catalog.concat_ws(' ', joined.roleid, joined.member, joined.xmin, middle.rolinherit), ',' order by joined.roleid, joined.member, joined.xmin::text)
             from held as one
             join pg_catalog.pg_auth_members as joined on joined.member = one.oid
+            join pg_catalog.pg_roles as middle on middle.oid = one.oid
+        ),
+        -- Its owner is a member of pg_database_owner.
+        (
+            select base.datdba
+            from pg_catalog.pg_database as base
+            where base.datname = pg_catalog.current_database()
         )),
     0)

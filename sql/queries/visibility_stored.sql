@@ -4,7 +4,7 @@
 -- $2 json      the images, as one array
 -- {gate}       visibility_gate.sql
 -- {table}      the table
--- {alias}      the table's own name
+-- {alias}      what the table is called here
 -- {source}     the row "relay image" made of the image "relay asked"."image"
 -- {same}       the key and the columns the role may read equal those of "relay image"; columns missing from
 --              "relay asked"."given" are not compared

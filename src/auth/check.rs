@@ -92,7 +92,7 @@ pub(super) fn of_images(table: &Table, role: &str, policy: &Policy, rows: &[&Ask
         sql: fill(template, &places),
         parameters: vec![Parameter::Json(json)],
         count: rows.len(),
-        basis: Some(basis(table, role, true, policy.names.clone())),
+        basis: Some(basis(table, role, !policy.is_constant(), policy.names.clone())),
     }
 }
 
@@ -101,7 +101,7 @@ pub(super) fn of_stored(table: &Table, principal: &Principal, rows: &[&Asked]) -
     if !table.has_primary_key() {
         return None;
     }
-    let alias = identifier(&table.name);
+    let alias = "\"relay stored\"";
     let access = table.access.get(principal.role());
     let is_compared = |name: &str| access.is_some_and(|access| access.columns.allow(name));
     let columns = table.columns.iter().filter(|column| {
@@ -124,7 +124,7 @@ pub(super) fn of_stored(table: &Table, principal: &Principal, rows: &[&Asked]) -
     let places = [
         ("gate", &*fill(GATE, &[])),
         ("table", &qualified(table)),
-        ("alias", &alias),
+        ("alias", alias),
         ("source", &image),
         ("same", &same.join(" and ")),
         ("oid", &table.oid.to_string()),

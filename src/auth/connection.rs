@@ -8,8 +8,6 @@
 //! exclusive to whoever asks; after anything unexpected it is dropped, not reused.
 
 use std::collections::HashMap;
-use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,11 +18,12 @@ use tokio_postgres::{Client, Error, Row, Statement};
 
 use super::check::{Basis, Check, Parameter};
 use super::guard::{BEGIN, BEGIN_REPLANNING, END, Guard, marks};
+use super::pipeline::before_the_end;
 use super::visibility::Trouble;
 use crate::model::Principal;
 use crate::model::table::Names;
 use crate::postgres::quote::{fill, identifier};
-use crate::postgres::{NotActing, PINNED, Sql, Target, connect_as, connect_pinned_as};
+use crate::postgres::{NotActing, PINNED, Sql, Target, connect_as, connect_pinned_as, take_over};
 use crate::shutdown::Stage;
 
 /// Statements kept prepared on one connection; the longest unused goes first.
@@ -47,11 +46,12 @@ pub(super) enum Purpose {
 #[derive(Debug)]
 pub(super) struct Connection {
     sql: Sql,
-    role: Box<str>,
     claims: Statement,
     marks: Statement,
     /// The mark of the settings it was opened under.
     settings: i64,
+    /// Who it acts as, as the marks say it.
+    identity: String,
     /// What the pinned settings are here, in their order.
     own: Vec<String>,
     prepared: HashMap<String, Prepared>,
@@ -126,27 +126,27 @@ impl Connection {
             }
         };
         let sql = opened.map_err(|error| unopened(role, error))?;
-        let prepared = Self::prepare_basics(&sql.client).await;
-        let (claims, marks, settings, own) = prepared.map_err(unreachable)?;
-        let (prepared, guards, types) = (HashMap::new(), HashMap::new(), HashMap::new());
-        let role = role.into();
-        Ok(Self { sql, role, claims, marks, settings, own, prepared, guards, types, uses: 0 })
+        let opened = Self::prepare_basics(sql, role).await.map_err(unreachable)?;
+        if purpose == Purpose::Judging {
+            // What was set between the connection's start and the mark of the settings is in force as well.
+            take_over(&opened.sql.client, role).await.map_err(unreachable)?;
+        }
+        Ok(opened)
     }
 
-    /// What every question needs: statements, the mark of the settings of now, and what the pinned ones are.
-    async fn prepare_basics(
-        client: &Client,
-    ) -> Result<(Statement, Statement, i64, Vec<String>), Error> {
-        let who = "select oid from pg_catalog.pg_roles where rolname = current_user";
-        let role: u32 = client.query_one(who, &[]).await?.try_get(0)?;
+    /// What every question needs: statements, what the marks of now are, and what the pinned settings are.
+    async fn prepare_basics(sql: Sql, role: &str) -> Result<Self, Error> {
+        let client = &sql.client;
         let text = fill(include_str!("../../sql/queries/visibility_claims.sql"), &[]);
-        let marks = client.prepare(&marks(role)).await?;
+        let (claims, marks) = (client.prepare(&text).await?, client.prepare(&marks(role)).await?);
         let none: [u32; 0] = [];
         let mark = client.query_one(&marks, &[&&none[..], &&none[..], &0_u32]).await?;
+        let (settings, identity) = (mark.try_get("settings")?, mark.try_get("identity")?);
         let names: Vec<&str> = PINNED.iter().map(|(name, _)| *name).collect();
         let shown = "select array(select pg_catalog.current_setting(name) from unnest($1::text[]) with ordinality as s (name, place) order by place)";
         let own = client.query_one(shown, &[&names]).await?.try_get(0)?;
-        Ok((client.prepare(&text).await?, marks, mark.try_get("settings")?, own))
+        let (prepared, guards, types) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Ok(Self { sql, claims, marks, settings, identity, own, prepared, guards, types, uses: 0 })
     }
 
     /// What the pinned settings are here, in their order.
@@ -186,7 +186,10 @@ impl Connection {
         let statement = self.prepare(check).await?;
         let Some(basis) = &check.basis else {
             let asked = self.ask_once(principal, check, xids, &statement, BEGIN, None).await?;
-            return Ok(Outcome::Answered(asked.0));
+            return Ok(match asked {
+                (answer, Standing::Good) => Outcome::Answered(answer),
+                _ => Outcome::SettingsChanged,
+            });
         };
         for is_again in [false, true, true] {
             let guard = self.guard(basis.table).await?;
@@ -254,18 +257,29 @@ impl Connection {
 
     /// Whether what an answer rests on is what it was.
     async fn standing(&self, rests_on: Option<(&Guard, &Basis)>) -> Result<Standing, Error> {
-        let Some((guard, basis)) = rests_on else { return Ok(Standing::Good) };
-        let reached: [&(dyn ToSql + Sync); 3] = [&guard.functions, &guard.relations, &basis.table];
-        let row = self.client().query_one(&self.marks, &reached).await?;
-        Ok(if row.try_get::<_, i64>("settings")? != self.settings {
-            Standing::SettingsChanged
-        } else if row.try_get::<_, i64>("rights")? != basis.rights {
+        let none: &[u32] = &[];
+        let (functions, relations, table) = match rests_on {
+            Some((guard, basis)) => (&*guard.functions, &*guard.relations, basis.table),
+            None => (none, none, 0),
+        };
+        let row = self.client().query_one(&self.marks, &[&functions, &relations, &table]).await?;
+        let is_other = row.try_get::<_, &str>("identity")? != self.identity
+            || row.try_get::<_, i64>("settings")? != self.settings;
+        let Some((guard, basis)) = rests_on.filter(|_| !is_other) else {
+            return Ok(if is_other { Standing::SettingsChanged } else { Standing::Good });
+        };
+        Ok(if row.try_get::<_, i64>("rights")? != basis.rights {
             Standing::RightsChanged
         } else if row.try_get::<_, &str>("guard")? != guard.mark {
             Standing::GuardChanged
         } else {
             Standing::Good
         })
+    }
+
+    /// Whether the role, and its settings, are those that the connection was opened for. Within a transaction or not.
+    pub(super) async fn is_current(&self) -> Result<bool, Error> {
+        Ok(self.standing(None).await? == Standing::Good)
     }
 
     /// What is known of a table's plans.
@@ -355,13 +369,16 @@ impl Connection {
         else {
             return self.prepare_text(&check.sql, &types).await;
         };
-        // Names are looked up when a statement is parsed, functions are called as whoever runs it.
-        let act_as = |role: &str| format!("set role {}", identifier(role));
-        self.sql.client.batch_execute(&act_as(reader)).await?;
-        let prepared = self.prepare_text(&check.sql, &types).await;
-        let back = self.sql.client.batch_execute(&act_as(&self.role)).await;
-        // A connection that stays somebody else is of no use: the error is about the connection, not the check.
-        back.and(prepared)
+        // Names are looked up when a statement is parsed, functions are called as whoever runs it. The rollback makes it the
+        // role again, whatever happens; what is prepared stays.
+        let begin = format!("begin read only; set local role {}", identifier(reader));
+        let begun = self.sql.client.batch_execute(&begin).await;
+        let prepared = match begun {
+            Ok(()) => self.prepare_text(&check.sql, &types).await,
+            Err(error) => Err(error),
+        };
+        self.sql.client.batch_execute(END).await?;
+        prepared
     }
 
     async fn prepare_text(&mut self, sql: &str, types: &[Type]) -> Result<Statement, Error> {
@@ -390,25 +407,6 @@ enum Standing {
     RightsChanged,
     SettingsChanged,
     GuardChanged,
-}
-
-/// What `asking` comes to. `end` is sent behind it and not waited for: what is asked next on the connection comes after it,
-/// and a connection on which it fails is lost.
-async fn before_the_end<T>(
-    asking: impl Future<Output = T>,
-    end: impl Future<Output = Result<(), Error>>,
-) -> T {
-    let (mut asking, mut end, mut is_sent) = (pin!(asking), pin!(end), false);
-    poll_fn(|context| {
-        let asked = asking.as_mut().poll(context);
-        if !is_sent {
-            is_sent = true;
-            // Its first poll sends it.
-            let _ = end.as_mut().poll(context);
-        }
-        asked
-    })
-    .await
 }
 
 /// Whether whoever asked may not use a name.

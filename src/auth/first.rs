@@ -34,8 +34,8 @@ pub const MOST_BYTES: usize = 64 << 20;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Plans are made for the values at hand: a read is rare, and its limit matters. What functions planned for somebody else
-/// is forgotten.
-const BEGIN: &str = "begin isolation level repeatable read read only; discard plans; set local plan_cache_mode = force_custom_plan";
+/// is forgotten. Nothing is remembered of one row for another: settings are switched for each.
+const BEGIN: &str = "begin isolation level repeatable read read only; discard plans; set local plan_cache_mode = force_custom_plan; set local enable_memoize = off";
 
 /// What is read of one table.
 #[derive(Clone, Debug)]
@@ -77,6 +77,8 @@ enum Attempt {
     Rows(FirstRows),
     Early,
     TooLarge,
+    /// The connection acts by what is not so any more.
+    Stale,
 }
 
 /// Reads, until a snapshot is late enough.
@@ -103,6 +105,7 @@ pub(super) async fn read(
             }
             // The rest of the rows is still on its way: the connection is dropped.
             Ok(Attempt::TooLarge) => return Err(Unread::TooLarge),
+            Ok(Attempt::Stale) => lent.drop_all(),
             Ok(Attempt::Early) => {
                 lent.give_back();
                 if deadline < Instant::now() {
@@ -150,6 +153,9 @@ async fn read_all(
     let oids: Vec<u32> = readings.iter().map(|reading| reading.table.oid).collect();
     let seen = connection.begin(BEGIN, principal, &sql, &[(&oids, Type::OID_ARRAY)]).await?;
     let Some(seen) = seen else { return Ok(Attempt::Early) };
+    if !connection.is_current().await? {
+        return Ok(Attempt::Stale);
+    }
     let (snapshot, until): (&str, &str) = (seen.try_get("seen")?, seen.try_get("until")?);
     let is_partitioned: Vec<bool> = seen.try_get("is_partitioned")?;
     // Postgres' own words are read; others would never be late enough.

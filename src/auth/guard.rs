@@ -17,7 +17,7 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Row};
 use tracing::warn;
 
-use crate::postgres::quote::fill;
+use crate::postgres::quote::{fill, literal};
 
 const MARK: &str = include_str!("../../sql/queries/visibility_mark.sql");
 
@@ -32,7 +32,9 @@ pub(super) const END: &str = "rollback";
 /// How one ends whose policies may take locks that belong to the session: those outlive a rollback.
 pub(super) const END_UNLOCKING: &str = "rollback; select pg_catalog.pg_advisory_unlock_all()";
 
-const BEGIN_READING: &str = "begin isolation level repeatable read read only";
+/// Names are printed in one way, whatever the role has set.
+const BEGIN_READING: &str =
+    "begin isolation level repeatable read read only; set local quote_all_identifiers = off";
 
 /// What was found out about one table.
 #[derive(Debug)]
@@ -101,9 +103,12 @@ impl Guard {
     }
 }
 
-/// The statement that gives the marks of functions `$1`, relations `$2`, a table `$3` and the role whose oid is `role`.
-pub(super) fn marks(role: u32) -> String {
-    let role = format!("{role}::pg_catalog.oid");
+/// The statement that gives the marks of functions `$1`, relations `$2`, a table `$3` and the role called `role`.
+pub(super) fn marks(role: &str) -> String {
+    let role = format!(
+        "(select named.oid from pg_catalog.pg_roles as named where named.rolname = {})",
+        literal(role)
+    );
     let guard =
         fill(MARK, &[("functions", "$1::pg_catalog.oid[]"), ("relations", "$2::pg_catalog.oid[]")]);
     let rights = include_str!("../../sql/queries/rights_mark.sql");
@@ -111,6 +116,6 @@ pub(super) fn marks(role: u32) -> String {
     let settings = fill(include_str!("../../sql/queries/settings_mark.sql"), &[("role", &role)]);
     fill(
         include_str!("../../sql/queries/visibility_marks.sql"),
-        &[("guard", &guard), ("rights", &rights), ("settings", &settings)],
+        &[("guard", &guard), ("rights", &rights), ("settings", &settings), ("role", &role)],
     )
 }

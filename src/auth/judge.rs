@@ -80,6 +80,7 @@ impl Judge<'_> {
             let check = check::of_images(table, principal.role(), policy, &piece);
             let answers = match self.ask(principal, xids, &check).await? {
                 Some(answers) => answers.into_iter().map(Sight::of_image).collect(),
+                None if policy.is_constant() => return Err(Trouble::Unavailable),
                 None => self.ask_stored(principal, xids, table, &piece).await?,
             };
             put(&mut sights, &mut places, answers);
@@ -211,9 +212,7 @@ impl Judge<'_> {
                     return Err(Trouble::RightsChanged);
                 }
                 // The next connection is opened under those of now.
-                Ok(Outcome::SettingsChanged) => {
-                    patience.bear(Setback::Broken, lent, self.stage).await?;
-                }
+                Ok(Outcome::SettingsChanged) => lent.drop_all(),
                 Ok(Outcome::Answered(answer)) if answer.is_visible => {
                     lent.give_back();
                     self.gate.learn(xids);

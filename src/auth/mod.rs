@@ -11,6 +11,7 @@ pub mod image;
 mod judge;
 mod jwks;
 mod keys;
+mod pipeline;
 pub mod policy;
 mod policy_link;
 mod pool;

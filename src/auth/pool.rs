@@ -149,6 +149,11 @@ impl Pool {
 }
 
 impl Lent<'_> {
+    /// Closes it, and those that nobody uses: what it was opened for is not so any more.
+    pub(super) fn drop_all(self) {
+        self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Keeps the connection for the next question.
     pub(super) fn give_back(self) {
         if !self.connection.is_closed() {

@@ -184,6 +184,12 @@ impl Cache {
         }
     }
 
+    /// What was said of a table to a question that was asked after `since`.
+    pub(super) fn asked_after(&self, oid: u32, since: Instant) -> Option<Option<Arc<Table>>> {
+        let entry = self.tables.get(&oid)?;
+        entry.fetched_at.is_some_and(|asked| since < asked).then(|| entry.table.clone())
+    }
+
     /// Puts the answer to a question about a name. Returns what was found.
     pub(super) fn found(
         &mut self,

@@ -211,7 +211,7 @@ fn read_access(row: &Row) -> Result<Access, tokio_postgres::Error> {
 fn read_policy(row: &Row, expression: Box<str>) -> Result<Policy, tokio_postgres::Error> {
     let columns: Vec<String> = row.try_get("reads_columns")?;
     // A whole-row reference names no column of its own.
-    let whole_row = expression.contains(".*");
+    let whole_row = names_whole_row(&expression);
     let table_oid: bool = row.try_get("reads_table_oid")?;
     let reads = Reads {
         columns: columns.into_iter().map(Into::into).collect(),
@@ -228,6 +228,11 @@ fn read_policy(row: &Row, expression: Box<str>) -> Result<Policy, tokio_postgres
         reader.map_or(Names::Nobodys, |reader| Names::Of(reader.into()))
     };
     Ok(Policy { expression, reads, names })
+}
+
+/// Whether an expression that Postgres printed takes a row as a whole (`t.*`), outside of its string constants.
+fn names_whole_row(expression: &str) -> bool {
+    expression.split('\'').step_by(2).any(|text| text.contains(".*"))
 }
 
 /// Every restrictive policy and at least one permissive one; `None` when there is no permissive one.
@@ -259,6 +264,13 @@ fn identity(letter: &str) -> ReplicaIdentity {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pattern_is_no_whole_row() {
+        assert!(!names_whole_row("(room ~ '^a.*'::text)"));
+        assert!(!names_whole_row("(room = 'it''s .*'::text)"));
+        assert!(names_whole_row("(sees(t.*) and room ~ 'x'::text)"));
+    }
 
     #[test]
     fn all_restrictive_and_one_permissive_policy_must_hold() {

@@ -180,13 +180,19 @@ impl Catalog {
         .await
     }
 
-    /// The table with this oid as it is now: what is remembered of it turned out to be old.
+    /// The table with this oid as it is now: what is remembered of it turned out to be old. Whoever comes at the same time
+    /// shares a look that began after it came.
     ///
     /// # Errors
     /// Postgres could not be asked.
     pub async fn look_again(&self, oid: u32) -> Result<Option<Arc<Table>>, Error> {
+        let since = Instant::now();
         let _turn = self.turn.lock().await;
-        self.ask_now(oid).await
+        let asked = self.cache().asked_after(oid, since);
+        match asked {
+            Some(table) => Ok(table),
+            None => self.ask_now(oid).await,
+        }
     }
 
     /// Asks about one table, when it is one's turn, and remembers the answer.

@@ -89,7 +89,11 @@ impl Lanes {
     /// Takes a change and everyone who asked for it, in commit order.
     pub(super) fn take(&mut self, sighting: Arc<Sighting>, asks: Vec<Ask>) {
         let (mut held, none) = (None, Answers::new());
-        for (principal, asks) in by_principal(&sighting, asks) {
+        let is_waiting = |ask: &Ask| {
+            let waiting = self.waiting(ask.member.id);
+            waiting.is_some_and(|(lane, _)| **lane != Principal::of_role(lane.role()))
+        };
+        for (principal, asks) in by_principal(&sighting, asks, is_waiting) {
             let work = Work { sighting: Arc::clone(&sighting), asks };
             let after = self.places_before(&work, &principal);
             if after.is_empty() && !self.lanes.contains_key(&principal) {

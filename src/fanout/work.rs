@@ -37,14 +37,20 @@ pub(super) struct Work {
 }
 
 /// Groups who asked by whom they act for. What is asked of Postgres and is the same for all who have a role is asked once
-/// for them, on behalf of [`Principal::of_role`].
-pub(super) fn by_principal(sighting: &Sighting, asks: Vec<Ask>) -> Vec<(Arc<Principal>, Vec<Ask>)> {
+/// for them, on behalf of [`Principal::of_role`]: for those who do not wait for anything of their own, so that nobody waits
+/// for another's policies.
+pub(super) fn by_principal(
+    sighting: &Sighting,
+    asks: Vec<Ask>,
+    is_waiting: impl Fn(&Ask) -> bool,
+) -> Vec<(Arc<Principal>, Vec<Ask>)> {
     let mut anybodies: SmallVec<[Arc<Principal>; 2]> = SmallVec::new();
     let may_be_shared = sighting.table().has_row_security || sighting.layout.is_of_ancestor();
     group(asks, |ask| {
         let principal = ask.member.principal();
         let role = principal.role();
-        if !may_be_shared || !ask.undecided.is_empty() || !is_decided_by_role(sighting, role) {
+        let is_own = !may_be_shared || !ask.undecided.is_empty();
+        if is_own || !is_decided_by_role(sighting, role) || is_waiting(ask) {
             return principal;
         }
         if let Some(anybody) = anybodies.iter().find(|anybody| anybody.role() == role) {
@@ -140,7 +146,8 @@ pub(super) fn need(sighting: &Sighting, role: &str, deletes: Deletes) -> Need {
     }
     let deciding = deciding(sighting, &access.rows);
     if access.columns == Columns::Only([].into()) {
-        return deciding.map_or(Need::Hide, Need::Confirm);
+        // Whatever its policies say.
+        return deciding.map_or(Need::Hide, |_| Need::Confirm(constant(false)));
     }
     if sighting.event == Event::Delete {
         return need_of_delete(sighting, &access.rows, deciding, deletes);
@@ -300,12 +307,12 @@ impl Plan {
             |place: Option<Place>| place.map_or(Ok(Verdict::No), |place| answer(rows, place));
         let (place, shown) = match &self.need {
             Need::Show(old) => return Fate::Show(*old),
-            Need::Hide => return Fate::Hide,
+            // What is asked to confirm it can only say that it is not so any more.
+            Need::Hide | Need::Confirm(_) => return Fate::Hide,
             Need::Lost => return Fate::Withhold(Trouble::Gone),
             Need::Tell(problem) => return Fate::Tell(*problem),
             Need::JudgeNew(_, Some(problem)) => (self.new, Fate::Tell(*problem)),
             Need::JudgeNew(_, None) => (self.new, Fate::Show(self.old_shown(judged(self.old)))),
-            Need::Confirm(_) => (self.new, Fate::Hide),
             Need::JudgeOld(_, old) => (self.old, Fate::Show(*old)),
         };
         match judged(place) {

@@ -70,7 +70,10 @@ pub async fn connect_pinned_as(
 }
 
 /// Sets what the role's own sessions would begin with.
-async fn take_over(client: &Client, role: &str) -> Result<(), tokio_postgres::Error> {
+///
+/// # Errors
+/// The connection broke.
+pub async fn take_over(client: &Client, role: &str) -> Result<(), tokio_postgres::Error> {
     let sql = include_str!("../../sql/queries/acting_settings.sql");
     let rows = client.query(sql, &[&role]).await?;
     let setting = |row: &tokio_postgres::Row| Ok((row.try_get(0)?, row.try_get(1)?));

@@ -16,7 +16,7 @@ mod tls;
 mod wire;
 mod words;
 
-pub use acting::{NotActing, connect_as, connect_pinned_as};
+pub use acting::{NotActing, connect_as, connect_pinned_as, take_over};
 pub use plain::without_values;
 pub use session::PINNED;
 pub use sql::{Sql, connect, connect_plain, refusal};

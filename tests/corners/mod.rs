@@ -3,6 +3,7 @@
 //!
 //! In each, what is delivered is what a select right after the commit shows, or it is told that something was withheld.
 
+mod acting;
 mod deletions;
 mod generated;
 mod hidden;
@@ -37,6 +38,14 @@ struct Seen {
 impl Stand {
     /// Prepares the database with `sql`, in which tables are put into `supabase_realtime`, then starts a relay.
     async fn new(sql: &str) -> Self {
+        Self::with(sql, |_| Vec::new()).await
+    }
+
+    /// The same, with variables for the relay.
+    async fn with(
+        sql: &str,
+        variables: impl FnOnce(&Database) -> Vec<(&'static str, String)>,
+    ) -> Self {
         let database = Cluster::shared().database().await.with_roles().await;
         database
             .execute(
@@ -47,7 +56,10 @@ impl Stand {
         for statement in sql.split(";;") {
             database.execute(statement).await;
         }
-        let relay = Relay::start(&database).await;
+        let variables = variables(&database);
+        let variables: Vec<(&str, &str)> =
+            variables.iter().map(|(name, value)| (*name, &**value)).collect();
+        let relay = Relay::start_with(&database, &variables).await;
         Self { database, relay }
     }
 
