@@ -304,7 +304,10 @@ impl<'a> History<'a> {
             self.execute(&shift.sql(&self.scene, &roles)).await;
         }
         let channel = format!("since {}", self.seed);
-        self.world.eyes[who].join_since(&channel, place).await;
+        let (shape, is_named) = (&self.scene.shape, self.dice.chance(50));
+        let named = (&*shape.schema, &*shape.name);
+        let named = (is_named && !shape.is_partitioned).then_some(named);
+        self.world.eyes[who].join_since(&channel, place, named).await;
         // A join, and what it is shown of the past, is never judged by what was known before it.
         self.shifted.clear();
         let judged = self.judge(0).await;

@@ -243,9 +243,15 @@ impl Eye {
         self.subscribe(channel, wishes).await;
     }
 
-    /// Subscribes to everything after a place.
-    pub async fn join_since(&mut self, channel: &str, place: &Value) {
-        let wishes = json!([{ "event": "*", "schema": "*", "since": place }]);
+    /// Subscribes to everything after a place, or to one table by its name, and to the markers.
+    pub async fn join_since(&mut self, channel: &str, place: &Value, named: Option<(&str, &str)>) {
+        let wishes = match named {
+            Some((schema, table)) => json!([
+                { "event": "*", "schema": schema, "table": table, "since": place },
+                { "event": "*", "schema": "public", "table": "ends", "since": place },
+            ]),
+            None => json!([{ "event": "*", "schema": "*", "since": place }]),
+        };
         self.subscribe(channel, wishes).await;
     }
 
