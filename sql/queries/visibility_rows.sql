@@ -5,6 +5,6 @@
 -- {gate}        visibility_gate.sql
 -- {expression}  the policy, over the table's columns under the table's own name
 -- {source}      the rows made of the images $2
--- {oid}         the table: one that is made again under its name is not asked by a statement prepared for this one
+-- {made_for}    table and rights: with others it is another statement, as those were when it was parsed
 select ({gate}) as is_visible, pg_catalog.array_agg(({expression}) is true) as verdicts
-from {source} /* {oid} */
+from {source} /* {made_for} */

@@ -8,7 +8,7 @@
 -- {source}     the row "relay image" made of the image "relay asked"."image"
 -- {same}       the key and the columns the role may read equal those of "relay image"; columns missing from
 --              "relay asked"."given" are not compared
--- {oid}        the table: one that is made again under its name is not asked by a statement prepared for this one
+-- {made_for}    table and rights: with others it is another statement, as those were when it was parsed
 select
     ({gate}) as is_visible,
     pg_catalog.array_agg(
@@ -19,4 +19,4 @@ from (
     from pg_catalog.json_array_elements($2::json) with ordinality as "element" ("value", "place")
     offset 0
 ) as "relay asked"
-cross join lateral {source} /* {oid} */
+cross join lateral {source} /* {made_for} */

@@ -86,7 +86,7 @@ pub(super) fn of_images(table: &Table, role: &str, policy: &Policy, rows: &[&Ask
         ("gate", &*fill(GATE, &[])),
         ("expression", &policy.expression),
         ("source", &source(table, &policy.reads, "$2::json", rows.len() != 1)),
-        ("oid", &table.oid.to_string()),
+        ("made_for", &made_for(table, role)),
     ];
     Check {
         sql: fill(template, &places),
@@ -127,7 +127,7 @@ pub(super) fn of_stored(table: &Table, principal: &Principal, rows: &[&Asked]) -
         ("alias", alias),
         ("source", &image),
         ("same", &same.join(" and ")),
-        ("oid", &table.oid.to_string()),
+        ("made_for", &made_for(table, principal.role())),
     ];
     Some(Check {
         sql: fill(include_str!("../../sql/queries/visibility_stored.sql"), &places),
@@ -135,6 +135,13 @@ pub(super) fn of_stored(table: &Table, principal: &Principal, rows: &[&Asked]) -
         count: rows.len(),
         basis: Some(basis(table, principal.role(), false, Names::Own)),
     })
+}
+
+/// The table and the rights that a statement is made for, as a part of its text: a prepared one keeps what row security was
+/// when it was parsed, and the table that had the name then.
+fn made_for(table: &Table, role: &str) -> String {
+    let rights = table.access.get(role).map_or(0, |access| access.mark);
+    format!("{} {rights}", table.oid)
 }
 
 fn basis(table: &Table, role: &str, is_repeated: bool, names: Names) -> Basis {

@@ -389,6 +389,8 @@ mod tests {
             OldRow::Key(Row { cells: cells.into() })
         };
         let judged = || Need::JudgeOld(policy(), OldShown::Whole);
+        // That it still has no policy is asked.
+        let none = |shown| Need::JudgeOld(constant(false), shown);
         let cases = [
             (Rows::All, full(), Strict, Need::Show(OldShown::Whole)),
             (Rows::Policy(policy()), full(), Authorised, judged()),
@@ -396,10 +398,10 @@ mod tests {
             (Rows::Policy(policy()), full(), Supabase, Need::Show(OldShown::Key)),
             (Rows::Policy(policy()), key(), Authorised, Need::Show(OldShown::Key)),
             (Rows::Policy(policy()), key(), Strict, Need::Hide),
-            (Rows::None, full(), Authorised, Need::Hide),
-            (Rows::None, key(), Authorised, Need::Hide),
+            (Rows::None, full(), Authorised, none(OldShown::Whole)),
+            (Rows::None, key(), Authorised, none(OldShown::Key)),
             (Rows::None, key(), Supabase, Need::Show(OldShown::Key)),
-            (Rows::None, full(), Strict, Need::Hide),
+            (Rows::None, full(), Strict, none(OldShown::Whole)),
         ];
         for (rows, old, deletes, expected) in cases {
             let sighting = deletion(rows, old);

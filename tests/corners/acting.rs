@@ -219,3 +219,34 @@ async fn a_policy_that_takes_long_for_one_holds_up_nobody_of_its_role() {
     row(&mut ann, 1).await;
     row(&mut ann, 7).await;
 }
+
+#[tokio::test]
+async fn what_was_prepared_for_a_role_that_sees_everything_answers_no_more_when_it_does_not() {
+    let role = unique("acting_bypass");
+    let stand = Stand::with(
+        &format!(
+            "create role {role} bypassrls; grant {role} to relay; grant usage on schema public to {role};
+             create table notes (id int primary key, owner text);
+             grant select on notes, marker to {role};
+             alter table notes enable row level security;
+             create policy p on notes using (owner = 'public' and xmin is not null);
+             alter publication supabase_realtime add table notes;
+             revoke all on notes from service_role"
+        ),
+        |_| vec![("RELAY_AUTH__ROLES", roles(&role))],
+    )
+    .await;
+    // Rows that others do not see are looked for by the one who sees all of them.
+    let mut ann = stand.ann().await;
+    let mut all = stand.watch(&role, &json!({})).await;
+    stand.execute("insert into notes values (1, 'secret'), (2, 'public')").await;
+    let [of_ann, of_all] = stand.seen([&mut ann, &mut all]).await;
+    assert_eq!((of_ann.ids(), of_all.ids()), (vec![2], vec![1, 2]));
+    stand
+        .execute(&format!(
+            "alter role {role} nobypassrls; insert into notes values (3, 'secret'), (4, 'public')"
+        ))
+        .await;
+    let [_, of_all] = stand.seen([&mut ann, &mut all]).await;
+    assert!(of_all.changes.iter().all(|data| data["record"]["id"] != 3), "{of_all:?}");
+}
