@@ -183,7 +183,10 @@ impl Connection {
         check: &Check,
         xids: &[i64],
     ) -> Result<Outcome, Error> {
-        let statement = self.prepare(check).await?;
+        let statement = match self.prepare(check).await {
+            Ok(statement) => statement,
+            Err(error) => return self.unless_changed(error, check).await,
+        };
         let Some(basis) = &check.basis else {
             let asked = self.ask_once(principal, check, xids, &statement, BEGIN, None).await?;
             return Ok(match asked {
@@ -202,15 +205,7 @@ impl Connection {
             let asked = self.ask_once(principal, check, xids, &statement, begin, rests_on).await;
             let asked = match asked {
                 Ok(asked) => asked,
-                // What fails by rights of the past may not by those of now.
-                Err(error) if error.as_db_error().is_some() => {
-                    match self.standing(rests_on).await? {
-                        Standing::Good | Standing::GuardChanged => return Err(error),
-                        Standing::RightsChanged => return Ok(Outcome::RightsChanged),
-                        Standing::SettingsChanged => return Ok(Outcome::SettingsChanged),
-                    }
-                }
-                Err(error) => return Err(error),
+                Err(error) => return self.unless_changed(error, check).await,
             };
             match asked {
                 (answer, Standing::Good) => return Ok(Outcome::Answered(answer)),
@@ -220,6 +215,19 @@ impl Connection {
             };
         }
         Ok(Outcome::CannotTell)
+    }
+
+    /// An error, unless it came of rights or settings that are not in force any more.
+    async fn unless_changed(&self, error: Error, check: &Check) -> Result<Outcome, Error> {
+        let Some(basis) = check.basis.as_ref().filter(|_| error.as_db_error().is_some()) else {
+            return Err(error);
+        };
+        let Some(guard) = self.guards.get(&basis.table) else { return Err(error) };
+        match self.standing(Some((guard, basis))).await? {
+            Standing::Good | Standing::GuardChanged => Err(error),
+            Standing::RightsChanged => Ok(Outcome::RightsChanged),
+            Standing::SettingsChanged => Ok(Outcome::SettingsChanged),
+        }
     }
 
     /// The answer, and whether what it rests on stands.
