@@ -30,7 +30,7 @@ const LONG_GATE: Duration = Duration::from_secs(10);
 
 /// What was found out about one row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sight {
+pub(super) enum RowVisibility {
     /// The principal may read it.
     Readable,
     /// The principal may not read it.
@@ -39,7 +39,7 @@ pub(super) enum Sight {
     NotSeen,
 }
 
-impl Sight {
+impl RowVisibility {
     const fn of_image(passes: bool) -> Self {
         if passes { Self::Readable } else { Self::Hidden }
     }
@@ -70,28 +70,28 @@ impl Judge<'_> {
         xids: &[u32],
         (table, policy): (&Table, &Policy),
         rows: &[Asked],
-    ) -> Result<Vec<Sight>, Trouble> {
+    ) -> Result<Vec<RowVisibility>, Trouble> {
         let needs_stored = policy.reads.stored || policy.names == Names::Nobodys;
         let stored = |row: &Asked| row.is_partial || needs_stored;
-        let mut sights = vec![Sight::NotSeen; rows.len()];
+        let mut visibilities = vec![RowVisibility::NotSeen; rows.len()];
         let from_image: Vec<&Asked> = rows.iter().filter(|row| !stored(row)).collect();
         let mut places = (0..).zip(rows).filter(|(_, row)| !stored(row)).map(|(at, _)| at);
         for piece in check::pieces(&from_image) {
             let check = check::of_images(table, principal.role(), policy, &piece);
             let answers = match self.ask(principal, xids, &check).await? {
-                Some(answers) => answers.into_iter().map(Sight::of_image).collect(),
+                Some(answers) => answers.into_iter().map(RowVisibility::of_image).collect(),
                 None if policy.is_constant() => return Err(Trouble::Unavailable),
                 None => self.ask_stored(principal, xids, table, &piece).await?,
             };
-            put(&mut sights, &mut places, answers);
+            put(&mut visibilities, &mut places, answers);
         }
         let by_key: Vec<&Asked> = rows.iter().filter(|row| stored(row)).collect();
         let mut places = (0..).zip(rows).filter(|(_, row)| stored(row)).map(|(at, _)| at);
         for piece in check::pieces(&by_key) {
             let answers = self.ask_stored(principal, xids, table, &piece).await?;
-            put(&mut sights, &mut places, answers);
+            put(&mut visibilities, &mut places, answers);
         }
-        Ok(sights)
+        Ok(visibilities)
     }
 
     /// One verdict per value, each text read as the type `type_oid`.
@@ -178,10 +178,11 @@ impl Judge<'_> {
         xids: &[u32],
         table: &Table,
         rows: &[&Asked],
-    ) -> Result<Vec<Sight>, Trouble> {
+    ) -> Result<Vec<RowVisibility>, Trouble> {
         let found = self.find_stored(principal, xids, table, rows).await?;
-        let sight = |is_found| if is_found { Sight::Readable } else { Sight::NotSeen };
-        Ok(found.into_iter().map(sight).collect())
+        let visibility =
+            |is_found| if is_found { RowVisibility::Readable } else { RowVisibility::NotSeen };
+        Ok(found.into_iter().map(visibility).collect())
     }
 
     /// `None`: this check cannot tell.
@@ -394,10 +395,14 @@ pub(super) async fn pause(length: Duration, stage: &Stage) -> Result<(), Trouble
     }
 }
 
-fn put(sights: &mut [Sight], places: &mut impl Iterator<Item = usize>, answers: Vec<Sight>) {
+fn put(
+    visibilities: &mut [RowVisibility],
+    places: &mut impl Iterator<Item = usize>,
+    answers: Vec<RowVisibility>,
+) {
     for (answer, place) in answers.into_iter().zip(places) {
-        if let Some(sight) = sights.get_mut(place) {
-            *sight = answer;
+        if let Some(visibility) = visibilities.get_mut(place) {
+            *visibility = answer;
         }
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! A policy runs on the image, so a row that is already gone is still judged. It runs on the stored row instead when the
 //! image lacks what the policy needs, and then only a row that still is what the image says is readable. One that is not
-//! found so is hidden if somebody who sees every row finds it, and [`Verdict::MovedOn`] otherwise: "not the same any more"
+//! found so is hidden if somebody who sees every row finds it, and [`Verdict::RowChanged`] otherwise: "not the same any more"
 //! does not mean that it was hidden.
 //!
 //! Not here: which policies apply (`catalog`), which change needs which question (`fanout`).
@@ -22,7 +22,7 @@ use super::connection::Purpose;
 use super::first::{self, FirstRows, Reading, Unread};
 use super::gate::Gate;
 use super::image::computing;
-use super::judge::{Judge, Sight};
+use super::judge::{Judge, RowVisibility};
 use super::pool::Pool;
 use crate::metrics::Metrics;
 use crate::model::filter::Condition;
@@ -110,7 +110,7 @@ pub enum Verdict {
     /// It may not; it does not.
     No,
     /// The row must be judged in its table and is not what the image says any more, so nobody can tell.
-    MovedOn,
+    RowChanged,
 }
 
 impl Verdict {
@@ -136,7 +136,7 @@ pub enum Trouble {
     /// The log does not have every value that is needed, and the row in the table is another by now.
     Incomplete,
     /// The table is gone.
-    Gone,
+    TableGone,
     /// The rights that the question was made from are not those in force any more: ask again, made anew.
     RightsChanged,
 }
@@ -214,8 +214,8 @@ impl Visibility {
         let judge = self.judge_with(&pool, &service);
         match question {
             Question::Readable { table, policy, rows } => {
-                let sights = judge.read(principal, xids, (table, policy), rows).await?;
-                self.look_for_unseen(xids, table, rows, &sights).await
+                let visibilities = judge.read(principal, xids, (table, policy), rows).await?;
+                self.look_for_unseen(xids, table, rows, &visibilities).await
             }
             Question::Passes { condition, type_oid, values } => {
                 let passed = judge.pass(principal, xids, (condition, *type_oid), values).await?;
@@ -230,11 +230,12 @@ impl Visibility {
         xids: &[u32],
         table: &Table,
         rows: &[Asked],
-        sights: &[Sight],
+        visibilities: &[RowVisibility],
     ) -> Result<Vec<Verdict>, Trouble> {
-        let is_unseen = |(_, sight): &(&Asked, &Sight)| **sight == Sight::NotSeen;
+        let is_unseen =
+            |(_, visibility): &(&Asked, &RowVisibility)| **visibility == RowVisibility::NotSeen;
         let unseen: Vec<&Asked> =
-            rows.iter().zip(sights).filter(is_unseen).map(|(row, _)| row).collect();
+            rows.iter().zip(visibilities).filter(is_unseen).map(|(row, _)| row).collect();
         let found = match table.unhindered().filter(|_| !unseen.is_empty()) {
             Some(role) => {
                 let (pool, service) = self.pools_of(role);
@@ -244,13 +245,13 @@ impl Visibility {
             None => Vec::new(),
         };
         let mut found = found.into_iter();
-        let verdict = |sight: &Sight| match sight {
-            Sight::Readable => Verdict::Yes,
-            Sight::Hidden => Verdict::No,
-            Sight::NotSeen if found.next() == Some(true) => Verdict::No,
-            Sight::NotSeen => Verdict::MovedOn,
+        let verdict = |visibility: &RowVisibility| match visibility {
+            RowVisibility::Readable => Verdict::Yes,
+            RowVisibility::Hidden => Verdict::No,
+            RowVisibility::NotSeen if found.next() == Some(true) => Verdict::No,
+            RowVisibility::NotSeen => Verdict::RowChanged,
         };
-        Ok(sights.iter().map(verdict).collect())
+        Ok(visibilities.iter().map(verdict).collect())
     }
 
     /// Values of generated columns for rows of `table`: one list of texts per row, in the order of `columns`, which are

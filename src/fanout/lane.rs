@@ -26,7 +26,7 @@ use super::held::Held;
 use super::render::Shown;
 use super::round::{Judged, judge};
 use super::sighting::Sighting;
-use super::work::{Answers, Ask, Fate, Plan, Work, by_principal};
+use super::work::{Answers, Ask, Decision, Plan, Work, by_principal};
 use crate::auth::visibility::Trouble;
 use crate::hub::{Hole, Member, Notice};
 use crate::metrics::reason;
@@ -344,12 +344,12 @@ impl Lanes {
     ) {
         let mut shown: SmallVec<[(&Ask, Shown); 4]> = SmallVec::new();
         for (index, ask) in work.asks.iter().enumerate() {
-            let fate = plan.fate(index, rows, conditions);
-            match &fate {
-                Fate::Withhold(trouble) => self.withhold(&work.sighting, &ask.member, trouble),
-                Fate::Show(_) | Fate::Tell(_) | Fate::Hide => {
+            let decision = plan.decision(index, rows, conditions);
+            match &decision {
+                Decision::Withhold(trouble) => self.withhold(&work.sighting, &ask.member, trouble),
+                Decision::Show(_) | Decision::Tell(_) | Decision::Hide => {
                     ask.member.trouble_is_over();
-                    if let Some(seen) = Plan::shown(work, ask, principal.role(), &fate) {
+                    if let Some(seen) = Plan::shown(work, ask, principal.role(), &decision) {
                         shown.push((ask, seen));
                     }
                 }
@@ -426,7 +426,7 @@ impl Lanes {
             Trouble::Unavailable | Trouble::RightsChanged => {
                 ("check_unavailable", "the database could not be asked".to_owned())
             }
-            Trouble::Gone => ("table_gone", "the table is gone".to_owned()),
+            Trouble::TableGone => ("table_gone", "the table is gone".to_owned()),
             Trouble::Incomplete => (
                 "row_incomplete",
                 "the log does not have every value that is needed, and the row has changed since"

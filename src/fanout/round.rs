@@ -187,9 +187,9 @@ impl Round {
             Need::Confirm(policy) => {
                 new = sighting.subject().map(|row| self.ask_row(sighting, policy, row));
             }
-            Need::Show(_) | Need::Hide | Need::Lost | Need::Tell(_) => {}
+            Need::Show(_) | Need::Hide | Need::TableGone | Need::Tell(_) => {}
         }
-        let is_moved = sighting.is_moved();
+        let has_key_changed = sighting.has_key_changed();
         let access = sighting.table().access.get(principal.role());
         let (filters, need) = match access.filter(|_| need != Need::Hide) {
             Some(access) => {
@@ -199,7 +199,7 @@ impl Round {
             }
             None => (Vec::new(), Need::Hide),
         };
-        Plan { need, new, old, is_moved, filters, conditions: Vec::new() }
+        Plan { need, new, old, has_key_changed, filters, conditions: Vec::new() }
     }
 
     /// Adds the undecided conditions of `work`; where their answers will be, for each ask.

@@ -263,7 +263,7 @@ impl Sighting {
     }
 
     /// Whether the primary key of an updated row is another than it was.
-    pub(super) fn is_moved(&self) -> bool {
+    pub(super) fn has_key_changed(&self) -> bool {
         let (Some(new), OldRow::Full(old) | OldRow::Key(old)) = (&self.new, &self.old) else {
             return false;
         };

@@ -44,7 +44,7 @@ pub(super) fn by_principal(
     asks: Vec<Ask>,
     is_waiting: impl Fn(&Ask) -> bool,
 ) -> Vec<(Arc<Principal>, Vec<Ask>)> {
-    let mut anybodies: SmallVec<[Arc<Principal>; 2]> = SmallVec::new();
+    let mut role_principals: SmallVec<[Arc<Principal>; 2]> = SmallVec::new();
     let may_be_shared = sighting.table().has_row_security || sighting.layout.is_of_ancestor();
     group(asks, |ask| {
         let principal = ask.member.principal();
@@ -53,12 +53,14 @@ pub(super) fn by_principal(
         if is_own || !is_decided_by_role(sighting, role) || is_waiting(ask) {
             return principal;
         }
-        if let Some(anybody) = anybodies.iter().find(|anybody| anybody.role() == role) {
-            return Arc::clone(anybody);
+        if let Some(role_principal) =
+            role_principals.iter().find(|role_principal| role_principal.role() == role)
+        {
+            return Arc::clone(role_principal);
         }
-        let anybody = Arc::new(Principal::of_role(role));
-        anybodies.push(Arc::clone(&anybody));
-        anybody
+        let role_principal = Arc::new(Principal::of_role(role));
+        role_principals.push(Arc::clone(&role_principal));
+        role_principal
     })
 }
 
@@ -102,7 +104,7 @@ pub(super) enum Need {
     /// Nothing: this role never sees it.
     Hide,
     /// Nothing can be asked: the table is gone.
-    Lost,
+    TableGone,
     /// Nothing: tell that the row cannot be shown.
     Tell(Problem),
     /// The policy on the new row, and on the old one where the WAL has it whole. With a problem, that is told of a readable
@@ -142,7 +144,7 @@ fn deciding(sighting: &Sighting, rows: &Rows) -> Option<Arc<Policy>> {
 pub(super) fn need(sighting: &Sighting, role: &str, deletes: Deletes) -> Need {
     let Some(access) = sighting.table().access.get(role) else { return Need::Hide };
     if sighting.layout.is_gone {
-        return Need::Lost;
+        return Need::TableGone;
     }
     let deciding = deciding(sighting, &access.rows);
     if access.columns == Columns::Only([].into()) {
@@ -216,7 +218,7 @@ pub(super) struct Plan {
     /// The verdict on what is known of the old row.
     pub(super) old: Option<Place>,
     /// Whether the key is another than it was.
-    pub(super) is_moved: bool,
+    pub(super) has_key_changed: bool,
     /// For each ask, what its filter still needs.
     pub(super) filters: Vec<Filtered>,
     /// For each ask, where the answers to its undecided conditions are: they are asked about readable rows only.
@@ -253,7 +255,7 @@ impl Filtered {
 
 /// What becomes of a change for one ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum Decision {
     /// Show the change so.
     Show(OldShown),
     /// Tell the problem.
@@ -277,21 +279,21 @@ impl Plan {
     }
 
     /// What becomes of the ask at `index`. Whoever may not see the row learns nothing of the filter on it.
-    pub(super) fn fate(&self, index: usize, rows: &Answers, conditions: &Answers) -> Fate {
-        let Some(filter) = self.filters.get(index) else { return Fate::Hide };
-        let row = self.row_fate(rows);
+    pub(super) fn decision(&self, index: usize, rows: &Answers, conditions: &Answers) -> Decision {
+        let Some(filter) = self.filters.get(index) else { return Decision::Hide };
+        let row = self.row_decision(rows);
         match (filter, &row) {
-            (_, Fate::Hide)
+            (_, Decision::Hide)
             | (Filtered::Blind, _)
-            | (Filtered::Readable, Fate::Show(OldShown::Key)) => return Fate::Hide,
-            (Filtered::Readable | Filtered::Undecided, Fate::Withhold(_)) => return row,
+            | (Filtered::Readable, Decision::Show(OldShown::Key)) => return Decision::Hide,
+            (Filtered::Readable | Filtered::Undecided, Decision::Withhold(_)) => return row,
             (Filtered::Readable | Filtered::Undecided, _) => {}
         }
         for place in self.conditions.get(index).into_iter().flatten() {
             match answer(conditions, *place) {
                 Ok(Verdict::Yes) => {}
-                Ok(Verdict::No | Verdict::MovedOn) => return Fate::Hide,
-                Err(trouble) => return Fate::Withhold(trouble),
+                Ok(Verdict::No | Verdict::RowChanged) => return Decision::Hide,
+                Err(trouble) => return Decision::Withhold(trouble),
             }
         }
         row
@@ -299,27 +301,27 @@ impl Plan {
 
     /// Whether the answers let the row, or its key, be shown, so that conditions on it may be asked about.
     pub(super) fn is_shown(&self, rows: &Answers) -> bool {
-        matches!(self.row_fate(rows), Fate::Show(_) | Fate::Tell(_))
+        matches!(self.row_decision(rows), Decision::Show(_) | Decision::Tell(_))
     }
 
-    fn row_fate(&self, rows: &Answers) -> Fate {
+    fn row_decision(&self, rows: &Answers) -> Decision {
         let judged =
             |place: Option<Place>| place.map_or(Ok(Verdict::No), |place| answer(rows, place));
         let (place, shown) = match &self.need {
-            Need::Show(old) => return Fate::Show(*old),
+            Need::Show(old) => return Decision::Show(*old),
             // What is asked to confirm it can only say that it is not so any more.
-            Need::Hide | Need::Confirm(_) => return Fate::Hide,
-            Need::Lost => return Fate::Withhold(Trouble::Gone),
-            Need::Tell(problem) => return Fate::Tell(*problem),
-            Need::JudgeNew(_, Some(problem)) => (self.new, Fate::Tell(*problem)),
-            Need::JudgeNew(_, None) => (self.new, Fate::Show(self.old_shown(judged(self.old)))),
-            Need::JudgeOld(_, old) => (self.old, Fate::Show(*old)),
+            Need::Hide | Need::Confirm(_) => return Decision::Hide,
+            Need::TableGone => return Decision::Withhold(Trouble::TableGone),
+            Need::Tell(problem) => return Decision::Tell(*problem),
+            Need::JudgeNew(_, Some(problem)) => (self.new, Decision::Tell(*problem)),
+            Need::JudgeNew(_, None) => (self.new, Decision::Show(self.old_shown(judged(self.old)))),
+            Need::JudgeOld(_, old) => (self.old, Decision::Show(*old)),
         };
         match judged(place) {
             Ok(Verdict::Yes) => shown,
-            Ok(Verdict::No) => Fate::Hide,
-            Ok(Verdict::MovedOn) => Fate::Withhold(Trouble::Incomplete),
-            Err(trouble) => Fate::Withhold(trouble),
+            Ok(Verdict::No) => Decision::Hide,
+            Ok(Verdict::RowChanged) => Decision::Withhold(Trouble::Incomplete),
+            Err(trouble) => Decision::Withhold(trouble),
         }
     }
 
@@ -327,19 +329,19 @@ impl Plan {
     fn old_shown(&self, judged: Result<Verdict, Trouble>) -> OldShown {
         match judged {
             Ok(Verdict::Yes) => OldShown::Whole,
-            _ if self.is_moved && self.old.is_some() => OldShown::Nothing,
+            _ if self.has_key_changed && self.old.is_some() => OldShown::Nothing,
             _ => OldShown::Key,
         }
     }
 
     /// What a member sees, when it sees anything.
-    pub(super) fn shown(work: &Work, ask: &Ask, role: &str, fate: &Fate) -> Option<Shown> {
-        match fate {
-            Fate::Show(old) => {
+    pub(super) fn shown(work: &Work, ask: &Ask, role: &str, decision: &Decision) -> Option<Shown> {
+        match decision {
+            Decision::Show(old) => {
                 Some(Shown::Row(work.sighting.layout.mask(role, &ask.wish.select), *old))
             }
-            Fate::Tell(problem) => Some(Shown::Problem(*problem)),
-            Fate::Hide | Fate::Withhold(_) => None,
+            Decision::Tell(problem) => Some(Shown::Problem(*problem)),
+            Decision::Hide | Decision::Withhold(_) => None,
         }
     }
 }
@@ -425,14 +427,14 @@ mod tests {
             need: Need::JudgeNew(policy(), None),
             new: Some((0, 5)),
             old: None,
-            is_moved: false,
+            has_key_changed: false,
             filters: vec![Filtered::Undecided],
             conditions: Vec::new(),
         };
         let answers = vec![vec![Ok(Verdict::Yes)]];
         for answers in [answers, Vec::new()] {
-            let fate = plan.fate(0, &answers, &Vec::new());
-            assert_eq!(fate, Fate::Withhold(Trouble::Unavailable));
+            let decision = plan.decision(0, &answers, &Vec::new());
+            assert_eq!(decision, Decision::Withhold(Trouble::Unavailable));
         }
     }
 }

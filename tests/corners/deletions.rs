@@ -45,7 +45,7 @@ async fn a_deletion_is_judged_on_what_the_log_has_of_the_row() {
 }
 
 #[tokio::test]
-async fn an_old_key_is_not_told_of_a_row_that_could_not_be_read() {
+async fn an_old_key_is_not_shown_of_a_row_that_could_not_be_read() {
     let stand = Stand::new(&format!(
         "create table notes (id int primary key, owner uuid);
          alter table notes enable row level security, replica identity full;

@@ -36,7 +36,7 @@ async fn an_unchanged_value_that_the_policy_does_not_read_does_not_matter() {
 }
 
 #[tokio::test]
-async fn an_unchanged_value_that_the_policy_reads_is_judged_in_the_table_or_told() {
+async fn an_unchanged_value_that_the_policy_reads_is_judged_in_the_table_or_reported() {
     let own = "create policy own on notes using (long like auth.uid() || '%')";
     let stand = Stand::new(&format!("{NOTES}{own};{}{}", insert(1, ANN), insert(2, BOB))).await;
     let mut ann = stand.ann().await;
@@ -96,7 +96,7 @@ async fn what_lies_in_a_private_schema_is_judged_on_the_image() {
 }
 
 #[tokio::test]
-async fn what_nobody_can_name_is_judged_in_the_table_or_told() {
+async fn what_nobody_can_name_is_judged_in_the_table_or_reported() {
     let stand = Stand::new(&format!(
         "create schema private;
          create function private.is_owner(owner uuid) returns boolean language sql stable security definer as
@@ -148,7 +148,7 @@ async fn json_and_the_tables_oid_are_read_from_the_image() {
 }
 
 #[tokio::test]
-async fn a_column_that_is_not_published_is_read_in_the_table_or_told() {
+async fn a_column_that_is_not_published_is_read_in_the_table_or_reported() {
     let stand = Stand::new(
         "create table notes (id int primary key, owner uuid, body text);
          alter table notes enable row level security;

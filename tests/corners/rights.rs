@@ -19,7 +19,7 @@ const LOG: &str = "
     create policy own on side.notes using (owner = auth.uid());
     alter publication supabase_realtime add table log, side.notes;";
 
-fn wishes() -> Value {
+fn subscriptions() -> Value {
     json!([
         { "event": "*", "schema": "public", "table": "log" },
         { "event": "*", "schema": "side", "table": "notes" },
@@ -30,7 +30,7 @@ fn wishes() -> Value {
 #[tokio::test]
 async fn what_is_taken_or_given_acts_on_the_next_change() {
     let stand = Stand::new(LOG).await;
-    let mut ann = stand.watch_with("authenticated", &json!({ "sub": ANN }), wishes()).await;
+    let mut ann = stand.watch_with("authenticated", &json!({ "sub": ANN }), subscriptions()).await;
     let cases: &[(&str, &str, [bool; 2])] = &[
         ("select 1", "select 1", [true, true]),
         (
@@ -100,8 +100,9 @@ async fn an_attribute_or_a_membership_that_a_role_loses_acts_on_the_next_change(
         .await;
     let relay = crate::support::Relay::start(&database).await;
     let stand = Stand { database, relay };
-    let mut service = stand.watch_with("service_role", &json!({}), wishes()).await;
-    let mut bob = stand.watch_with("authenticated", &json!({ "sub": super::BOB }), wishes()).await;
+    let mut service = stand.watch_with("service_role", &json!({}), subscriptions()).await;
+    let mut bob =
+        stand.watch_with("authenticated", &json!({ "sub": super::BOB }), subscriptions()).await;
     let insert = |id: i32| {
         format!(
             "insert into log values ({id}, '{ANN}'); insert into side.notes values ({id}, '{ANN}')"

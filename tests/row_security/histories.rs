@@ -19,7 +19,6 @@ mod shape;
 mod shifts;
 mod tables;
 mod tally;
-mod text;
 mod transactions;
 mod world;
 

@@ -74,10 +74,10 @@ async fn a_policy_on_system_columns_reads_the_stored_row_and_only_the_same_row()
     assert!(policy.reads.stored);
     for (id, owner, body, plain, expected) in [
         (1, Some(ANN), "now", "null", Verdict::Yes),
-        (1, Some(ANN), "secret once", "null", Verdict::MovedOn),
-        (1, Some(ANN), "now", "{}", Verdict::MovedOn),
+        (1, Some(ANN), "secret once", "null", Verdict::RowChanged),
+        (1, Some(ANN), "now", "{}", Verdict::RowChanged),
         (2, None, "now", r#"{"a": 1}"#, Verdict::No),
-        (3, Some(ANN), "now", "null", Verdict::MovedOn),
+        (3, Some(ANN), "now", "null", Verdict::RowChanged),
     ] {
         // Columns that the role may not read are not compared.
         let hidden = if id == 1 { "other" } else { "h" };
@@ -106,7 +106,7 @@ async fn a_row_with_missing_values_is_read_by_its_key() {
     let partial = |image: &str| Asked { image: image.to_owned(), is_partial: true };
     for (image, expected) in [
         (r#"{"id":"1","part":"a","body":"x"}"#, Verdict::Yes),
-        (r#"{"id":"1","part":"a","body":"y"}"#, Verdict::MovedOn),
+        (r#"{"id":"1","part":"a","body":"y"}"#, Verdict::RowChanged),
         (r#"{"id":"2","part":"a","body":"x"}"#, Verdict::No),
     ] {
         assert_eq!(verdict(&scene, &ann, &notes, partial(image)).await, expected, "{image}");

@@ -148,7 +148,7 @@ pub fn decided(verdict: Verdict) -> Result<bool, Trouble> {
     match verdict {
         Verdict::Yes => Ok(true),
         Verdict::No => Ok(false),
-        Verdict::MovedOn => Err(Trouble::Incomplete),
+        Verdict::RowChanged => Err(Trouble::Incomplete),
     }
 }
 

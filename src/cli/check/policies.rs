@@ -1,7 +1,8 @@
 //! What judging policies needs besides grants on tables: names that somebody may use, and settings that are the roles' own.
 
 use super::fact::Facts;
-use crate::error::{Error, ErrorKind};
+use super::unreadable;
+use crate::error::Error;
 use crate::postgres::Sql;
 
 /// Says which schemas nobody may use whom the relay could look their names up as, and which settings of the login role
@@ -15,10 +16,8 @@ pub(super) async fn judge(
     roles: &[String],
     facts: &mut Facts,
 ) -> Result<(), Error> {
-    let failed = |error: tokio_postgres::Error| {
-        let what = "could not read what the policies of the published tables need";
-        Error::new(ErrorKind::SourceRejected, what).because(error)
-    };
+    let failed =
+        |error| unreadable("what the policies of the published tables need").because(error);
     let text = include_str!("../../../sql/queries/check_policies.sql");
     for row in sql.client.query(text, &[&publication, &roles]).await.map_err(failed)? {
         let name = |column| row.try_get::<_, String>(column).map_err(failed);

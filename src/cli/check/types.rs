@@ -2,7 +2,8 @@
 
 use super::fact::Facts;
 use super::roles::quoted;
-use crate::error::{Error, ErrorKind};
+use super::unreadable;
+use crate::error::Error;
 use crate::postgres::Sql;
 
 /// Says for each schema of types which role may not use it.
@@ -15,10 +16,7 @@ pub(super) async fn judge(
     roles: &[String],
     facts: &mut Facts,
 ) -> Result<(), Error> {
-    let failed = |error: tokio_postgres::Error| {
-        let what = "could not read the types of the published tables";
-        Error::new(ErrorKind::SourceRejected, what).because(error)
-    };
+    let failed = |error| unreadable("the types of the published tables").because(error);
     let text = include_str!("../../../sql/queries/bind_unusable.sql");
     for row in sql.client.query(text, &[&publication, &roles]).await.map_err(failed)? {
         let name = |column| row.try_get::<_, String>(column).map_err(failed);

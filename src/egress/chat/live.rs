@@ -144,14 +144,17 @@ impl Names {
         if change.kind == "INSERT" && is(&self.messages) {
             let id = self.messages.column("id").and_then(|id| change.record.get(id));
             let id = id.map(|id| text(id)).unwrap_or_default();
-            return Some(Event::NewMessage(id, told(&self.messages, &change.record, &MESSAGE)));
+            return Some(Event::NewMessage(
+                id,
+                values_of(&self.messages, &change.record, &MESSAGE),
+            ));
         }
         if change.kind == "UPDATE" && is(&self.sessions) {
             let status = self.sessions.column("status")?;
             let is_closed =
                 |row: &Row| row.get(status).is_some_and(|status| text(status) == self.closed);
             if is_closed(&change.record) && !is_closed(&change.old_record) {
-                let session = told(&self.sessions, &change.record, &SESSION);
+                let session = values_of(&self.sessions, &change.record, &SESSION);
                 return Some(Event::ChatClosed(change.id, session));
             }
         }
@@ -180,7 +183,7 @@ const SESSION: [(&str, &str); 4] = [
 ];
 
 /// The columns that there are, in JSON under the names they are told by.
-fn told(table: &Table, row: &Row, names: &[(&str, &str)]) -> String {
+fn values_of(table: &Table, row: &Row, names: &[(&str, &str)]) -> String {
     let mut json = String::from("{");
     for (told, meaning) in names {
         let Some(column) = table.column(meaning) else { continue };

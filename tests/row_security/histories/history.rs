@@ -15,9 +15,9 @@ use super::shape::{Shape, What};
 use super::shifts::Shift;
 use super::tables::{Grant, Scene};
 use super::tally::Tally;
-use super::text::quoted;
 use super::world::{EVERYTHING, World};
 use crate::chaos::dice::Dice;
+use relay::postgres::quote::identifier as quoted;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {

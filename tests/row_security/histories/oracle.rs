@@ -9,9 +9,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::shape::{Identity, Shape, What};
-use super::text::literal;
 use super::world::World;
 use crate::row_security::histories::history::Version;
+use relay::postgres::quote::literal;
 
 /// What a role may do with a table.
 #[derive(Clone, Debug, Deserialize)]

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use super::shape::{ALICE, BOB, Shape, What};
-use super::text::{literal, quoted};
 use super::world::Roles;
 use crate::chaos::dice::Dice;
+use relay::postgres::quote::{identifier as quoted, literal};
 
 /// One condition of a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

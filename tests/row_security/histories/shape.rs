@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::text::{literal, quoted};
 use crate::chaos::dice::Dice;
+use relay::postgres::quote::{identifier as quoted, literal};
 
 pub const ALICE: &str = "00000000-0000-4000-8000-00000000000a";
 pub const BOB: &str = "00000000-0000-4000-8000-00000000000b";

@@ -123,7 +123,7 @@ impl Shift {
             }
             Self::SelectGranted => format!("grant select on {table} to {}, {};", roles.user, roles.guest),
             Self::UsageRevoked => {
-                format!("revoke usage on schema {} from {};", super::text::quoted(&shape.schema), roles.all())
+                format!("revoke usage on schema {} from {};", relay::postgres::quote::identifier(&shape.schema), roles.all())
             }
             Self::BypassLost => format!("alter role {} nobypassrls;", roles.power),
             Self::MembershipLost => format!("revoke {} from {};", roles.group, roles.staff),

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use super::rules::{Guard, Rule};
 use super::shape::{Identity, Key, Shape, What};
-use super::text::quoted;
 use super::world::Roles;
 use crate::chaos::dice::Dice;
+use relay::postgres::quote::identifier as quoted;
 
 /// What a role may select.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

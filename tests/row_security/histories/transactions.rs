@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::history::History;
 use super::late::Shifted;
 use super::shifts::Shift;
-use super::text::quoted;
+use relay::postgres::quote::identifier as quoted;
 
 impl History<'_> {
     /// A few transactions, one right behind the other.

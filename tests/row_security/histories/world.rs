@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::shape::{ALICE, BOB};
-use super::text::{literal, quoted};
 use crate::support::client::Received;
 use crate::support::relay::{now, sign};
 use crate::support::{Client, Cluster, Database, Relay};
+use relay::postgres::quote::{identifier as quoted, literal};
 
 /// How long a row that everybody may see can take before the relay counts as stalled.
 const STALLED: Duration = Duration::from_secs(25);
