@@ -3,7 +3,7 @@
 -- a policy without USING neither shows nor hides, and no permissive policy means no row.
 -- $1 oid[]   tables
 -- $2 text[]  roles
--- {mark}     rights_mark.sql of c.oid and r.oid
+-- {mark}     versions_rights.sql of c.oid and r.oid, as one number
 select
     c.oid,
     r.rolname::text as role,
@@ -51,7 +51,7 @@ select
         order by wanted.place
         limit 1
     ) as reader,
-    ({mark}) as mark
+    {mark} as mark
 from pg_class as c
 cross join pg_roles as r
 cross join lateral (

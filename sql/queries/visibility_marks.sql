@@ -1,11 +1,24 @@
--- What a judgement rests on besides the row, each as a value that changes with it.
--- {guard}     visibility_mark.sql of what the table's policies reach
--- {rights}    rights_mark.sql of the table and the role
--- {settings}  settings_mark.sql of the role
--- {role}      the oid of the role that has the name the connection was opened for
+-- What a judgement rests on besides the row, as numbers that change with it. One scan of each catalog and one aggregate: this
+-- is asked with every row.
+-- $1 oid[]   functions that the table's policies reach
+-- $2 oid[]   relations that they reach
+-- $3 oid     the table
+-- $4 oid     the role
+-- $5 oid[]   the role, and all roles it was a member of; what it is a member of since changes the rows of one of them
+-- {guard}    versions_guard.sql
+-- {rights}   versions_rights.sql
+-- {session}  versions_session.sql
 select
-    ({guard}) as guard,
-    ({rights}) as rights,
-    ({settings}) as settings,
-    -- Who the connection acts as: nobody else, and not one of that name that is gone.
-    pg_catalog.concat_ws(' ', pg_catalog.current_setting('role'), {role}) as identity
+    pg_catalog.bit_xor(v.hash) filter (where v.kind = 1) as guard,
+    pg_catalog.bit_xor(v.hash) filter (where v.kind = 2) as rights,
+    pg_catalog.bit_xor(v.hash) filter (where v.kind = 3) as session
+from (
+    select one.kind, pg_catalog.hashtextextended(one.version, one.place) as hash
+    from (
+        {guard}
+        union all
+        {rights}
+        union all
+        {session}
+    ) as one
+) as v

@@ -17,8 +17,9 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row, Statement};
 
 use super::check::{Basis, Check, Parameter};
-use super::guard::{BEGIN, BEGIN_REPLANNING, END, Guard, marks};
+use super::guard::{BEGIN, BEGIN_REPLANNING, END, Guard};
 use super::pipeline::before_the_end;
+use super::standing::{Session, Standing};
 use super::visibility::Trouble;
 use crate::model::Principal;
 use crate::model::table::Names;
@@ -47,11 +48,7 @@ pub(super) enum Purpose {
 pub(super) struct Connection {
     sql: Sql,
     claims: Statement,
-    marks: Statement,
-    /// The mark of the settings it was opened under.
-    settings: i64,
-    /// Who it acts as, as the marks say it.
-    identity: String,
+    session: Session,
     /// What the pinned settings are here, in their order.
     own: Vec<String>,
     prepared: HashMap<String, Prepared>,
@@ -126,7 +123,7 @@ impl Connection {
             }
         };
         let sql = opened.map_err(|error| unopened(role, error))?;
-        let opened = Self::prepare_basics(sql, role).await.map_err(unreachable)?;
+        let opened = Self::prepare_basics(sql).await.map_err(unreachable)?;
         if purpose == Purpose::Judging {
             // What was set between the connection's start and the mark of the settings is in force as well.
             take_over(&opened.sql.client, role).await.map_err(unreachable)?;
@@ -135,18 +132,16 @@ impl Connection {
     }
 
     /// What every question needs: statements, what the marks of now are, and what the pinned settings are.
-    async fn prepare_basics(sql: Sql, role: &str) -> Result<Self, Error> {
+    async fn prepare_basics(sql: Sql) -> Result<Self, Error> {
         let client = &sql.client;
         let text = fill(include_str!("../../sql/queries/visibility_claims.sql"), &[]);
-        let (claims, marks) = (client.prepare(&text).await?, client.prepare(&marks(role)).await?);
-        let none: [u32; 0] = [];
-        let mark = client.query_one(&marks, &[&&none[..], &&none[..], &0_u32]).await?;
-        let (settings, identity) = (mark.try_get("settings")?, mark.try_get("identity")?);
+        let claims = client.prepare(&text).await?;
+        let session = Session::of(client).await?;
         let names: Vec<&str> = PINNED.iter().map(|(name, _)| *name).collect();
         let shown = "select array(select pg_catalog.current_setting(name) from unnest($1::text[]) with ordinality as s (name, place) order by place)";
         let own = client.query_one(shown, &[&names]).await?.try_get(0)?;
         let (prepared, guards, types) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Ok(Self { sql, claims, marks, settings, identity, own, prepared, guards, types, uses: 0 })
+        Ok(Self { sql, claims, session, own, prepared, guards, types, uses: 0 })
     }
 
     /// What the pinned settings are here, in their order.
@@ -209,21 +204,30 @@ impl Connection {
             };
             match asked {
                 (answer, Standing::Good) => return Ok(Outcome::Answered(answer)),
-                (_, Standing::RightsChanged) => return Ok(Outcome::RightsChanged),
+                (_, Standing::RightsChanged) => {
+                    if !self.session.is_member_anew(&self.sql.client).await? {
+                        return Ok(Outcome::RightsChanged);
+                    }
+                }
                 (_, Standing::SettingsChanged) => return Ok(Outcome::SettingsChanged),
-                (_, Standing::GuardChanged) => self.guards.remove(&basis.table),
-            };
+                (_, Standing::GuardChanged) => drop(self.guards.remove(&basis.table)),
+            }
         }
         Ok(Outcome::CannotTell)
     }
 
     /// An error, unless it came of rights or settings that are not in force any more.
-    async fn unless_changed(&self, error: Error, check: &Check) -> Result<Outcome, Error> {
+    async fn unless_changed(&mut self, error: Error, check: &Check) -> Result<Outcome, Error> {
         let Some(basis) = check.basis.as_ref().filter(|_| error.as_db_error().is_some()) else {
             return Err(error);
         };
         let Some(guard) = self.guards.get(&basis.table) else { return Err(error) };
-        match self.standing(Some((guard, basis))).await? {
+        let client = &self.sql.client;
+        let mut standing = self.session.standing(client, Some((guard, basis))).await?;
+        if standing == Standing::RightsChanged && self.session.is_member_anew(client).await? {
+            standing = self.session.standing(client, Some((guard, basis))).await?;
+        }
+        match standing {
             Standing::Good | Standing::GuardChanged => Err(error),
             Standing::RightsChanged => Ok(Outcome::RightsChanged),
             Standing::SettingsChanged => Ok(Outcome::SettingsChanged),
@@ -252,7 +256,7 @@ impl Connection {
             client.batch_execute(begin),
             client.query(&self.claims, &claim),
             client.query_one(statement, &parameters),
-            self.standing(rests_on),
+            self.session.standing(client, rests_on),
         );
         let (begun, claimed, answered, standing) =
             before_the_end(asking, client.batch_execute(end)).await;
@@ -263,31 +267,9 @@ impl Connection {
         Ok((Answer { is_visible: row.try_get(0)?, verdicts: row.try_get(1)? }, standing))
     }
 
-    /// Whether what an answer rests on is what it was.
-    async fn standing(&self, rests_on: Option<(&Guard, &Basis)>) -> Result<Standing, Error> {
-        let none: &[u32] = &[];
-        let (functions, relations, table) = match rests_on {
-            Some((guard, basis)) => (&*guard.functions, &*guard.relations, basis.table),
-            None => (none, none, 0),
-        };
-        let row = self.client().query_one(&self.marks, &[&functions, &relations, &table]).await?;
-        let is_other = row.try_get::<_, &str>("identity")? != self.identity
-            || row.try_get::<_, i64>("settings")? != self.settings;
-        let Some((guard, basis)) = rests_on.filter(|_| !is_other) else {
-            return Ok(if is_other { Standing::SettingsChanged } else { Standing::Good });
-        };
-        Ok(if row.try_get::<_, i64>("rights")? != basis.rights {
-            Standing::RightsChanged
-        } else if row.try_get::<_, &str>("guard")? != guard.mark {
-            Standing::GuardChanged
-        } else {
-            Standing::Good
-        })
-    }
-
     /// Whether the role, and its settings, are those that the connection was opened for. Within a transaction or not.
     pub(super) async fn is_current(&self) -> Result<bool, Error> {
-        Ok(self.standing(None).await? == Standing::Good)
+        Ok(self.session.standing(&self.sql.client, None).await? == Standing::Good)
     }
 
     /// What is known of a table's plans.
@@ -406,15 +388,6 @@ impl Connection {
         self.prepared.insert(sql.to_owned(), prepared);
         Ok(statement)
     }
-}
-
-/// Whether what an answer rests on is what it was.
-#[derive(Debug, PartialEq, Eq)]
-enum Standing {
-    Good,
-    RightsChanged,
-    SettingsChanged,
-    GuardChanged,
 }
 
 /// Whether whoever asked may not use a name.

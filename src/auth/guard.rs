@@ -17,9 +17,10 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Row};
 use tracing::warn;
 
-use crate::postgres::quote::{fill, literal};
+use crate::postgres::quote::fill;
+use crate::postgres::rights::{mark_of, versions_of_rights};
 
-const MARK: &str = include_str!("../../sql/queries/visibility_mark.sql");
+const VERSIONS: &str = include_str!("../../sql/queries/versions_guard.sql");
 
 /// How a question begins whose plan is kept.
 pub(super) const BEGIN: &str = "begin isolation level read committed read only";
@@ -50,14 +51,16 @@ pub(super) struct Guard {
     /// Tables and views that its policies reach, itself included.
     pub(super) relations: Vec<u32>,
     /// What it was read from.
-    pub(super) mark: String,
+    pub(super) mark: i64,
 }
 
 impl Guard {
     /// Reads it for a table.
     pub(super) async fn read(client: &Client, table: u32) -> Result<Arc<Self>, Error> {
-        let mark =
-            fill(MARK, &[("functions", "found.functions"), ("relations", "found.relations")]);
+        let mark = mark_of(&fill(
+            VERSIONS,
+            &[("functions", "found.functions"), ("relations", "found.relations")],
+        ));
         let text = fill(include_str!("../../sql/queries/visibility_guard.sql"), &[("mark", &mark)]);
         let printed = fill(include_str!("../../sql/queries/visibility_text.sql"), &[]);
         let printed = client.prepare_typed(&printed, &[Type::OID]).await?;
@@ -103,19 +106,16 @@ impl Guard {
     }
 }
 
-/// The statement that gives the marks of functions `$1`, relations `$2`, a table `$3` and the role called `role`.
-pub(super) fn marks(role: &str) -> String {
-    let role = format!(
-        "(select named.oid from pg_catalog.pg_roles as named where named.rolname = {})",
-        literal(role)
-    );
-    let guard =
-        fill(MARK, &[("functions", "$1::pg_catalog.oid[]"), ("relations", "$2::pg_catalog.oid[]")]);
-    let rights = include_str!("../../sql/queries/rights_mark.sql");
-    let rights = fill(rights, &[("table", "$3::pg_catalog.oid"), ("role", &role)]);
-    let settings = fill(include_str!("../../sql/queries/settings_mark.sql"), &[("role", &role)]);
+/// The statement that gives the marks of functions `$1`, relations `$2`, a table `$3`, a role `$4` and what it is a member
+/// of, `$5`.
+pub(super) fn marks() -> String {
+    let oid = "$4::pg_catalog.oid";
+    let places = [("functions", "$1::pg_catalog.oid[]"), ("relations", "$2::pg_catalog.oid[]")];
+    let guard = fill(VERSIONS, &places);
+    let rights = versions_of_rights("$3::pg_catalog.oid", oid, "$5::pg_catalog.oid[]");
+    let session = fill(include_str!("../../sql/queries/versions_session.sql"), &[("role", oid)]);
     fill(
         include_str!("../../sql/queries/visibility_marks.sql"),
-        &[("guard", &guard), ("rights", &rights), ("settings", &settings), ("role", &role)],
+        &[("guard", &guard), ("rights", &rights), ("session", &session)],
     )
 }

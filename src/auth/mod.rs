@@ -15,6 +15,7 @@ mod pipeline;
 pub mod policy;
 mod policy_link;
 mod pool;
+mod standing;
 pub mod streamed;
 mod switch;
 pub mod token;

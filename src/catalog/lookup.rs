@@ -12,6 +12,7 @@ use super::types::Types;
 use crate::model::table::{Access, Columns, Generated, Names, Policy, Reads, Rows, TableColumn};
 use crate::model::{ReplicaIdentity, Table};
 use crate::postgres::quote::fill;
+use crate::postgres::rights::{held_by, mark_of, versions_of_rights};
 
 /// Whose access is looked up, and in which publication.
 #[derive(Clone, Debug)]
@@ -120,8 +121,7 @@ pub(super) async fn missing_roles(
 
 /// The statement that gives what roles may read.
 fn access_of() -> String {
-    let mark = include_str!("../../sql/queries/rights_mark.sql");
-    let mark = fill(mark, &[("table", "c.oid"), ("role", "r.oid")]);
+    let mark = mark_of(&versions_of_rights("c.oid", "r.oid", &held_by("r.oid")));
     fill(include_str!("../../sql/queries/catalog_access.sql"), &[("mark", &mark)])
 }
 

@@ -7,6 +7,7 @@ mod acting;
 mod failure;
 mod plain;
 pub mod quote;
+pub mod rights;
 mod session;
 mod sql;
 mod startup;

