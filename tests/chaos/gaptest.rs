@@ -66,6 +66,17 @@ async fn it_finds_nothing_when_nothing_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_has_seen_nothing_yet_stays_until_it_has_a_place() {
+    let database = database().await;
+    let relay = Relay::start(&database).await;
+    // Connections are over before the first row is written.
+    let mut command = gaptest(&relay, ["0.02", "0.3"]);
+    command.args(["--writer", &database.url, "--rate", "5"]);
+    command.args(["--insert", "insert into notes (body) values ('{mark}')"]);
+    check(command, 0, &["nothing was lost"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn it_finds_what_a_relay_without_a_memory_loses() {
     let database = database().await;
     let mut relay = Relay::prepare(&database, &[]).ephemeral();

@@ -91,15 +91,17 @@ impl Watcher {
         }
     }
 
-    /// Notes what comes until the connection ends or is to be broken.
+    /// Notes what comes until the connection ends or is to be broken. Who has no place yet stays: it could not say where it
+    /// continues, and what comes meanwhile would be taken for lost.
     async fn listen(&mut self, client: &mut Client) {
         let ends = self.breaks.map(|breaks| (Instant::now() + about(breaks.every), breaks.until));
         let ends = ends.filter(|(at, until)| at < until);
         loop {
+            let has_place = !matches!(self.memory, Memory::Since(None));
             let breaking = async {
                 match ends {
-                    Some((at, _)) => sleep_until(at).await,
-                    None => std::future::pending().await,
+                    Some((at, _)) if has_place => sleep_until(at).await,
+                    _ => std::future::pending().await,
                 }
             };
             tokio::select! {
