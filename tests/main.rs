@@ -91,6 +91,8 @@ mod filtering;
 mod login;
 // Two relays on one slot: one reads, the other takes over.
 mod standby;
+// Probes and metrics: where they are, what they say from the start, and who cannot keep them from it.
+mod admin;
 // Stopping: clients leave in turn, with everything that was queued for them.
 mod drain;
 // Tables that leave the publication while somebody is subscribed to them.
