@@ -77,6 +77,12 @@ impl Relay {
         self
     }
 
+    /// Started by somebody whose files everybody may read and write, if nothing else is said.
+    pub fn careless(mut self) -> Self {
+        self.program = vec!["sh", "-c", "umask 0; exec \"$0\" \"$@\"", PROGRAM];
+        self
+    }
+
     /// Where its change log is.
     pub fn directory(&self) -> &std::path::Path {
         &self.directory
