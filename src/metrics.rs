@@ -3,6 +3,9 @@
 //! Values are plain atomics that the code can read back; `/metrics` prints the registry. A drop or a withholding
 //! always has a `reason`.
 
+mod labels;
+pub mod process;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -11,7 +14,10 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
+
+pub use labels::Counters;
 
 /// Why something was not delivered.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -42,9 +48,9 @@ pub struct Metrics {
     /// Frames put into outboxes.
     pub deliveries: Counter,
     /// Rows not shown because they could not be judged, by reason.
-    pub withheld: Family<Reason, Counter>,
+    pub withheld: Counters,
     /// Holes announced to channels, by reason.
-    pub gaps: Family<Reason, Counter>,
+    pub gaps: Counters,
     /// Channels that are being shown what they missed.
     pub catching_up: Gauge,
     /// Channels that were shown what they missed.
@@ -60,9 +66,9 @@ pub struct Metrics {
     /// Places of resuming clients forgotten because there were too many.
     pub places_evicted: Counter,
     /// Sockets closed by the relay, by reason.
-    pub closed: Family<Reason, Counter>,
+    pub closed: Counters,
     /// Connections, joins, tokens and messages refused, by code.
-    pub refused: Family<Reason, Counter>,
+    pub refused: Counters,
     /// Connections to Postgres opened for replication.
     pub source_connects: Counter,
     /// 1 while streaming.
@@ -116,7 +122,7 @@ pub struct Metrics {
     /// Seconds one round of row checks took.
     pub check_seconds: Histogram,
     /// Requests of the chat API, by what became of them.
-    pub chat_requests: Family<Reason, Counter>,
+    pub chat_requests: Counters,
     /// Seconds one request of the chat API took.
     pub chat_seconds: Histogram,
     /// Seconds from commit (server clock) to the outbox.
@@ -127,7 +133,11 @@ pub struct Metrics {
 impl Metrics {
     /// A registry of its own, so tests do not share counters.
     pub fn new() -> Self {
-        let mut registry = Registry::with_prefix("relay");
+        let mut whole = Registry::default();
+        whole.register_collector(Box::new(process::Process));
+        let registry = whole.sub_registry_with_prefix("relay");
+        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "What was built", build);
         let histogram = || {
             Histogram::new([
                 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0,
@@ -152,10 +162,10 @@ impl Metrics {
             "deliveries" "Frames put into outboxes" Counter::default(),
         );
         let (withheld, gaps, closed, refused) = register!(
-            "withheld" "Rows not shown because they could not be judged" Family::default(),
-            "gaps" "Holes announced to channels" Family::default(),
-            "closed" "Sockets closed by the relay" Family::default(),
-            "refused" "Connections, joins, tokens and messages refused" Family::default(),
+            "withheld" "Rows not shown because they could not be judged" Counters::new(labels::WITHHELD),
+            "gaps" "Holes announced to channels" Counters::new(labels::GAPS),
+            "closed" "Sockets closed by the relay" Counters::new(labels::CLOSED),
+            "refused" "Connections, joins, tokens and messages refused" Counters::new(labels::REFUSED),
         );
         let (proofs, places_saved, places_evicted) = register!(
             "proofs" "Pings that proved what a client received" Counter::default(),
@@ -214,7 +224,7 @@ impl Metrics {
             "lag_seconds" "Seconds from commit to the outbox" histogram(),
         );
         let (chat_requests, chat_seconds) = register!(
-            "chat_requests" "Requests of the chat API" Family::default(),
+            "chat_requests" "Requests of the chat API" Counters::new(labels::CHAT_REQUESTS),
             "chat_seconds" "Seconds one request of the chat API took" histogram(),
         );
         Self {
@@ -267,7 +277,7 @@ impl Metrics {
             lag_seconds,
             chat_requests,
             chat_seconds,
-            registry: Arc::new(registry),
+            registry: Arc::new(whole),
         }
     }
 

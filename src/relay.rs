@@ -7,6 +7,7 @@
 //! `log.dir`, only what needs no log is there.
 
 mod keeping;
+mod listening;
 mod places;
 mod reading;
 
@@ -16,10 +17,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use self::keeping::{Keeping, standing_by};
+use self::listening::Listeners;
 use self::reading::Reading;
 use crate::auth::api::ApiKeys;
 use crate::auth::policy::Policies;
@@ -39,7 +40,7 @@ use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::model::time::PgTime;
 use crate::postgres::Target;
-use crate::server::{self, Tenant};
+use crate::server::{self, Tenant, admin};
 use crate::shutdown::Stage;
 use crate::source::SourceState;
 
@@ -112,8 +113,8 @@ impl Relay {
         });
         let (trouble, troubles) = watch::channel(None);
         let (latecomers, latecomer) = mpsc::channel(LATECOMERS);
-        let listener = listen(config.http.listen).await?;
-        let address = listener.local_addr().unwrap_or(config.http.listen);
+        let listeners = listening::listen(&config.http).await?;
+        let address = listeners.clients.local_addr().unwrap_or(config.http.listen);
         let clock = || now().unix_micros().div_euclid(1_000_000);
         let seats = Arc::new(Seats::new(&config.limits, metrics.clone()));
         let chat = config.chat.map(|settings| {
@@ -152,7 +153,19 @@ impl Relay {
         ));
         let tenant = Tenant::new(Arc::clone(&desk), api_keys, target.database(), address);
         let further = (own.merge(chat.unwrap_or_default()), config.http.pages);
-        let routes = server::routes(&desk, tenant, troubles, further);
+        let status = admin::Status {
+            source: state.clone(),
+            log: troubles,
+            seats: Arc::clone(&seats),
+            metrics: metrics.clone(),
+        };
+        let Listeners { clients: listener, admin: own_listener, figures } = listeners;
+        if let Some(listener) = own_listener {
+            // With the last stage, so that a relay that stops is seen to.
+            keeping.spawn(admin::run(listener, admin::alone(status.clone()), keeping.clone()));
+        }
+        let probes = admin::beside_clients(status, figures);
+        let routes = server::routes(&desk, tenant, probes, further);
         clients.spawn(server::run(listener, routes, clients.clone()));
 
         let drain = config.http.drain;
@@ -270,13 +283,6 @@ fn keeping_of(config: &Config, hub: &Arc<Hub>, metrics: &Metrics) -> Option<Keep
     };
     let (hub, metrics) = (Arc::clone(hub), metrics.clone());
     (!config.log.is_ephemeral).then_some(Keeping { settings, hub, now, metrics })
-}
-
-async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
-    TcpListener::bind(address).await.map_err(|cause| {
-        let text = format!("could not listen on {address}; choose another http.listen");
-        Error::new(ErrorKind::Misconfigured, text).because(cause)
-    })
 }
 
 /// Sends the clients away for as long as another relay reads the slot: they get nothing here.

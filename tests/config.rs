@@ -55,6 +55,7 @@ fn each_contradiction_names_its_key_and_the_fix() {
     for (section, line, key, fix) in [
         ("http", "listen = \"4000\"", "http.listen", "127.0.0.1:4000"),
         ("http", "listen = \"localhost:4000\"", "http.listen", "127.0.0.1:4000"),
+        ("http", "admin_listen = \"9464\"", "http.admin_listen", "or \"off\""),
         ("http", "drain = \"2h\"", "http.drain", "use 0ms to 1h"),
         ("postgres", "url = \"\"", "postgres.url", "fill it"),
         ("postgres", "slot = \"My-Slot\"", "postgres.slot", "lower-case letters"),

@@ -91,12 +91,16 @@ mod filtering;
 mod login;
 // Two relays on one slot: one reads, the other takes over.
 mod standby;
+// Probes and metrics: where they are, what they say from the start, and who cannot keep them from it.
+mod admin;
 // Stopping: clients leave in turn, with everything that was queued for them.
 mod drain;
 // Tables that leave the publication while somebody is subscribed to them.
 mod unpublished;
 // The change log on disk: restarts, foreign directories, full disks.
 mod log;
+// Who may read what the relay keeps on disk.
+mod log_modes;
 // Faults of every kind under load, and what clients have afterwards. `CHAOS=long` for the long form.
 mod chaos;
 // Reading the slot: nothing lost, nothing twice, and what is wrong is said.

@@ -91,7 +91,8 @@ async fn look(config: &Config, facts: &mut Facts) {
     }
     stage.stop(Duration::from_secs(1)).await;
     keys::judge(&config.auth, facts).await;
-    relay::judge(reachable(config.http.listen), facts).await;
+    let figures = config.http.admin.map(|admin| reachable(admin.address));
+    relay::judge(reachable(config.http.listen), figures, facts).await;
 }
 
 async fn look_at_postgres(sql: &Sql, config: &Config, facts: &mut Facts) -> Result<(), Error> {

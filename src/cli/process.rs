@@ -12,12 +12,10 @@ use tokio::process::{Child, Command};
 
 use super::get::get;
 use crate::error::{Error, ErrorKind};
+use crate::metrics::process;
 
 /// How long a relay may take until it streams.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// `/proc` counts processor time in these, on every Linux this runs on.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 /// A running relay. Dropping it ends it.
 #[derive(Debug)]
@@ -53,6 +51,7 @@ impl Process {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("RUST_LOG", "warn")
             .env("RELAY_HTTP__LISTEN", address.to_string())
+            .env("RELAY_HTTP__ADMIN_LISTEN", "off")
             .envs(variables.iter().map(|(name, value)| (*name, value)))
             .current_dir("/")
             .stdin(Stdio::piped())
@@ -84,15 +83,12 @@ impl Process {
 
     /// Resident memory, in bytes.
     pub(crate) fn memory_bytes(&self) -> Option<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-        let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-        Some(kib * 1024)
+        process::resident_bytes(Path::new(&format!("/proc/{}/status", self.pid)))
     }
 
     /// Processor time used so far.
     pub(crate) fn cpu(&self) -> Option<Duration> {
-        cpu_of(Path::new(&format!("/proc/{}/stat", self.pid)))
+        process::cpu_of(Path::new(&format!("/proc/{}/stat", self.pid)))
     }
 
     /// Ends it and waits until it is gone.
@@ -107,14 +103,4 @@ impl Process {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
-}
-
-/// Processor time of what this `stat` file of `/proc` is about: a process, or a thread.
-pub(crate) fn cpu_of(stat: &Path) -> Option<Duration> {
-    let stat = std::fs::read_to_string(stat).ok()?;
-    // The name in parentheses may hold spaces; the fields counted start after it.
-    let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(11);
-    let user: f64 = fields.next()?.parse().ok()?;
-    let system: f64 = fields.next()?.parse().ok()?;
-    Some(Duration::from_secs_f64((user + system) / TICKS_PER_SECOND))
 }

@@ -10,11 +10,9 @@ use std::time::Duration;
 use super::keys::nearest;
 use super::units::{Size, Time};
 use super::written::{self, Written};
-use super::{Auth, Config, Deletes, Http, JwksSource, Limits, Log, Nonsense, Postgres, Realtime};
+use super::{Admin, Config, Deletes, Http, Limits, Log, Nonsense, Postgres, Realtime};
 use crate::secret::Secret;
 
-/// A secret shorter than the hash it keys weakens every token.
-const SHORTEST_SECRET: usize = 32;
 /// A file larger than this is no secret.
 const LARGEST_SECRET_FILE: u64 = 64 * 1024;
 /// Postgres cuts longer names.
@@ -25,6 +23,8 @@ pub(super) struct Check<'a> {
     pub(super) faults: Vec<Nonsense>,
     /// Where a relative path given under a key starts.
     pub(super) base: &'a dyn Fn(&str) -> PathBuf,
+    /// Whether somebody gave the key a value.
+    pub(super) is_given: &'a dyn Fn(&str) -> bool,
 }
 
 impl Check<'_> {
@@ -51,6 +51,7 @@ impl Check<'_> {
             self.say("http.listen", reason);
             SocketAddr::from(([127, 0, 0, 1], 4000))
         });
+        let admin = self.admin(&written.admin_listen);
         let drain = self.time("http.drain", written.drain, 0, 3_600_000);
         let pages = written.pages.as_ref().map(|path| (self.base)("http.pages").join(path));
         if let Some(pages) = &pages
@@ -59,7 +60,23 @@ impl Check<'_> {
             let reason = format!("there is no index.html in {}; build the pages", pages.display());
             self.say("http.pages", reason);
         }
-        Http { listen, drain, pages }
+        Http { listen, admin, drain, pages }
+    }
+
+    fn admin(&mut self, written: &str) -> Option<Admin> {
+        if written == "off" {
+            return None;
+        }
+        let is_given = (self.is_given)("http.admin_listen");
+        let Ok(address) = written.parse() else {
+            let reason = format!(
+                "{written:?} is no address and port; write \"127.0.0.1:9464\", the value of \
+                 http.listen to have one listener for all, or \"off\""
+            );
+            self.say("http.admin_listen", reason);
+            return None;
+        };
+        Some(Admin { address, is_given })
     }
 
     fn postgres(&mut self, written: &written::Postgres) -> Postgres {
@@ -118,93 +135,6 @@ impl Check<'_> {
             retain_bytes: self.size("log.retain_bytes", written.retain_bytes, 64 << 20),
             retain_age: self.time("log.retain_age", written.retain_age, 60_000, 365 * 86_400_000),
             is_ephemeral: false,
-        }
-    }
-
-    /// `[auth]` alone, for the verbs that need nothing else.
-    pub(super) fn auth(&mut self, written: &written::Auth) -> Auth {
-        let jwt_secret = self.secret(
-            ("auth.jwt_secret", written.jwt_secret.as_ref()),
-            ("auth.jwt_secret_file", written.jwt_secret_file.as_deref()),
-        );
-        let api_secret = self.secret(
-            ("auth.api_secret", written.api_secret.as_ref()),
-            ("auth.api_secret_file", written.api_secret_file.as_deref()),
-        );
-        self.long_enough("auth.jwt_secret", jwt_secret.as_ref());
-        self.long_enough("auth.api_secret", api_secret.as_ref());
-        let jwks = written.jwks.as_ref().and_then(|text| self.jwks(text.reveal()));
-        let is_keyless = written.jwt_secret.is_none()
-            && written.jwt_secret_file.is_none()
-            && written.jwks.is_none();
-        if is_keyless {
-            let fix = "no token could be verified; set auth.jwt_secret, auth.jwt_secret_file or \
-                       auth.jwks";
-            self.say("auth.jwt_secret", fix);
-        }
-        self.roles(&written.roles);
-        Auth {
-            jwt_secret,
-            jwks,
-            api_secret,
-            roles: written.roles.clone(),
-            issuer: self.not_empty("auth.issuer", written.issuer.as_ref()),
-            audience: self.not_empty("auth.audience", written.audience.as_ref()),
-        }
-    }
-
-    fn long_enough(&mut self, key: &'static str, secret: Option<&Secret<String>>) {
-        let Some(bytes) = secret.map(|secret| secret.reveal().len()) else { return };
-        if bytes < SHORTEST_SECRET {
-            let reason = format!(
-                "{bytes} bytes can be guessed; use at least {SHORTEST_SECRET}, \
-                 e.g. from `openssl rand -base64 48`"
-            );
-            self.say(key, reason);
-        }
-    }
-
-    /// A JSON text, an address or a path.
-    fn jwks(&mut self, text: &str) -> Option<JwksSource> {
-        let text = text.trim();
-        if text.starts_with('{') {
-            return Some(JwksSource::Inline(text.to_owned()));
-        }
-        if text.starts_with('[') {
-            self.say("auth.jwks", "a bare list of keys; write {\"keys\": […]}");
-            return None;
-        }
-        let Some((scheme, rest)) = text.split_once("://") else {
-            return Some(JwksSource::File((self.base)("auth.jwks").join(text)));
-        };
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        let reason = match scheme {
-            _ if authority.contains('@') => "the address holds a user name or password; remove it",
-            "https" if authority.is_empty() => "the address has no host",
-            "https" => return Some(JwksSource::Url(text.to_owned())),
-            "http" if is_loopback(authority) => return Some(JwksSource::Url(text.to_owned())),
-            "http" => {
-                "anybody between here and there could replace the keys; use https:// \
-                 (http:// is for 127.0.0.1, [::1] and localhost)"
-            }
-            _ => "write a path, an https:// address, or the key set itself as JSON",
-        };
-        self.say("auth.jwks", reason);
-        None
-    }
-
-    fn roles(&mut self, roles: &[String]) {
-        if roles.is_empty() {
-            let fix = "no token could be accepted; name the Postgres roles that tokens may carry, \
-                       e.g. [\"anon\", \"authenticated\"]";
-            self.say("auth.roles", fix);
-        }
-        for role in roles {
-            self.name("auth.roles", role);
-            // `set role 'none'` is back to the relay's own role, whatever its quotes.
-            if ["none", "public"].contains(&role.as_str()) {
-                self.say("auth.roles", format!("{role:?} is a word of SQL, not a role; remove it"));
-            }
         }
     }
 
@@ -319,7 +249,7 @@ impl Check<'_> {
     }
 
     /// A secret given directly or in a file, never both.
-    fn secret(
+    pub(super) fn secret(
         &mut self,
         (key, direct): (&'static str, Option<&Secret<String>>),
         (file_key, file): (&'static str, Option<&Path>),
@@ -351,13 +281,6 @@ impl Check<'_> {
             let reason = format!("{name:?} is no Postgres name; use 1 to {LONGEST_NAME} bytes");
             self.say(key, reason);
         }
-    }
-
-    fn not_empty(&mut self, key: &'static str, text: Option<&String>) -> Option<String> {
-        if text.is_some_and(String::is_empty) {
-            self.say(key, "no token could carry an empty one; remove it");
-        }
-        text.cloned()
     }
 
     pub(super) fn count(
@@ -420,15 +343,6 @@ impl Check<'_> {
     pub(super) fn say(&mut self, key: &'static str, reason: impl Into<String>) {
         self.faults.push(Nonsense { key: key.to_owned(), reason: reason.into() });
     }
-}
-
-/// Whether `host:port` never leaves the machine.
-fn is_loopback(authority: &str) -> bool {
-    let host = match authority.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => authority.split(':').next().unwrap_or_default(),
-    };
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// The file's text without the line end an editor leaves.

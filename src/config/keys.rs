@@ -39,6 +39,7 @@ macro_rules! keys {
 /// All settings, in the order of `relay.toml`.
 pub(crate) const KEYS: &[Key] = keys![
     http.listen,
+    http.admin_listen,
     http.drain,
     http.pages,
     postgres.url true,

@@ -3,6 +3,7 @@
 //! `written` is `relay.toml` as written; this is what it means. The step between them is the only place that says
 //! no, and it says the dotted key.
 
+mod auth;
 mod chat;
 mod check;
 mod env;
@@ -47,10 +48,21 @@ pub struct Config {
 pub struct Http {
     /// Address of the one listener.
     pub listen: SocketAddr,
+    /// Where probes and metrics are served; `None` when they have no address of their own.
+    pub admin: Option<Admin>,
     /// How long SIGTERM lets connections finish.
     pub drain: Duration,
     /// Directory of the chat's built pages, served when given.
     pub pages: Option<PathBuf>,
+}
+
+/// Where probes and metrics are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// The address. The same as that of clients means that they share a listener.
+    pub address: SocketAddr,
+    /// Whether somebody wrote it. A default that cannot be had is done without.
+    pub is_given: bool,
 }
 
 /// Where rows come from.
@@ -304,7 +316,8 @@ impl Effective {
             Origin::File => self.directory.clone(),
             Origin::Default | Origin::Environment(_) => PathBuf::new(),
         };
-        let mut check = check::Check { faults: Vec::new(), base: &base };
+        let is_given = |key: &str| *self.origins.of(key) != Origin::Default;
+        let mut check = check::Check { faults: Vec::new(), base: &base, is_given: &is_given };
         let value = read(&mut check);
         let mut faults = check.faults;
         if faults.is_empty() {

@@ -28,6 +28,7 @@ pub(crate) struct Written {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Http {
     pub(crate) listen: String,
+    pub(crate) admin_listen: String,
     pub(crate) drain: Time,
     pub(crate) pages: Option<PathBuf>,
 }
@@ -131,7 +132,12 @@ pub(crate) struct Chat {
 
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:4000".to_owned(), drain: seconds(25), pages: None }
+        Self {
+            listen: "127.0.0.1:4000".to_owned(),
+            admin_listen: "127.0.0.1:9464".to_owned(),
+            drain: seconds(25),
+            pages: None,
+        }
     }
 }
 

@@ -1,12 +1,12 @@
-//! The one listener: its accept loop, health, metrics, and the routes of the protocols and of tools.
+//! The listener for clients: its accept loop, and the routes of the protocols, of probes and of tools.
 //!
 //! Connections are bounded in every direction: how long a request may take to arrive, how large its head may be,
 //! how many may be on their way to becoming a socket. What is over the bound waits in the kernel's queue.
 
+pub mod admin;
 mod pages;
 mod tenant;
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,18 +19,15 @@ use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, warn};
 
-use crate::changelog::Trouble;
 use crate::egress::patient::Patient;
 use crate::egress::phoenix;
-use crate::metrics::{Metrics, reason};
 use crate::shutdown::Stage;
 use crate::source::SourceState;
 
@@ -56,34 +53,16 @@ const MAX_HTTP: usize = 4096;
 /// The pause after the system could not accept: usually it is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What health and metrics are read from.
-#[derive(Clone, Debug)]
-struct Status {
-    source: watch::Receiver<SourceState>,
-    log: watch::Receiver<Trouble>,
-    metrics: Metrics,
-}
-
-/// All routes: those of the protocols and tools, further ones, and the files of the pages.
+/// All routes: those of the protocols and tools, of probes, further ones, and the files of the pages.
 pub fn routes(
     desk: &Arc<phoenix::Desk>,
     tenant: Tenant,
-    log: watch::Receiver<Trouble>,
+    probes: Router,
     (further, pages): (Router, Option<PathBuf>),
 ) -> Router {
     let pages = pages.map(Pages::new);
-    let status = Status { source: desk.source.clone(), log, metrics: desk.metrics.clone() };
-    Router::new()
-        .route("/healthz", get(|| std::future::ready(anywhere("ok"))))
-        // The original's name for it.
-        .route("/healthcheck", get(|| std::future::ready(anywhere("ok"))))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
-        .with_state(status.clone())
-        .merge(
-            phoenix::routes(desk)
-                .layer(from_fn_with_state((status, Arc::clone(desk)), only_if_it_reads)),
-        )
+    probes
+        .merge(phoenix::routes(desk).layer(from_fn_with_state(Arc::clone(desk), only_if_it_reads)))
         .merge(tenant.routes())
         .merge(further)
         .fallback(move |method, uri| otherwise(pages.clone(), method, uri))
@@ -107,7 +86,7 @@ async fn otherwise(pages: Option<Pages>, method: Method, uri: Uri) -> Response {
 /// What somebody who looks with a browser should know.
 const HINT: &str = "this is relay: WebSocket at /realtime/v1/websocket or /socket/websocket, \
                     broadcast at /realtime/v1/api/broadcast or /api/broadcast, \
-                    health at /healthz and /readyz, figures at /metrics\n";
+                    health at /healthz and /readyz\n";
 
 /// Accepts connections and serves them until the stage stops.
 ///
@@ -179,17 +158,17 @@ async fn serve(
 /// Refuses clients while another relay reads the slot: they would get nothing here, and nobody would hear them. Clients
 /// try again by themselves, and reach the other one through whatever balances between them.
 async fn only_if_it_reads(
-    State((status, desk)): State<(Status, Arc<phoenix::Desk>)>,
+    State(desk): State<Arc<phoenix::Desk>>,
     request: Request,
     next: Next,
 ) -> Response {
     // Who came in while the last one is still sent away would be sent away, too.
-    let stands_by = matches!(&*status.source.borrow(), SourceState::Standby { .. })
+    let stands_by = matches!(&*desk.source.borrow(), SourceState::Standby { .. })
         || desk.seats.departure.is_on();
     if !stands_by || request.method() == Method::OPTIONS {
         return next.run(request).await;
     }
-    status.metrics.refused.get_or_create(&reason("Standby")).inc();
+    desk.refused("Standby");
     let text = r#"{"error":"this relay stands by for another one; try again"}"#;
     let headers = [
         (header::CONTENT_TYPE, "application/json; charset=utf-8"),
@@ -203,30 +182,6 @@ async fn only_if_it_reads(
 async fn in_time(request: Request, next: Next) -> Response {
     let answer = tokio::time::timeout(REQUEST_PATIENCE, next.run(request)).await;
     answer.unwrap_or_else(|_| StatusCode::REQUEST_TIMEOUT.into_response())
-}
-
-async fn readyz(State(status): State<Status>) -> Response {
-    let (code, text) = match &*status.source.borrow() {
-        SourceState::Streaming { .. } => match status.log.borrow().as_deref() {
-            None => (StatusCode::OK, "ok".to_owned()),
-            Some(trouble) => (StatusCode::SERVICE_UNAVAILABLE, trouble.to_owned()),
-        },
-        SourceState::Connecting { reason: None } => {
-            (StatusCode::SERVICE_UNAVAILABLE, "connecting to Postgres".to_owned())
-        }
-        SourceState::Standby { reason } => {
-            (StatusCode::SERVICE_UNAVAILABLE, format!("standby: {reason}"))
-        }
-        SourceState::Connecting { reason: Some(reason) } | SourceState::Blocked { reason } => {
-            (StatusCode::SERVICE_UNAVAILABLE, reason.clone())
-        }
-    };
-    (code, anywhere(text)).into_response()
-}
-
-async fn metrics(State(status): State<Status>) -> Result<Response, Infallible> {
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, kind)], status.metrics.render()).into_response())
 }
 
 /// An answer that pages of any origin may read.

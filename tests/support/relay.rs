@@ -22,6 +22,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_relay");
 #[derive(Debug)]
 pub struct Relay {
     port: u16,
+    admin_port: u16,
     environment: BTreeMap<String, String>,
     log: PathBuf,
     directory: PathBuf,
@@ -46,11 +47,12 @@ impl Relay {
 
     /// A relay that is configured but not running.
     pub fn prepare(database: &Database, environment: &[(&str, &str)]) -> Self {
-        let port = free_port();
+        let (port, admin_port) = (free_port(), free_port());
         let log = std::env::temp_dir().join(unique(&format!("relay-log-{}", std::process::id())));
         let directory = log.with_extension("d");
         let mut variables = BTreeMap::from([
             ("RELAY_HTTP__LISTEN".to_owned(), format!("127.0.0.1:{port}")),
+            ("RELAY_HTTP__ADMIN_LISTEN".to_owned(), format!("127.0.0.1:{admin_port}")),
             ("RELAY_POSTGRES__URL".to_owned(), database.url_as("relay")),
             ("RELAY_POSTGRES__SLOT".to_owned(), database.slot()),
             ("RELAY_LOG__DIR".to_owned(), directory.display().to_string()),
@@ -59,7 +61,8 @@ impl Relay {
         ]);
         variables.extend(environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
         let (program, arguments) = (vec![PROGRAM], vec!["run"]);
-        Self { port, environment: variables, log, directory, program, arguments, child: None }
+        let environment = variables;
+        Self { port, admin_port, environment, log, directory, program, arguments, child: None }
     }
 
     /// Without a log on disk.
@@ -71,6 +74,12 @@ impl Relay {
     /// Living on when a file may not grow any more.
     pub fn shielded(mut self) -> Self {
         self.program = vec!["sh", "-c", "trap '' XFSZ; exec \"$0\" \"$@\"", PROGRAM];
+        self
+    }
+
+    /// Started by somebody whose files everybody may read and write, if nothing else is said.
+    pub fn careless(mut self) -> Self {
+        self.program = vec!["sh", "-c", "umask 0; exec \"$0\" \"$@\"", PROGRAM];
         self
     }
 
@@ -158,6 +167,11 @@ impl Relay {
         self.port
     }
 
+    /// Its port for probes and metrics on 127.0.0.1.
+    pub const fn admin_port(&self) -> u16 {
+        self.admin_port
+    }
+
     /// Its address for SDKs: they append `/websocket`.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
@@ -184,11 +198,22 @@ impl Relay {
         request(self.port, method, path, headers, body)
     }
 
-    /// The value of a metric's first sample line that starts with `name`.
+    /// Its metrics, as text.
+    pub fn metrics(&self) -> String {
+        let (status, text) = get(self.admin_port, "/metrics").expect("no metrics are served");
+        assert_eq!(status, 200, "{text}");
+        text
+    }
+
+    /// The value of a metric, its labels added up; or of those of its series that begin with a `name` that has a label.
     pub fn metric(&self, name: &str) -> f64 {
-        let (_, text) = self.get("/metrics");
-        let line = text.lines().find(|line| line.starts_with(name));
-        line.and_then(|line| line.rsplit(' ').next()).map_or(0.0, |value| value.parse().unwrap())
+        let text = self.metrics();
+        let values = text.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            let is_whole = name.contains('{') || rest.starts_with(['{', ' ']);
+            is_whole.then(|| rest.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+        });
+        values.sum()
     }
 }
 

@@ -1,4 +1,4 @@
-/** A few figures of the relay itself, from its /metrics. */
+/** A few figures of the relay itself, from its /metrics, where they are served on the same address (`http.admin_listen`). */
 
 import { useEffect, useState } from 'react'
 
@@ -17,11 +17,14 @@ export function Figures({ url }: { url: string }) {
   useEffect(() => {
     let ended = false
     const look = async (): Promise<void> => {
-      const text = await fetch(`${url}/metrics`, { cache: 'no-store' }).then((answer) => (answer.ok ? answer.text() : ''), () => '')
+      const answer = await fetch(`${url}/metrics`, { cache: 'no-store' }).catch(() => null)
+      // They are elsewhere, and asking again does not bring them.
+      if (answer?.status === 404) clearInterval(timer)
+      const text = answer?.ok === true ? await answer.text().catch(() => '') : ''
       if (!ended) setFigures(text === '' ? null : sums(text))
     }
-    void look()
     const timer = setInterval(() => void look(), EVERY_MS)
+    void look()
     return () => {
       ended = true
       clearInterval(timer)

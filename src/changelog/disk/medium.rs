@@ -5,10 +5,11 @@
 use std::fmt::Debug;
 use std::fs::{self, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::privacy::{self, PRIVATE};
 use crate::error::{Error, ErrorKind};
 
 /// A directory of segments.
@@ -53,10 +54,10 @@ const LOCK: &str = "lock";
 const UNFINISHED: &str = "unfinished";
 
 impl Directory {
-    /// Makes the directory if it is not there, and locks it.
+    /// Makes the directory if it is not there, closes it to other users, and locks it.
     ///
     /// # Errors
-    /// It cannot be written to, or another process uses it.
+    /// It cannot be written to, is not the relay's own, or another process uses it.
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         let cannot = |cause: io::Error| {
             let text = format!(
@@ -65,11 +66,13 @@ impl Directory {
             );
             Error::new(ErrorKind::Misconfigured, text).because(cause)
         };
-        fs::create_dir_all(path).map_err(cannot)?;
-        let lock = OpenOptions::new().create(true).read(true).append(true).open(path.join(LOCK));
-        let mut lock = lock.map_err(cannot)?;
+        privacy::claim(path)?;
+        let mut options = OpenOptions::new();
+        options.create(true).read(true).append(true).mode(PRIVATE);
+        let mut lock = options.open(path.join(LOCK)).map_err(cannot)?;
         match lock.try_lock() {
             Ok(()) => {
+                privacy::close_files(path)?;
                 // Who has it is for people only: a disk that is full must not matter.
                 let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
                 Ok(Self { path: path.to_owned(), _lock: lock })
@@ -103,7 +106,7 @@ impl Medium for Directory {
 
     fn create(&self, name: &str, bytes: &[u8]) -> io::Result<Arc<dyn Segment>> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(true);
+        options.read(true).write(true).create(true).truncate(true).mode(PRIVATE);
         let unfinished = self.path.join(UNFINISHED);
         let file = options.open(&unfinished)?;
         file.write_all_at(bytes, 0)?;

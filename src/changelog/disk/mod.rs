@@ -27,6 +27,7 @@ pub(super) mod fetch;
 #[cfg(test)]
 mod flaky;
 mod medium;
+mod privacy;
 mod recovery;
 mod segment;
 mod shelf;

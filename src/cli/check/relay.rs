@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use super::fact::Facts;
 use crate::cli::get::get;
 
-/// The facts about the relay listening at `address`.
-pub(super) async fn judge(address: SocketAddr, facts: &mut Facts) {
+/// The facts about the relay listening at `address`, whose figures are at `figures`.
+pub(super) async fn judge(address: SocketAddr, figures: Option<SocketAddr>, facts: &mut Facts) {
     let about = "relay";
     match get(address, "/readyz").await {
         Err(error) => {
@@ -31,7 +31,9 @@ pub(super) async fn judge(address: SocketAddr, facts: &mut Facts) {
             return;
         }
     }
-    if let Ok((200, metrics)) = get(address, "/metrics").await {
+    if let Some(figures) = figures
+        && let Ok((200, metrics)) = get(figures, "/metrics").await
+    {
         judge_checks(&metrics, facts);
     }
 }

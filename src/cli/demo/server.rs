@@ -30,6 +30,8 @@ pub(super) struct Told<'a> {
 pub(super) async fn start(told: Told<'_>, own: Router) -> Result<Relay, Error> {
     let given = |name: &str| match name {
         "RELAY_HTTP__LISTEN" => Some(told.listen.to_string()),
+        // The pages show figures, and a database of its own hides nothing from whoever made it.
+        "RELAY_HTTP__ADMIN_LISTEN" if !told.is_open => Some(told.listen.to_string()),
         "RELAY_HTTP__DRAIN" => Some("1s".to_owned()),
         "RELAY_HTTP__PAGES" => told.pages.map(|pages| pages.display().to_string()),
         "RELAY_POSTGRES__URL" => Some(told.url.to_owned()),

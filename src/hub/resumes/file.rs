@@ -10,10 +10,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::{Found, Key, Saved};
 use crate::model::{Epoch, Lsn, Position};
+
+/// Its mode: it is for the relay alone.
+const PRIVATE: u32 = 0o600;
 
 const NAME: &str = "resumes";
 const RECORD: usize = 44;
@@ -37,7 +41,7 @@ impl ResumeFile {
     /// It cannot be read or written.
     pub fn open(directory: &Path) -> io::Result<(Self, Vec<Saved>)> {
         let path = directory.join(NAME);
-        let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path)?;
+        let mut file = options().read(true).open(&path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         let (records, rest) = bytes.as_chunks::<RECORD>();
@@ -70,7 +74,7 @@ impl ResumeFile {
     /// The old file is still there.
     pub fn replace(&mut self, saved: &[Saved]) -> io::Result<()> {
         let fresh = self.path.with_extension("new");
-        let mut file = OpenOptions::new().append(true).create(true).open(&fresh)?;
+        let mut file = options().open(&fresh)?;
         file.set_len(0)?;
         let bytes: Vec<u8> = saved.iter().flat_map(encode).collect();
         file.write_all(&bytes)?;
@@ -79,6 +83,12 @@ impl ResumeFile {
         (self.file, self.records) = (file, saved.len());
         Ok(())
     }
+}
+
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(PRIVATE);
+    options
 }
 
 fn encode(saved: &Saved) -> [u8; RECORD] {

@@ -183,7 +183,7 @@ impl World {
 
     /// How many rows were withheld, whatever the reason.
     pub fn withheld(&self) -> u64 {
-        let (_, text) = self.relay.get("/metrics");
+        let text = self.relay.metrics();
         let lines = text.lines().filter(|line| line.starts_with("relay_withheld_total"));
         let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
         values.map(|value| value as u64).sum()

@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use super::socket::{FIRST_ID, ready_made};
-use crate::cli::process::cpu_of;
+use crate::metrics::process::cpu_of;
 
 /// A server that is running; it ends with its first connection.
 #[derive(Debug)]
