@@ -20,6 +20,13 @@ pub struct Reason {
     pub reason: &'static str,
 }
 
+/// What is held.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Kind {
+    /// A short fixed word.
+    pub kind: &'static str,
+}
+
 /// All metrics. Cloning shares them.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -63,6 +70,8 @@ pub struct Metrics {
     pub closed: Family<Reason, Counter>,
     /// Connections, joins, tokens and messages refused, by code.
     pub refused: Family<Reason, Counter>,
+    /// Bytes that clients make the relay hold, by what they are.
+    pub memory_bytes: Family<Kind, Gauge>,
     /// Connections to Postgres opened for replication.
     pub source_connects: Counter,
     /// 1 while streaming.
@@ -157,6 +166,7 @@ impl Metrics {
             "closed" "Sockets closed by the relay" Family::default(),
             "refused" "Connections, joins, tokens and messages refused" Family::default(),
         );
+        let memory_bytes = register!("memory_bytes" "Bytes that clients make the relay hold, outboxes aside" Family::default());
         let (proofs, places_saved, places_evicted) = register!(
             "proofs" "Pings that proved what a client received" Counter::default(),
             "places_saved" "Places of resuming clients saved" Counter::default(),
@@ -238,6 +248,7 @@ impl Metrics {
             places_evicted,
             closed,
             refused,
+            memory_bytes,
             source_connects,
             source_streaming,
             source_lag_bytes,

@@ -1,12 +1,15 @@
 //! The ways out. Each client protocol is a folder here and sees none of the others; what they share is beside them.
 
+mod bodies;
 mod budget;
 pub mod chat;
 pub mod departure;
+mod pace;
 pub mod patient;
 pub mod phoenix;
 pub mod seats;
 mod subject;
+mod unfinished;
 
 use axum::http::Extensions;
 

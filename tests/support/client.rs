@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{self, Message};
@@ -84,14 +85,34 @@ impl Client {
         address: &str,
         token: &str,
     ) -> Result<Self, tungstenite::Error> {
+        Self::try_connect_from_with(relay, address, token, &[]).await
+    }
+
+    /// The same with headers of one's own.
+    pub async fn try_connect_from_with(
+        relay: &Relay,
+        address: &str,
+        token: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Self, tungstenite::Error> {
         let local = TcpSocket::new_v4()?;
         local.bind((address.parse::<Ipv4Addr>().unwrap(), 0).into())?;
         let stream = local.connect(([127, 0, 0, 1], relay.port()).into()).await?;
         let url = format!("ws://127.0.0.1/realtime/v1/websocket?apikey={token}&vsn=2.0.0");
+        let mut request = url.into_client_request()?;
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse().unwrap());
+        }
         let stream = MaybeTlsStream::Plain(stream);
-        let (socket, _) = tokio_tungstenite::client_async(url, stream).await?;
+        let (socket, _) = tokio_tungstenite::client_async(request, stream).await?;
         let (version, next_ref) = ("2.0.0", 1);
         Ok(Self { socket, version, next_ref, joins: HashMap::new(), waiting: VecDeque::new() })
+    }
+
+    /// Writes bytes past the codec, such as a part of a frame. False when the relay closed the connection.
+    pub async fn write_raw(&mut self, bytes: &[u8]) -> bool {
+        let MaybeTlsStream::Plain(stream) = self.socket.get_mut() else { panic!("TLS") };
+        stream.write_all(bytes).await.is_ok()
     }
 
     /// Sends a message and returns its ref.

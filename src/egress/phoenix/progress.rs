@@ -139,6 +139,10 @@ impl Session {
         let Phase::Joining(joining) = &mut channel.phase else { return };
         let principal = Arc::clone(&verified.principal);
         joining.verified = Some(verified);
+        if let Err(refusal) = self.hold_channel(place, &principal) {
+            return self.refuse_joining(place, refusal, effects);
+        }
+        let Some(channel) = self.channels.get(place) else { return };
         if channel.namespace == Namespace::Private {
             self.authorise(place, principal, effects);
         } else {

@@ -73,7 +73,7 @@ async fn take(
         desk.refused("Unauthorized");
         return Err(Answer::told(403, "Unauthorized"));
     }
-    let (body, _held) = read(desk, body).await?;
+    let (body, _held) = read(desk, &sender, body).await?;
     if desk.limits.broadcast_payload < body.len() {
         desk.refused("PayloadSizeExceeded");
         return Err(Answer::invalid("payload", TOO_LARGE));
