@@ -26,6 +26,13 @@ pub struct Reason {
     pub reason: &'static str,
 }
 
+/// What is held.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Kind {
+    /// A short fixed word.
+    pub kind: &'static str,
+}
+
 /// All metrics. Cloning shares them.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -69,6 +76,8 @@ pub struct Metrics {
     pub closed: Counters,
     /// Connections, joins, tokens and messages refused, by code.
     pub refused: Counters,
+    /// Bytes that clients make the relay hold, by what they are.
+    pub memory_bytes: Family<Kind, Gauge>,
     /// Connections to Postgres opened for replication.
     pub source_connects: Counter,
     /// 1 while streaming.
@@ -167,6 +176,7 @@ impl Metrics {
             "closed" "Sockets closed by the relay" Counters::new(labels::CLOSED),
             "refused" "Connections, joins, tokens and messages refused" Counters::new(labels::REFUSED),
         );
+        let memory_bytes = register!("memory_bytes" "Bytes that clients make the relay hold, outboxes aside" Family::default());
         let (proofs, places_saved, places_evicted) = register!(
             "proofs" "Pings that proved what a client received" Counter::default(),
             "places_saved" "Places of resuming clients saved" Counter::default(),
@@ -248,6 +258,7 @@ impl Metrics {
             places_evicted,
             closed,
             refused,
+            memory_bytes,
             source_connects,
             source_streaming,
             source_lag_bytes,

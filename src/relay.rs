@@ -37,6 +37,7 @@ use crate::error::{Error, ErrorKind};
 use crate::fanout::Fanout;
 use crate::fanout::published::Published;
 use crate::hub::Hub;
+use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::model::time::PgTime;
 use crate::postgres::Target;
@@ -103,6 +104,7 @@ impl Relay {
         let hub = Arc::new(Hub::new(
             config.realtime.presence_grace,
             RandomState::new().hash_one(()),
+            Memory::new(config.limits.memory, &metrics),
             metrics.clone(),
         ));
         let kept = keeping_of(&config, &hub, &metrics);

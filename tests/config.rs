@@ -204,6 +204,16 @@ fn secrets_are_read_from_files_and_the_line_end_is_cut() {
 }
 
 #[test]
+fn memory_that_leaves_a_client_less_than_one_frame_is_refused() {
+    let told = load(&with("limits", "memory = \"64 MiB\""), &[]).unwrap_err();
+    let reason = "limits.memory: 64 MiB leaves a client less than one message of limits.frame (5 MB); use at least 104 \
+                  MiB, or smaller frames";
+    assert_eq!(told, reason);
+    let frames = "memory = \"64 MiB\"\nframe = \"2 MB\"\nbroadcast_payload = \"1 MB\"";
+    assert_eq!(load(&with("limits", frames), &[]).unwrap().limits.memory, 64 << 20);
+}
+
+#[test]
 fn a_jwks_is_a_path_an_address_or_the_set_itself() {
     let jwks =
         |text: &str| load(&with("auth", &format!("jwks = '{text}'")), &[]).unwrap().auth.jwks;

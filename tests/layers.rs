@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&[&str]] = &[
     &["error", "backoff", "shutdown", "metrics", "secret"],
     &["model"],
+    &["memory"],
     &["pgoutput", "router", "rowjson", "config"],
     &["postgres"],
     &["catalog", "changelog"],

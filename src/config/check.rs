@@ -228,6 +228,8 @@ impl Check<'_> {
             frame: self.size("limits.frame", written.frame, 16 << 10),
             outbox: self.size("limits.outbox", written.outbox, 16 << 10),
             outboxes: self.size("limits.outboxes", written.outboxes, 1 << 20),
+            memory: self.memory(written),
+            frame_time: self.time("limits.frame_time", written.frame_time, 1_000, 3_600_000),
             write_stall: self.time("limits.write_stall", written.write_stall, 100, 3_600_000),
             idle: self.time("limits.idle", written.idle, 1_000, 86_400_000),
             record: self.size("limits.record", written.record, 1 << 10),

@@ -84,6 +84,8 @@ pub(crate) const KEYS: &[Key] = keys![
     limits.frame,
     limits.outbox,
     limits.outboxes,
+    limits.memory,
+    limits.frame_time,
     limits.write_stall,
     limits.idle,
     limits.record,

@@ -9,6 +9,7 @@ mod check;
 mod env;
 mod file;
 mod keys;
+mod memory;
 mod origin;
 mod units;
 mod written;
@@ -191,6 +192,10 @@ pub struct Limits {
     pub outbox: usize,
     /// Bytes queued for all sockets together before those over their own limit are closed.
     pub outboxes: usize,
+    /// Bytes that clients together make the relay hold, what waits for them aside.
+    pub memory: usize,
+    /// How long one incoming message may take to arrive.
+    pub frame_time: Duration,
     /// How long one write may stall before the socket is closed as slow.
     pub write_stall: Duration,
     /// Silence from a client before it is closed.

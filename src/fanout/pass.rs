@@ -69,7 +69,7 @@ pub(super) async fn run<L: ChangeLog>(
     metrics.catching_up.inc_by(count);
     let mut pass = Pass {
         desk,
-        late: LateOnes::default(),
+        late: LateOnes { membership: desk.fanout.hub.nobody(), ..LateOnes::default() },
         layouts: HashMap::new(),
         lanes: Lanes::new(desk.fanout.clone(), Way::Late),
         at: Place::default().of(NO_EPOCH),

@@ -11,6 +11,7 @@ use crate::auth::visibility::Visibility;
 use crate::catalog::Catalog;
 use crate::config::{Deletes, Postgres};
 use crate::hub::{Broadcast, Dialect, Frame, Hub, Notice};
+use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::postgres::Target as Address;
 use crate::secret::Secret;
@@ -61,7 +62,7 @@ pub(super) fn fanout() -> Fanout {
     let (_, source) = watch::channel(SourceState::Connecting { reason: None });
     Fanout {
         told: Default::default(),
-        hub: Arc::new(Hub::new(Duration::ZERO, 0, metrics.clone())),
+        hub: Arc::new(Hub::new(Duration::ZERO, 0, Memory::new(1 << 30, &metrics), metrics.clone())),
         catalog: Catalog::new(address.clone(), "none", &[], stage.clone()),
         visibility: Visibility::new(address, &settings, metrics.clone(), stage),
         streamed: Arc::default(),

@@ -6,7 +6,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use super::{Member, Presences, Resumes, Rooms, Wishes};
-use crate::metrics::Metrics;
+use crate::memory::{Held, Kind, Memory};
+use crate::metrics::{Metrics, reason};
 use crate::model::Subscription;
 use crate::router::{BindingId, Router};
 
@@ -18,26 +19,41 @@ pub struct Hub {
     presences: Presences,
     resumes: Resumes,
     next_id: AtomicU64,
+    memory: Memory,
     metrics: Metrics,
 }
 
-/// Wishes, and whose they are.
+/// Wishes, and whose they are. By default patterns are compiled without being counted.
 #[derive(Debug, Default)]
 pub struct Membership {
     router: Router,
     members: HashMap<BindingId, Vec<(Arc<Member>, u64)>, foldhash::fast::RandomState>,
     bindings: HashMap<u64, Vec<BindingId>, foldhash::fast::RandomState>,
+    /// What compiled patterns take, of the member that was the first to want each.
+    patterns: HashMap<BindingId, Held, foldhash::fast::RandomState>,
+    memory: Option<(Memory, Metrics)>,
 }
 
 impl Hub {
     /// Nobody is here yet. A member whose socket broke stays present for `grace`; `seed` makes this life of the relay
     /// differ from others.
-    pub fn new(grace: Duration, seed: u64, metrics: Metrics) -> Self {
+    pub fn new(grace: Duration, seed: u64, memory: Memory, metrics: Metrics) -> Self {
         let rooms = Arc::new(Rooms::new(metrics.clone()));
         let presences = Presences::new(Arc::clone(&rooms), grace, seed, metrics.clone());
-        let (state, next_id) = (RwLock::default(), AtomicU64::new(1));
+        let state = RwLock::new(Membership::counted(memory.clone(), metrics.clone()));
+        let next_id = AtomicU64::new(1);
         let resumes = Resumes::new(metrics.places_evicted.clone());
-        Self { state, rooms, presences, resumes, next_id, metrics }
+        Self { state, rooms, presences, resumes, next_id, memory, metrics }
+    }
+
+    /// What clients may make the relay hold.
+    pub const fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// Nobody's wishes, whose patterns are counted with everybody's.
+    pub fn nobody(&self) -> Membership {
+        Membership::counted(self.memory.clone(), self.metrics.clone())
     }
 
     /// Who is in which topic.
@@ -113,6 +129,10 @@ impl Hub {
 }
 
 impl Membership {
+    fn counted(memory: Memory, metrics: Metrics) -> Self {
+        Self { memory: Some((memory, metrics)), ..Self::default() }
+    }
+
     /// The index of wishes.
     pub const fn router(&self) -> &Router {
         &self.router
@@ -143,11 +163,28 @@ impl Membership {
         let mut held = Vec::with_capacity(wishes.len());
         for (id, wish) in wishes {
             let binding = self.router.insert(wish);
+            self.count_patterns(binding, member);
             self.members.entry(binding).or_default().push((Arc::clone(member), *id));
             held.push(binding);
         }
         if !held.is_empty() {
             self.bindings.insert(member.id, held);
+        }
+    }
+
+    /// Counts the patterns of a binding that is new. Where there is no memory for them, Postgres decides instead.
+    fn count_patterns(&mut self, binding: BindingId, member: &Member) {
+        let Some((memory, metrics)) = &self.memory else { return };
+        let bytes = self.router.pattern_bytes(binding);
+        if bytes == 0 || self.members.contains_key(&binding) {
+            return;
+        }
+        match memory.hold(Kind::Patterns, &member.caller(), bytes) {
+            Ok(held) => drop(self.patterns.insert(binding, held)),
+            Err(full) => {
+                self.router.drop_patterns(binding);
+                metrics.refused.get_or_create(&reason(full.code)).inc();
+            }
         }
     }
 
@@ -161,6 +198,7 @@ impl Membership {
                 }
                 if members.is_empty() {
                     self.members.remove(&binding);
+                    self.patterns.remove(&binding);
                 }
             }
         }
@@ -197,6 +235,11 @@ mod tests {
         }
     }
 
+    fn hub() -> Hub {
+        let metrics = Metrics::new();
+        Hub::new(Duration::ZERO, 0, Memory::new(1 << 20, &metrics), metrics)
+    }
+
     fn member(hub: &Hub) -> Arc<Member> {
         let principal = Arc::new(Principal::new("anon", "{}"));
         let outbox = Arc::new(Outbox::new(1000, Arc::new(Backlog::new(1000))));
@@ -210,7 +253,7 @@ mod tests {
 
     #[test]
     fn equal_wishes_share_a_binding_until_the_last_member_left() {
-        let hub = Hub::new(Duration::ZERO, 0, Metrics::new());
+        let hub = hub();
         let (one, two) = (member(&hub), member(&hub));
         hub.subscribe(&one, vec![(1, wish("a")), (2, wish("b"))]);
         hub.subscribe(&two, vec![(1, wish("a"))]);
@@ -225,7 +268,7 @@ mod tests {
 
     #[test]
     fn subscribing_again_replaces_what_was_asked_for() {
-        let hub = Hub::new(Duration::ZERO, 0, Metrics::new());
+        let hub = hub();
         let one = member(&hub);
         hub.subscribe(&one, vec![(1, wish("a"))]);
         hub.subscribe(&one, vec![(1, wish("b"))]);

@@ -87,6 +87,20 @@ impl Router {
         binding
     }
 
+    /// Bytes that the compiled patterns of a binding take.
+    pub fn pattern_bytes(&self, binding: BindingId) -> usize {
+        let slot = self.slots.get(binding.0 as usize).and_then(Option::as_ref);
+        let patterns = slot.map_or(&[][..], |slot| &slot.patterns);
+        patterns.iter().flatten().map(Pattern::bytes).sum()
+    }
+
+    /// Keeps no compiled pattern of a binding: what they decide is undecided from now on.
+    pub fn drop_patterns(&mut self, binding: BindingId) {
+        if let Some(slot) = self.slot_mut(binding) {
+            slot.patterns = Box::default();
+        }
+    }
+
     /// Forgets one insertion; the binding disappears with the last. True when it did.
     pub fn remove(&mut self, binding: BindingId) -> bool {
         let Some(slot) = self.slot_mut(binding) else { return false };

@@ -1,7 +1,7 @@
 //! Requests and answers: bodies within their limit, JSON, headers for pages of other origins, figures.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -10,16 +10,15 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::IntoResponse;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
-use tokio::time::timeout;
 
 use super::Chat;
 use super::calls::Stored;
 use super::problem::Problem;
-
-/// How long a body may take to arrive.
-const BODY_PATIENCE: Duration = Duration::from_secs(30);
+use crate::egress::bodies::{self, Fault};
+use crate::egress::network_of;
+use crate::memory::Held;
+use crate::model::CallerIdentity;
 
 /// An answer in JSON.
 #[derive(Debug)]
@@ -57,7 +56,9 @@ impl<T: DeserializeOwned> FromRequest<Arc<Chat>> for Given<T> {
             let detail = "The body must be JSON: `Content-Type: application/json`.";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
         }
-        let body = read(chat.body, request.into_body()).await?;
+        // Its token is believed elsewhere; here it is the network that counts.
+        let caller = CallerIdentity::Stranger(network_of(request.extensions()));
+        let (body, _held) = read(chat, &caller, request.into_body()).await?;
         let body: &[u8] = if body.iter().all(u8::is_ascii_whitespace) { b"{}" } else { &body };
         let given = serde_json::from_slice(body);
         // What it says names a key and a place, and may quote a value; its sender knows it.
@@ -71,21 +72,23 @@ impl<T: DeserializeOwned> FromRequest<Arc<Chat>> for Given<T> {
     }
 }
 
-async fn read(most: usize, body: Body) -> Result<Bytes, Problem> {
-    let body = timeout(BODY_PATIENCE, Limited::new(body, most).collect()).await;
-    let body = body.map_err(|_| {
-        Problem::new(StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time.")
-    })?;
-    let body = body.map_err(|error| {
-        if error.is::<LengthLimitError>() {
-            let detail = format!("The body is larger than {most} bytes.");
+async fn read(chat: &Chat, caller: &CallerIdentity, body: Body) -> Result<(Bytes, Held), Problem> {
+    let read = bodies::read(chat.hub.memory(), caller, chat.body, body).await;
+    read.map_err(|fault| match fault {
+        Fault::Late => {
+            Problem::new(StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time.")
+        }
+        Fault::TooLarge => {
+            let detail = format!("The body is larger than {} bytes.", chat.body);
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
                 .with(header::CONNECTION, HeaderValue::from_static("close"))
-        } else {
-            Problem::new(StatusCode::BAD_REQUEST, "The body did not arrive whole.")
         }
-    })?;
-    Ok(body.to_bytes())
+        Fault::Broken => Problem::new(StatusCode::BAD_REQUEST, "The body did not arrive whole."),
+        Fault::Full(full) => {
+            chat.refused(full.code);
+            Problem::later("Too many bodies are on their way; try again.")
+        }
+    })
 }
 
 /// Whether a body is JSON, or says nothing of its kind.

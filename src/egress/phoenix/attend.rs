@@ -58,6 +58,8 @@ pub(super) enum Asks {
     Nothing,
     Track(Payload),
     TrackNoMap,
+    /// There is no memory for what is tracked.
+    TooMuch,
     Untrack,
     Unknown,
 }
@@ -142,7 +144,7 @@ impl Session {
         let asks = read(message.payload);
         let (reference, bytes) = (&*message.reference, message.payload.len());
         if asks.needs_permission() && !channel.rights.knows_presence() {
-            if !self.hold(place, Said::Presence(asks), bytes, reference, effects) {
+            if self.hold(place, Said::Presence(asks), bytes, reference, effects).is_err() {
                 self.present(place, Asks::Unknown, reference, effects);
             }
         } else {
@@ -163,7 +165,17 @@ impl Session {
             effects.push(Effect::Refused("Unauthorized"));
             asks = Asks::Unknown;
         }
+        if let Asks::Track(payload) = asks {
+            asks = match self.hold_tracked(place, payload) {
+                Ok(payload) => Asks::Track(payload),
+                Err(full) => {
+                    effects.push(Effect::Refused(full.code));
+                    Asks::TooMuch
+                }
+            };
+        }
         let (is_ok, response) = match &asks {
+            Asks::TooMuch => (false, r#"{"reason":"Too much is tracked"}"#),
             Asks::TrackNoMap => (false, r#"{"reason":"Presence track payload must be a map"}"#),
             Asks::Unknown => (false, "{}"),
             Asks::Nothing | Asks::Track(_) | Asks::Untrack => (true, "{}"),
@@ -180,7 +192,7 @@ impl Session {
                 let attendee = channel.attendance.attendee.as_ref().map(Arc::clone);
                 effects.extend(attendee.map(Effect::Untrack));
             }
-            Asks::Nothing | Asks::TrackNoMap | Asks::Unknown => {}
+            Asks::Nothing | Asks::TrackNoMap | Asks::TooMuch | Asks::Unknown => {}
         }
     }
 

@@ -14,6 +14,7 @@ use crate::auth::token::Verified;
 use crate::catalog::bind::Wish;
 use crate::egress::subject::{Seat, Subject};
 use crate::hub::{Frame, Member, Namespace, Receives, RoomName};
+use crate::memory::Held;
 use crate::model::{FirstRead, Since};
 
 /// Clients give a join ten seconds; the answer must be there before.
@@ -63,6 +64,8 @@ pub(super) struct Channel {
     pub(super) token: u64,
     /// The place on its socket of the subject it acts for.
     pub(super) seat: Option<Arc<Seat>>,
+    /// The memory of what it asked for.
+    pub(super) held: Option<Held>,
     /// The work it waits for.
     pub(super) work: Option<u64>,
     /// How far it got.
@@ -150,6 +153,7 @@ impl Channel {
             firsts: join.firsts,
             token,
             seat: None,
+            held: None,
             work: None,
             phase: Phase::Joining(Box::new(joining)),
         }

@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::effect::Now;
-use super::rest;
 use super::session::Rules;
 use crate::auth::policy::Policies;
 use crate::auth::token::Tokens;
@@ -59,8 +58,6 @@ pub struct Desk {
     joins: Budget,
     /// Broadcasts by HTTP.
     pub(super) http_messages: Budget,
-    /// Memory for the bodies of requests.
-    pub(super) bodies: Semaphore,
     backlog: Arc<Backlog>,
     gates: Arc<Gates>,
     latecomers: mpsc::Sender<Latecomer>,
@@ -98,7 +95,6 @@ impl Desk {
     ) -> Self {
         let joins = Budget::new(limits.joins_per_second, Instant::now());
         let http_messages = Budget::new(limits.http_messages_per_second, Instant::now());
-        let bodies = Semaphore::new(rest::MAX_BODIES);
         let backlog = Arc::new(Backlog::new(limits.outboxes));
         let gates = Arc::new(Gates::new(limits.outboxes));
         let Services { tokens, catalog, policies, source, hub, seats, latecomers } = services;
@@ -119,7 +115,6 @@ impl Desk {
             seats,
             joins,
             http_messages,
-            bodies,
             backlog,
             gates,
             latecomers,

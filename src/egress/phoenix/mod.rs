@@ -11,6 +11,7 @@ mod desk;
 pub mod dialect;
 pub mod effect;
 pub mod frame;
+mod held;
 mod json;
 mod offered;
 pub mod payload;

@@ -15,6 +15,7 @@ use super::session::Session;
 use crate::auth::denial::{Denial, no_longer_readable, unreadable};
 use crate::auth::policy::{Kept, Past};
 use crate::hub::{Broadcast, Dialect as _, Frame, Member, Namespace, Notice};
+use crate::memory::Held;
 use crate::model::Principal;
 
 /// Messages that wait for permission; more are refused. Their bytes are bounded by one broadcast's largest payload.
@@ -71,6 +72,7 @@ struct Unsaid {
     said: Said,
     reference: Box<str>,
     bytes: usize,
+    _held: Held,
 }
 
 impl Rights {
@@ -120,14 +122,10 @@ impl Rights {
         self.readable.presence == Some(true)
     }
 
-    /// Keeps something until it is known whether it may be said; false when too much waits.
-    fn hold(&mut self, said: Said, reference: &str, bytes: usize, most: usize) -> bool {
+    /// Whether something of so many bytes may be kept until it is known whether it may be said.
+    fn may_hold(&self, bytes: usize, most: usize) -> bool {
         let waiting: usize = self.unsaid.iter().map(|unsaid| unsaid.bytes).sum();
-        if UNSAID <= self.unsaid.len() || most < waiting.saturating_add(bytes) {
-            return false;
-        }
-        self.unsaid.push(Unsaid { said, reference: reference.into(), bytes });
-        true
+        self.unsaid.len() < UNSAID && waiting.saturating_add(bytes) <= most
     }
 }
 
@@ -262,7 +260,7 @@ impl Session {
         }
     }
 
-    /// Holds something back and asks whether it may be said. False when too much waits already.
+    /// Holds something back and asks whether it may be said; the word for the metrics when too much waits already.
     pub(super) fn hold(
         &mut self,
         place: usize,
@@ -270,16 +268,19 @@ impl Session {
         bytes: usize,
         reference: &str,
         effects: &mut Vec<Effect>,
-    ) -> bool {
+    ) -> Result<(), &'static str> {
         let most = self.max_payload;
-        let Some(channel) = self.channels.get_mut(place) else { return false };
-        if !channel.rights.hold(said, reference, bytes, most) {
-            return false;
+        let held = self.hold_unsaid(place, bytes).map_err(|full| full.code)?;
+        let Some(channel) = self.channels.get_mut(place) else { return Ok(()) };
+        let rights = &mut channel.rights;
+        if !rights.may_hold(bytes, most) {
+            return Err("MessageRateLimitReached");
         }
-        if channel.rights.asking.is_none() {
+        rights.unsaid.push(Unsaid { said, reference: reference.into(), bytes, _held: held });
+        if rights.asking.is_none() {
             self.ask_to_say(place, effects);
         }
-        true
+        Ok(())
     }
 
     /// Forgets what a private channel might say, because it acts for somebody else now.

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::memory::Full;
+
 /// Why a join is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
@@ -19,6 +21,16 @@ impl Refusal {
     pub(super) const fn too_many_joins(code: &'static str) -> Self {
         let reason = Cow::Borrowed("ClientJoinRateLimitReached: Too many joins per second");
         Self { code, reason }
+    }
+
+    /// There is no memory for it; the word for the metrics tells whose limit it was.
+    pub(super) const fn no_memory(full: Full) -> Self {
+        let reason = if full.is_of_caller {
+            "MemoryLimitReached: Too much is subscribed to; leave other channels first"
+        } else {
+            "MemoryLimitReached: Too much is subscribed to by all; try again later"
+        };
+        Self { code: full.code, reason: Cow::Borrowed(reason) }
     }
 
     /// Too many sockets of a subject.

@@ -35,6 +35,8 @@ use super::refusal::{Refusal, TOO_MANY_JOINS};
 use crate::config::Limits;
 use crate::egress::subject::{Allowance, Seat, Subject, Use};
 use crate::hub::{Dialect as _, Frame, Notice, Outbox};
+use crate::memory::Memory;
+use crate::model::Network;
 
 /// Longer topics are refused: they are kept for the life of a channel.
 const MAX_TOPIC: usize = 1024;
@@ -56,6 +58,10 @@ pub struct Opening<'a> {
     pub rules: Rules,
     /// The place of the token's subject on the socket.
     pub seat: Option<Arc<Seat>>,
+    /// What clients may make the relay hold.
+    pub memory: Memory,
+    /// Where its client comes from.
+    pub network: Network,
     /// This moment.
     pub at: Instant,
 }
@@ -90,6 +96,10 @@ pub struct Session {
     pub(super) allowance: Allowance,
     /// The place on it of the subject it was opened for.
     seat: Option<Arc<Seat>>,
+    /// What clients may make the relay hold.
+    pub(super) memory: Memory,
+    /// Where its client comes from.
+    pub(super) network: Network,
     rules: Rules,
     /// What it was told last to have done too much, and when it last did.
     pub(super) scolded: Option<(&'static str, Instant)>,
@@ -100,7 +110,7 @@ pub struct Session {
 impl Session {
     /// A session with no channels.
     pub fn new(dialect: &'static Phoenix, outbox: Arc<Outbox>, opening: Opening<'_>) -> Self {
-        let Opening { credential, limits, rules, seat, at } = opening;
+        let Opening { credential, limits, rules, seat, memory, network, at } = opening;
         Self {
             dialect,
             outbox,
@@ -114,6 +124,8 @@ impl Session {
             presence: PresenceLimits::of(limits),
             allowance: Allowance::of_socket(limits, at),
             seat,
+            memory,
+            network,
             rules,
             scolded: None,
             next_work: 0,

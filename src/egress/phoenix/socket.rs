@@ -17,7 +17,10 @@ use super::session::{Opening, Session};
 use super::wire::{Incoming, Unwritten, Wire};
 use super::work::Works;
 use crate::egress::seats::Seat;
+use crate::egress::unfinished::Excess;
 use crate::hub::{Closed, Frame, Outbox};
+use crate::memory::Held;
+use crate::model::Network;
 
 /// Larger batches are given back after they were written.
 const KEPT_FRAMES: usize = 32;
@@ -40,6 +43,21 @@ enum Turn {
     Drain,
 }
 
+/// Who connected.
+#[derive(Debug)]
+pub(super) struct Client {
+    /// The token the socket was opened with.
+    pub(super) credential: String,
+    /// Headers of the request, as policies see them: a JSON object.
+    pub(super) headers: Arc<str>,
+    /// Where it comes from.
+    pub(super) network: Network,
+    /// As whom it wants to continue.
+    pub(super) resume: Option<String>,
+    /// The memory of all that.
+    pub(super) held: Held,
+}
+
 /// A session and what it commands.
 struct Socket {
     desk: Arc<Desk>,
@@ -49,6 +67,8 @@ struct Socket {
     joined: usize,
     resuming: Option<Resuming>,
     seat: Seat,
+    /// Its token and its headers.
+    _held: Held,
 }
 
 /// Serves one client until either side closes.
@@ -57,23 +77,25 @@ pub(super) async fn run(
     seat: Seat,
     mut wire: Wire,
     dialect: &'static Phoenix,
-    credential: String,
-    headers: Arc<str>,
-    resume: Option<String>,
+    client: Client,
 ) {
+    let Client { credential, headers, network, resume, held } = client;
     let outbox = desk.outbox(wire.door());
     let opening = Opening {
         credential: &credential,
         limits: &desk.limits,
         rules: desk.rules,
         seat: seat.of_subject.as_ref().map(Arc::clone),
+        memory: desk.hub.memory().clone(),
+        network,
         at: desk.now().at,
     };
     let session = Session::new(dialect, Arc::clone(&outbox), opening);
     drop(credential);
-    let works = Works::new(headers);
+    let works = Works::new(headers, network);
     let resuming = resume.as_deref().map(Resuming::new);
-    let mut socket = Socket { desk, session, outbox, works, joined: 0, resuming, seat };
+    let (joined, _held) = (0, held);
+    let mut socket = Socket { desk, session, outbox, works, joined, resuming, seat, _held };
     if let Some((code, reason, word)) = serve(&mut socket, &mut wire).await {
         let desk = Arc::clone(&socket.desk);
         desk.closed(word);
@@ -130,6 +152,12 @@ async fn serve(socket: &mut Socket, wire: &mut Wire) -> Option<Goodbye> {
                     Incoming::Alive => None,
                     Incoming::Ended => return None,
                     Incoming::Broken(code, reason) => Some((code, reason, "broken")),
+                    Incoming::Excessive(excess) => {
+                        if let Excess::Full(full) = excess {
+                            desk.refused(full.code);
+                        }
+                        Some(excess.goodbye())
+                    }
                 }
             }
             Turn::Outgoing(Ok(())) => {

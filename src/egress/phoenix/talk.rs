@@ -24,9 +24,6 @@ const LULL: Duration = Duration::from_secs(5);
 /// Why what was said was not passed on.
 const TOO_MANY: &str = "Too many messages per second";
 
-/// The word for the metrics when more waits for permission than may.
-const TOO_MANY_UNSAID: &str = "MessageRateLimitReached";
-
 /// Why a broadcast is not passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refused {
@@ -82,10 +79,10 @@ impl Session {
             (Ok(_), Some(false)) => Err(Refused::Forbidden),
             (Ok((_, broadcast)), None) => {
                 let (said, bytes) = (Said::Broadcast(broadcast), said_bytes(message).len());
-                if self.hold(place, said, bytes, &message.reference, effects) {
-                    return;
+                match self.hold(place, said, bytes, &message.reference, effects) {
+                    Ok(()) => return,
+                    Err(code) => Err(Refused::TooMany(code)),
                 }
-                Err(Refused::TooMany(TOO_MANY_UNSAID))
             }
             (accepted, _) => accepted,
         };

@@ -20,9 +20,13 @@ use super::frame::Vsn;
 use super::offered;
 use super::rest;
 use super::resuming::MAX_ID;
-use super::socket;
+use super::socket::{self, Client};
 use super::wire::Wire;
+use crate::egress::network_of;
 use crate::egress::patient::Patient;
+use crate::egress::unfinished::Unfinished;
+use crate::memory::Kind;
+use crate::model::CallerIdentity;
 use crate::rowjson::push_string;
 
 /// Where clients connect, with and without a gateway's prefix.
@@ -63,7 +67,9 @@ async fn open(State(desk): State<Arc<Desk>>, mut request: Request) -> Response<B
         Ok(key) => key,
         Err(refused) => return refused,
     };
-    let seat = match desk.seats.take(&verified.principal) {
+    let network = network_of(request.extensions());
+    let caller = CallerIdentity::of(&verified.principal, network);
+    let seat = match desk.seats.take(&caller) {
         Ok(seat) => seat,
         Err(code) => {
             desk.refused(code);
@@ -76,12 +82,24 @@ async fn open(State(desk): State<Arc<Desk>>, mut request: Request) -> Response<B
     }
     let has_phoenix = offered::has_phoenix(request.headers());
     let headers = as_json(request.headers(), |name| name.starts_with("x-"));
+    let kept = headers.len() + credential.len();
+    let held = match desk.hub.memory().hold(Kind::Sockets, &caller, kept) {
+        Ok(held) => held,
+        Err(full) => {
+            desk.refused(full.code);
+            return refusal(429, "Too many connected users");
+        }
+    };
     let upgrade = hyper::upgrade::on(&mut request);
     drop(request);
     let runner = Arc::clone(&desk);
     desk.stage.spawn(async move {
-        if let Some(wire) = take_over(upgrade, runner.limits.frame).await {
-            socket::run(runner, seat, wire, Phoenix::of(vsn), credential, headers, resume).await;
+        let limits = &runner.limits;
+        let memory = runner.hub.memory().clone();
+        let unfinished = Unfinished::new(memory, caller, limits.frame_time);
+        if let Some(wire) = take_over(upgrade, limits.frame, unfinished).await {
+            let client = Client { credential, headers, network, resume, held };
+            socket::run(runner, seat, wire, Phoenix::of(vsn), client).await;
         }
     });
     let mut response = answer(StatusCode::SWITCHING_PROTOCOLS, Body::empty());
@@ -99,12 +117,16 @@ async fn open(State(desk): State<Arc<Desk>>, mut request: Request) -> Response<B
 }
 
 /// Gets the stream back from HTTP, whose buffers are let go.
-async fn take_over(upgrade: hyper::upgrade::OnUpgrade, max_frame: usize) -> Option<Wire> {
+async fn take_over(
+    upgrade: hyper::upgrade::OnUpgrade,
+    max_frame: usize,
+    unfinished: Unfinished,
+) -> Option<Wire> {
     let upgraded = upgrade.await.ok()?;
     let parts = upgraded.downcast::<TokioIo<Patient>>().ok()?;
     let early = parts.read_buf.to_vec();
     drop(parts.read_buf);
-    Some(Wire::open(parts.io.into_inner().into_inner(), early, max_frame).await)
+    Some(Wire::open(parts.io.into_inner().into_inner(), early, max_frame, unfinished).await)
 }
 
 /// The serializer asked for; none when it is not one of ours.

@@ -24,10 +24,14 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use super::pen::{Pen, PenDoor};
+use crate::egress::unfinished::{Excess, Unfinished};
 use crate::hub::{Door, Frame};
 
 /// Allocated for every connection and zeroed at each read, so small; a heartbeat is 40 bytes.
 const READ_BUFFER: usize = 2 * 1024;
+
+/// Bytes of the head of a client's control frame, its mask included.
+const CONTROL_HEAD: usize = 6;
 
 /// How long a client may take to answer a close.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
@@ -50,6 +54,8 @@ pub(super) enum Incoming {
     Ended,
     /// It broke the protocol; close with this code.
     Broken(u16, &'static str),
+    /// It sent more of a message than there is memory for, or too slowly.
+    Excessive(Excess),
 }
 
 /// Why frames could not be written.
@@ -75,12 +81,18 @@ struct Halves {
     stream: OwnedReadHalf,
     /// Bytes read, so that silence can be told from slowness.
     read: u64,
+    unfinished: Unfinished,
     pen: Arc<Pen>,
 }
 
 impl Wire {
     /// Takes over a stream after the handshake; `early` are bytes that came with it.
-    pub(super) async fn open(stream: TcpStream, early: Vec<u8>, max_frame: usize) -> Self {
+    pub(super) async fn open(
+        stream: TcpStream,
+        early: Vec<u8>,
+        max_frame: usize,
+        unfinished: Unfinished,
+    ) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(0)
@@ -88,7 +100,7 @@ impl Wire {
             .max_frame_size(Some(max_frame));
         let (stream, write) = stream.into_split();
         let pen = Arc::new(Pen::new(write));
-        let halves = Halves { stream, read: 0, pen: Arc::clone(&pen) };
+        let halves = Halves { stream, read: 0, unfinished, pen: Arc::clone(&pen) };
         let socket =
             WebSocketStream::from_partially_read(halves, early, Role::Server, Some(config)).await;
         Self { socket, pen, is_broken: false }
@@ -107,12 +119,21 @@ impl Wire {
     /// What comes next. Cancel-safe.
     pub(super) async fn next(&mut self) -> Incoming {
         let incoming = self.read().await;
-        self.is_broken |= matches!(incoming, Incoming::Broken(..));
+        self.is_broken |= matches!(incoming, Incoming::Broken(..) | Incoming::Excessive(_));
         incoming
     }
 
     async fn read(&mut self) -> Incoming {
-        match self.socket.next().await {
+        let read = self.socket.next().await;
+        let unfinished = &mut self.socket.get_mut().unfinished;
+        match &read {
+            Some(Ok(Message::Text(_) | Message::Binary(_))) => unfinished.finished(),
+            Some(Ok(Message::Ping(said) | Message::Pong(said))) => {
+                unfinished.passed(CONTROL_HEAD + said.len());
+            }
+            _ => {}
+        }
+        match read {
             Some(Ok(Message::Text(text))) => Incoming::Text(text),
             Some(Ok(Message::Binary(bytes))) => Incoming::Binary(bytes),
             Some(Ok(Message::Close(_))) => {
@@ -121,6 +142,9 @@ impl Wire {
             }
             Some(Ok(Message::Pong(said))) => Incoming::Pong(said),
             Some(Ok(Message::Ping(_) | Message::Frame(_))) => Incoming::Alive,
+            Some(Err(Error::Io(_))) if unfinished.excess().is_some() => {
+                unfinished.excess().map_or(Incoming::Ended, Incoming::Excessive)
+            }
             Some(Err(Error::Capacity(CapacityError::MessageTooLong { .. }))) => {
                 Incoming::Broken(CloseCode::Size.into(), "the message is too long")
             }
@@ -191,9 +215,12 @@ impl AsyncRead for Halves {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        self.read += u64::try_from(buffer.filled().len() - before).unwrap_or(0);
-        polled
+        if Pin::new(&mut self.stream).poll_read(cx, buffer)?.is_pending() {
+            return self.unfinished.poll_late(cx).map(Err);
+        }
+        let bytes = buffer.filled().len() - before;
+        self.read += u64::try_from(bytes).unwrap_or(0);
+        Poll::Ready(if bytes == 0 { Ok(()) } else { self.unfinished.arrived(bytes) })
     }
 }
 
@@ -224,6 +251,9 @@ mod tests {
     use tokio_tungstenite::client_async;
 
     use super::*;
+    use crate::memory::Memory;
+    use crate::metrics::Metrics;
+    use crate::model::{CallerIdentity, Network};
 
     /// A client's socket, and the wire at the other end.
     async fn pair(max_frame: usize) -> (WebSocketStream<TcpStream>, Wire) {
@@ -233,7 +263,10 @@ mod tests {
             let (mut stream, _) = listener.accept().await.unwrap();
             let accepted = tokio_tungstenite::accept_async(&mut stream).await.unwrap();
             drop(accepted);
-            Wire::open(stream, Vec::new(), max_frame).await
+            let memory = Memory::new(1 << 30, &Metrics::new());
+            let caller = CallerIdentity::Stranger(Network::UNKNOWN);
+            let unfinished = Unfinished::new(memory, caller, Duration::from_secs(60));
+            Wire::open(stream, Vec::new(), max_frame, unfinished).await
         };
         let dial = async {
             let stream = TcpStream::connect(address).await.unwrap();

@@ -7,11 +7,16 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use crate::memory::Held;
 use crate::rowjson::push_string;
 
 /// What a member tracks: the text of a JSON object.
 #[derive(Clone, Debug)]
-pub struct Payload(Box<str>);
+pub struct Payload {
+    json: Box<str>,
+    /// The memory it takes, for as long as it is tracked or to be told.
+    held: Option<Arc<Held>>,
+}
 
 /// One tracked payload.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,19 +43,25 @@ impl Payload {
     pub fn parse(json: &str) -> Option<Self> {
         // Parsed whole: what is told to everybody must be readable by everybody.
         serde_json::from_str::<Map<String, Value>>(json).ok()?;
-        Some(Self(json.trim().into()))
+        Some(Self { json: json.trim().into(), held: None })
+    }
+
+    /// The same, with the memory that was taken for it.
+    pub fn holding(mut self, held: Held) -> Self {
+        self.held = Some(Arc::new(held));
+        self
     }
 
     /// Its JSON text.
     pub const fn as_str(&self) -> &str {
-        &self.0
+        &self.json
     }
 }
 
 /// Equal payloads may be written differently: with other white space and escapes, and their keys in another order.
 impl PartialEq for Payload {
     fn eq(&self, other: &Self) -> bool {
-        self.0 == other.0 || is_same(&self.0, &other.0)
+        self.json == other.json || is_same(&self.json, &other.json)
     }
 }
 
@@ -85,7 +96,7 @@ fn is_same(one: &str, other: &str) -> bool {
 
 impl Default for Payload {
     fn default() -> Self {
-        Self("{}".into())
+        Self { json: "{}".into(), held: None }
     }
 }
 
@@ -145,7 +156,7 @@ pub(super) fn to_json<'a>(metas: impl Iterator<Item = (&'a Arc<str>, &'a Arc<Met
 
 /// The payload with its references added at the end, where they overrule keys of the same name.
 fn push_meta(json: &mut String, meta: &Meta) {
-    let open = meta.payload.0.strip_suffix('}').unwrap_or("{").trim_end();
+    let open = meta.payload.json.strip_suffix('}').unwrap_or("{").trim_end();
     json.push_str(open);
     let end = if open == "{" { "" } else { "," };
     json.push_str(end);

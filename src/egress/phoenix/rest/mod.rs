@@ -1,7 +1,7 @@
 //! Broadcast by HTTP, for servers and for clients that did not join.
 //!
 //! A request is looked at in this order: who asks, whether there is room, what it says. So nobody's body is read
-//! before their token is believed, and bodies together take no more memory than [`MAX_BODIES`].
+//! before their token is believed, and no sender takes more memory for bodies than its share.
 //!
 //! ```text
 //! POST /api/broadcast                           {"messages":[{topic, event, payload, private, id}, …]}
@@ -16,15 +16,12 @@ mod batch;
 mod single;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Response, header};
 use axum::routing::post;
-use http_body_util::BodyExt as _;
-use tokio::sync::SemaphorePermit;
-use tokio::time::timeout;
 
 use self::answer::Answer;
 use super::desk::Desk;
@@ -32,26 +29,17 @@ use super::upgrade::as_json;
 use crate::auth::denial::Denial;
 use crate::auth::policy::{Asking, Extension};
 use crate::auth::token::TokenRefusal;
+use crate::egress::bodies::{self, Fault};
+use crate::egress::network_of;
 use crate::egress::subject::{Subject, Use};
-use crate::model::Principal;
+use crate::memory::Held;
+use crate::model::{CallerIdentity, Principal};
 
 /// Where broadcasts are posted, with and without a gateway's prefix.
 const PATHS: [&str; 2] = ["/realtime/v1/api/broadcast", "/api/broadcast"];
 
 /// Bytes of one body.
 const MAX_BODY: usize = 8_000_000;
-
-/// Bytes of a body over the limit that are read, so that its sender hears the answer.
-const MAX_DISCARDED: usize = 32_000_000;
-
-/// How long a body may take to arrive.
-const BODY_PATIENCE: Duration = Duration::from_secs(30);
-
-/// Bodies are accounted for in pieces of this many bytes.
-const PIECE: usize = 64 * 1024;
-
-/// Pieces of bodies that may be held at once: 256 MiB.
-pub(super) const MAX_BODIES: usize = 4096;
 
 /// The routes.
 pub(super) fn routes(desk: &Arc<Desk>) -> Router {
@@ -75,11 +63,13 @@ struct Sender {
     principal: Arc<Principal>,
     /// Headers of the request, as policies see them: a JSON object.
     headers: Arc<str>,
-    subject: Option<Arc<Subject>>,
+    subject: Arc<Subject>,
+    caller: CallerIdentity,
 }
 
 /// Believes the sender and finds it within its rate, or says what to answer.
-async fn admit(desk: &Desk, headers: &HeaderMap) -> Result<Sender, Answer> {
+async fn admit(desk: &Desk, request: &Parts) -> Result<Sender, Answer> {
+    let headers = &request.headers;
     if !accepts_json(headers) {
         return Err(Answer::told(406, "Not Acceptable"));
     }
@@ -98,9 +88,10 @@ async fn admit(desk: &Desk, headers: &HeaderMap) -> Result<Sender, Answer> {
     if desk.http_messages.is_spent(desk.now().at) {
         return Err(too_many(desk, "Too many requests"));
     }
-    let subject = desk.seats.subject(&verified.principal);
+    let caller = CallerIdentity::of(&verified.principal, network_of(&request.extensions));
+    let subject = desk.seats.subject(&caller);
     let headers = as_json(headers, |_| true);
-    Ok(Sender { principal: verified.principal, headers, subject })
+    Ok(Sender { principal: verified.principal, headers, subject, caller })
 }
 
 impl Sender {
@@ -114,7 +105,7 @@ impl Sender {
     /// Takes so many messages from its subject and from all requests, or says what to answer.
     fn pay(&self, desk: &Desk, count: u32, text: &str) -> Result<(), Answer> {
         let at = desk.now().at;
-        if self.subject.as_ref().is_some_and(|subject| !subject.take(Use::Message, count, at)) {
+        if !self.subject.take(Use::Message, count, at) {
             desk.refused("SubjectMessageRateLimitReached");
             return Err(Answer::told(429, text));
         }
@@ -155,52 +146,18 @@ fn accepts_json(headers: &HeaderMap) -> bool {
         })
 }
 
-/// Reads a body within the limits. The permit holds its memory.
-async fn read<'a>(
-    desk: &'a Desk,
-    body: Body,
-) -> Result<(Bytes, Option<SemaphorePermit<'a>>), Answer> {
-    timeout(BODY_PATIENCE, read_all(desk, body))
-        .await
-        .unwrap_or_else(|_| Err(Answer::told(408, "Request Timeout")))
-}
-
-async fn read_all<'a>(
-    desk: &'a Desk,
-    mut body: Body,
-) -> Result<(Bytes, Option<SemaphorePermit<'a>>), Answer> {
-    let mut whole = Vec::new();
-    let mut held: Option<SemaphorePermit<'a>> = None;
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Answer::told(400, "Bad Request"))?;
-        let Ok(bytes) = frame.into_data() else { continue };
-        if MAX_BODY < whole.len() + bytes.len() {
-            discard(body).await;
-            return Err(Answer::told(413, "Request Entity Too Large"));
+/// Reads a body within the limits. What is returned beside it holds its memory.
+async fn read(desk: &Desk, sender: &Sender, body: Body) -> Result<(Bytes, Held), Answer> {
+    let read = bodies::read(desk.hub.memory(), &sender.caller, MAX_BODY, body).await;
+    read.map_err(|fault| match fault {
+        Fault::TooLarge => Answer::told(413, "Request Entity Too Large"),
+        Fault::Late => Answer::told(408, "Request Timeout"),
+        Fault::Broken => Answer::told(400, "Bad Request"),
+        Fault::Full(full) => {
+            desk.refused(full.code);
+            Answer::told(503, "Service Unavailable")
         }
-        let needed = (whole.len() + bytes.len()).div_ceil(PIECE);
-        let missing = needed.saturating_sub(held.as_ref().map_or(0, SemaphorePermit::num_permits));
-        if missing > 0 {
-            let more = desk.bodies.try_acquire_many(u32::try_from(missing).unwrap_or(u32::MAX));
-            let more = more.map_err(|_| Answer::told(503, "Service Unavailable"))?;
-            match &mut held {
-                Some(held) => held.merge(more),
-                None => held = Some(more),
-            }
-        }
-        whole.extend_from_slice(&bytes);
-    }
-    Ok((whole.into(), held))
-}
-
-async fn discard(mut body: Body) {
-    let mut discarded = 0;
-    while let Some(Ok(frame)) = body.frame().await {
-        discarded += frame.data_ref().map_or(0, Bytes::len);
-        if MAX_DISCARDED < discarded {
-            return;
-        }
-    }
+    })
 }
 
 #[cfg(test)]

@@ -20,8 +20,10 @@ use crate::catalog::bind::Unbound;
 use crate::config::{Config, Limits};
 use crate::egress::subject::Subject;
 use crate::hub::{Attendee, Backlog, Content, Frame, Namespace, Outbox};
+use crate::memory::Memory;
+use crate::metrics::Metrics;
 use crate::model::filter::Filter;
-use crate::model::{Principal, Since, Subscription, Target};
+use crate::model::{Network, Principal, Since, Subscription, Target};
 
 /// `exp` of every token of these scripts, unless they say otherwise.
 const EXP: i64 = 10_000;
@@ -101,7 +103,15 @@ impl Script {
         let rules = Rules { private_only, ..Rules::default() };
         let outbox = Arc::new(Outbox::new(1 << 20, Arc::new(Backlog::new(1 << 30))));
         let start = Instant::now();
-        let opening = Opening { credential: "connection", limits, rules, seat: None, at: start };
+        let opening = Opening {
+            credential: "connection",
+            limits,
+            rules,
+            seat: None,
+            memory: Memory::new(limits.memory, &Metrics::new()),
+            network: Network::UNKNOWN,
+            at: start,
+        };
         let session = Session::new(dialect, outbox, opening);
         Self { session, start, passed_ms: 0, newest: 0, wishes: 0 }
     }

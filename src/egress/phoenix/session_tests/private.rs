@@ -2,6 +2,7 @@
 
 use super::Step::{Authorised, CaughtUp, MaySay, Streams};
 use super::*;
+use crate::memory::Kind;
 
 const ASKS: &str = r#"["1","1","realtime:b","phx_join",{"config":{"private":true,"broadcast":{"ack":true,"replay":{"since":5,"limit":99}},"presence":{"enabled":true,"key":"ann"}}}]"#;
 const ENTERED: &str = r#"enter "1" private b"#;
@@ -357,4 +358,31 @@ fn a_token_after_another_waits_until_that_one_is_judged() {
             ),
         ],
     ));
+}
+
+#[test]
+fn what_waits_for_the_policies_is_counted_and_no_more_waits_than_its_sender_may_hold() {
+    // A caller may hold a quarter of a sixteenth: 128 KiB.
+    let limits = limits_with(&[
+        ("RELAY_LIMITS__MEMORY", "8 MiB"),
+        ("RELAY_LIMITS__FRAME", "256 KiB"),
+        ("RELAY_LIMITS__BROADCAST_PAYLOAD", "200 KiB"),
+        ("RELAY_LIMITS__MESSAGES_PER_SECOND", "100"),
+    ]);
+    let mut script = Script::with(&PHOENIX_V2, &limits, false);
+    for (step, _) in joined() {
+        script.step(step);
+    }
+    let large = |reference: u32| {
+        let text = "x".repeat(60_000);
+        format!(r#"["1","{reference}","realtime:b","broadcast",{{"n":"{text}"}}]"#)
+    };
+    let memory = script.session.memory.clone();
+    assert_eq!(script.step(Says(&large(2))), ["may 10000 say in b"]);
+    assert!(memory.held(Kind::Unsaid) > 60_000);
+    assert_eq!(script.step(Says(&large(3))), Vec::<String>::new());
+    let lines = script.step(Says(&large(4)));
+    assert_eq!(lines.first().map(String::as_str), Some("refused SubjectUnsaidMemoryReached"));
+    script.step(MaySay(MAY, None));
+    assert_eq!(memory.held(Kind::Unsaid), 0);
 }
