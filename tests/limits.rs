@@ -1,5 +1,6 @@
 //! What one client may use, and that nobody else notices when it uses more.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -187,9 +188,13 @@ async fn relay_with(settings: &[(&str, &str)]) -> Relay {
     Relay::start_with(&database().await, settings).await
 }
 
-/// A socket that was opened for nobody in particular and has joined for `sub`; with the reply.
+/// A socket that was opened for nobody in particular, from an address of its own, and has joined for `sub`; with the
+/// reply.
 async fn joined_for(relay: &Relay, sub: &str, room: &str) -> (Client, Value) {
-    let mut client = Client::connect(relay, &anon()).await;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let next = NEXT.fetch_add(1, Ordering::Relaxed);
+    let address = format!("127.1.{}.{}", next / 250, next % 250 + 1);
+    let mut client = Client::connect_from(relay, &address, &anon()).await;
     let config = json!({ "broadcast": { "ack": true }, "presence": { "enabled": true } });
     let payload = json!({ "config": config, "access_token": token_of(sub) });
     let reply = client.join(room, payload).await;
@@ -357,22 +362,35 @@ async fn presence_messages_over_the_rate_are_answered_with_an_error_and_close_no
 }
 
 #[tokio::test]
-async fn tokens_without_a_subject_share_no_limit() {
+async fn tokens_without_a_subject_share_a_limit_where_they_share_an_address_and_a_role() {
     let relay = relay_with(&[
         ("RELAY_LIMITS__SUBJECT_CONNECTIONS", "1"),
-        ("RELAY_LIMITS__SUBJECT_JOINS_PER_SECOND", "1"),
         ("RELAY_LIMITS__SUBJECT_MESSAGES_PER_SECOND", "1"),
     ])
     .await;
+    let service = token("service_role", &json!({}));
     let mut clients = Vec::new();
-    for number in 0..20 {
-        let mut client = Client::connect(&relay, &anon()).await;
+    for (address, token) in [
+        ("127.0.0.1", anon()),
+        ("127.0.0.2", anon()),
+        ("127.0.0.1", service),
+        ("127.0.0.3", anon()),
+    ] {
+        let mut client = Client::connect_from(&relay, address, &token).await;
         let config = json!({ "config": { "broadcast": { "ack": true } } });
-        assert_eq!(client.join("room", config).await["status"], "ok", "{number}");
-        let reference = client.push(&json!("1"), "realtime:room", "broadcast", json!({})).await;
-        assert_eq!(client.reply(&reference).await.payload["status"], "ok", "{number}");
+        assert_eq!(client.join("room", config).await["status"], "ok", "{address}");
+        // As many as a caller may say at once.
+        for said in 0..5 {
+            let reference = client.push(&json!("1"), "realtime:room", "broadcast", json!({})).await;
+            assert_eq!(client.reply(&reference).await.payload["status"], "ok", "{address} {said}");
+        }
         clients.push(client);
     }
+    let Err(Error::Http(refused)) = Client::try_connect_from(&relay, "127.0.0.2", &anon()).await
+    else {
+        panic!("connected");
+    };
+    assert_eq!(refused.status(), 429);
 }
 
 #[tokio::test]

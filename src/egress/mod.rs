@@ -7,3 +7,12 @@ pub mod patient;
 pub mod phoenix;
 pub mod seats;
 mod subject;
+
+use axum::http::Extensions;
+
+use crate::model::Network;
+
+/// Where a request comes from, as the listener found out.
+fn network_of(request: &Extensions) -> Network {
+    request.get().copied().unwrap_or(Network::UNKNOWN)
+}

@@ -7,7 +7,7 @@ use super::departure::{Departure, Generation};
 use super::subject::{self, Subject, Subjects};
 use crate::config::Limits;
 use crate::metrics::Metrics;
-use crate::model::Principal;
+use crate::model::CallerIdentity;
 
 /// The seats of a relay.
 #[derive(Debug)]
@@ -35,26 +35,24 @@ impl Seats {
         Self { departure, most: limits.connections, subjects, metrics }
     }
 
-    /// The subject of a principal, if it has one.
-    pub fn subject(&self, principal: &Principal) -> Option<Arc<Subject>> {
-        self.subjects.of(principal, Instant::now())
+    /// What a caller may use.
+    pub fn subject(&self, caller: &CallerIdentity) -> Arc<Subject> {
+        self.subjects.of(caller, Instant::now())
     }
 
     /// A seat for one more socket.
     ///
     /// # Errors
     /// The word for the metrics when all are taken, or all of its subject.
-    pub fn take(&self, principal: &Principal) -> Result<Seat, &'static str> {
+    pub fn take(&self, caller: &CallerIdentity) -> Result<Seat, &'static str> {
         let before = self.metrics.connections.inc();
         let (metrics, generation) = (self.metrics.clone(), self.departure.enter());
         let mut seat = Seat { metrics, generation, of_subject: None };
         if i64::try_from(self.most).unwrap_or(i64::MAX) <= before {
             return Err("ConnectionRateLimitReached");
         }
-        if let Some(subject) = self.subject(principal) {
-            let of_subject = subject.seat().ok_or(subject::TOO_MANY_SOCKETS)?;
-            seat.of_subject = Some(of_subject);
-        }
+        let of_subject = self.subject(caller).seat().ok_or(subject::TOO_MANY_SOCKETS)?;
+        seat.of_subject = Some(of_subject);
         Ok(seat)
     }
 

@@ -1,7 +1,7 @@
 //! What one subject may use, over all its sockets and requests, and what one socket may.
 //!
-//! A subject is the `sub` of a token. Tokens without one (anonymous and service keys) have no subject: strangers would
-//! share its limits. A socket has a seat of every subject that one of its channels acts for.
+//! A subject is a caller as [`CallerIdentity`] knows it: the `sub` of a token, or where the token has none (anonymous and
+//! service keys) its role and the network it comes from. A socket has a seat of every subject that one of its channels acts for.
 //!
 //! The map is bounded: whoever has no seat and used nothing lately is forgotten, which changes nothing for it. Overflow:
 //! when as many subjects are busy as the map holds, the next one has limits that are its own for that one channel only.
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Limits;
 use crate::egress::budget::Budget;
-use crate::model::Principal;
+use crate::model::CallerIdentity;
 
 /// What is counted by the second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub(super) struct Subjects {
 
 #[derive(Debug, Default)]
 struct Known {
-    /// By a hash of the `sub` that nobody outside can compute.
+    /// By a hash of the caller that nobody outside can compute.
     subjects: HashMap<u64, Arc<Subject>>,
     /// So many are looked through for those that can be forgotten.
     sweep_at: usize,
@@ -177,16 +177,12 @@ impl Subjects {
         }
     }
 
-    /// The subject of a principal, if it has one.
-    pub(super) fn of(&self, principal: &Principal, now: Instant) -> Option<Arc<Subject>> {
-        let sub = principal.subject();
-        if sub.is_empty() {
-            return None;
-        }
-        let key = self.hasher.hash_one(&sub);
+    /// What a caller may use.
+    pub(super) fn of(&self, caller: &CallerIdentity, now: Instant) -> Arc<Subject> {
+        let key = self.hasher.hash_one(caller);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(subject) = known.subjects.get(&key) {
-            return Some(Arc::clone(subject));
+            return Arc::clone(subject);
         }
         let is_full = self.most <= known.subjects.len();
         let is_tired = is_full && known.swept.is_some_and(|swept| now < swept + REST);
@@ -208,7 +204,7 @@ impl Subjects {
         if known.subjects.len() < self.most {
             known.subjects.insert(key, Arc::clone(&subject));
         }
-        Some(subject)
+        subject
     }
 }
 
@@ -216,6 +212,7 @@ impl Subjects {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::model::{Network, Principal};
 
     fn limits() -> Limits {
         let given = |name: &str| match name {
@@ -230,8 +227,7 @@ mod tests {
     }
 
     fn of(subjects: &Subjects, sub: &str, now: Instant) -> Arc<Subject> {
-        let claims = serde_json::json!({ "sub": sub }).to_string();
-        subjects.of(&Principal::new("authenticated", claims), now).unwrap()
+        subjects.of(&CallerIdentity::Subject(sub.into()), now)
     }
 
     fn count(subjects: &Subjects) -> usize {
@@ -239,11 +235,18 @@ mod tests {
     }
 
     #[test]
-    fn strangers_without_a_subject_share_nothing() {
+    fn who_names_no_subject_shares_with_its_network_and_its_role() {
         let (subjects, now) = (Subjects::new(&limits()), Instant::now());
+        let nameless = |role: &str, address: &str, claims: &str| {
+            let network = Network::of(address.parse().unwrap());
+            subjects.of(&CallerIdentity::of(&Principal::new(role, claims), network), now)
+        };
+        let anon = nameless("anon", "192.0.2.1", "{}");
         for claims in ["{}", r#"{"sub":null}"#, r#"{"sub":""}"#, "nonsense"] {
-            assert!(subjects.of(&Principal::new("anon", claims), now).is_none(), "{claims}");
+            assert!(Arc::ptr_eq(&anon, &nameless("anon", "192.0.2.1", claims)), "{claims}");
         }
+        assert!(!Arc::ptr_eq(&anon, &nameless("anon", "192.0.2.2", "{}")));
+        assert!(!Arc::ptr_eq(&anon, &nameless("service_role", "192.0.2.1", "{}")));
         assert!(!Arc::ptr_eq(&of(&subjects, "a", now), &of(&subjects, "b", now)));
         assert!(Arc::ptr_eq(&of(&subjects, "a", now), &of(&subjects, "a", now)));
     }

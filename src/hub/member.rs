@@ -9,7 +9,7 @@ use super::gate::Passage;
 use super::proof::Telling;
 use super::{Broadcast, Commit, Frame, Gate, Outbox, Proof, RoomName, Seen, Undelivered};
 use crate::changelog::Place;
-use crate::model::{Epoch, Position, Principal};
+use crate::model::{CallerIdentity, Epoch, Network, Position, Principal};
 use crate::source::Break;
 
 /// All the core knows of any client protocol.
@@ -144,6 +144,7 @@ pub struct Member {
     /// The socket's queue, shared by all channels of the socket.
     pub outbox: Arc<Outbox>,
     principal: Mutex<Arc<Principal>>,
+    network: Network,
     room: OnceLock<RoomName>,
     gone: AtomicBool,
     /// Ids of messages it was given, when it hears of the past as well.
@@ -173,6 +174,7 @@ impl Member {
             dialect,
             outbox,
             principal,
+            network: Network::UNKNOWN,
             room: OnceLock::new(),
             gone: AtomicBool::new(false),
             had: OnceLock::new(),
@@ -190,6 +192,17 @@ impl Member {
     /// Acts for somebody else from the next change on (a refreshed token).
     pub fn set_principal(&self, principal: Arc<Principal>) {
         *self.principal.lock().unwrap_or_else(PoisonError::into_inner) = principal;
+    }
+
+    /// The same member, whose client comes from `network`.
+    pub fn coming_from(mut self, network: Network) -> Self {
+        self.network = network;
+        self
+    }
+
+    /// Whose share it uses of what callers share.
+    pub fn caller(&self) -> CallerIdentity {
+        CallerIdentity::of(&self.principal(), self.network)
     }
 
     /// The room it is in, or was; [`super::Rooms`] lets it in and out.

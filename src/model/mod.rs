@@ -3,6 +3,7 @@
 //! Everything here is a plain value. Nothing here does I/O, knows a wire format, or is serializable: each
 //! boundary owns its own wire structs, so renaming a field can never change a protocol.
 
+pub mod caller;
 pub mod change;
 pub mod claims;
 pub mod filter;
@@ -17,6 +18,7 @@ pub mod subscription;
 pub mod table;
 pub mod time;
 
+pub use caller::{CallerIdentity, Network};
 pub use change::{Change, ChangeKind, Event, Transaction};
 pub use claims::{Principal, read_subject};
 pub use first_read::{FirstRead, Order};

@@ -14,12 +14,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -31,6 +31,7 @@ use crate::changelog::Trouble;
 use crate::egress::patient::Patient;
 use crate::egress::phoenix;
 use crate::metrics::{Metrics, reason};
+use crate::model::Network;
 use crate::shutdown::Stage;
 use crate::source::SourceState;
 
@@ -152,6 +153,7 @@ async fn serve(
     seat: OwnedSemaphorePermit,
     stage: Stage,
 ) {
+    let routes = routes.layer(Extension(Network::of(peer.ip())));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_PATIENCE)

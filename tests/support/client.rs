@@ -1,10 +1,11 @@
 //! A WebSocket client that reads like a script: join, write, expect.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::Ipv4Addr;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
@@ -70,6 +71,27 @@ impl Client {
         }
         let (socket, _) = tokio_tungstenite::connect_async(request).await?;
         Ok(Self { socket, version, next_ref: 1, joins: HashMap::new(), waiting: VecDeque::new() })
+    }
+
+    /// Connects with `token`, vsn 2.0.0, from another address of this machine, such as `127.0.0.2`.
+    pub async fn connect_from(relay: &Relay, address: &str, token: &str) -> Self {
+        Self::try_connect_from(relay, address, token).await.unwrap()
+    }
+
+    /// The same when it may be refused.
+    pub async fn try_connect_from(
+        relay: &Relay,
+        address: &str,
+        token: &str,
+    ) -> Result<Self, tungstenite::Error> {
+        let local = TcpSocket::new_v4()?;
+        local.bind((address.parse::<Ipv4Addr>().unwrap(), 0).into())?;
+        let stream = local.connect(([127, 0, 0, 1], relay.port()).into()).await?;
+        let url = format!("ws://127.0.0.1/realtime/v1/websocket?apikey={token}&vsn=2.0.0");
+        let stream = MaybeTlsStream::Plain(stream);
+        let (socket, _) = tokio_tungstenite::client_async(url, stream).await?;
+        let (version, next_ref) = ("2.0.0", 1);
+        Ok(Self { socket, version, next_ref, joins: HashMap::new(), waiting: VecDeque::new() })
     }
 
     /// Sends a message and returns its ref.

@@ -1,7 +1,7 @@
 //! Who calls, and how often they may.
 //!
-//! A caller is the `sub` of a token; tokens without one are each a caller of their own, so that strangers do not share a
-//! limit. The map is bounded: who has not called for a while is forgotten, which changes nothing for them. Overflow: when
+//! A caller is the `sub` of a token; a token without one is a caller for each network it comes from, so that strangers
+//! who hold the same public key do not share a limit. The map is bounded: who has not called for a while is forgotten, which changes nothing for them. Overflow: when
 //! all of [`MOST`] are busy, the next one is let in uncounted.
 
 use std::collections::HashMap;
@@ -17,7 +17,8 @@ use super::Chat;
 use super::calls::As;
 use super::problem::Problem;
 use crate::egress::budget::Budget;
-use crate::model::Principal;
+use crate::egress::network_of;
+use crate::model::{CallerIdentity, Network, Principal};
 
 /// Callers that are counted at once.
 const MOST: usize = 100_000;
@@ -27,11 +28,18 @@ const MOST: usize = 100_000;
 pub(super) struct Caller {
     pub(super) principal: Arc<Principal>,
     pub(super) sub: String,
+    /// Whose rate it uses.
+    identity: CallerIdentity,
 }
 
 impl Caller {
     pub(super) fn as_caller(&self) -> As<'_> {
         As { principal: &self.principal, sub: &self.sub }
+    }
+
+    /// Whose share it uses of what callers share.
+    pub(super) const fn identity(&self) -> &CallerIdentity {
+        &self.identity
     }
 }
 
@@ -43,33 +51,37 @@ impl FromRequestParts<Arc<Chat>> for Caller {
             chat.refused("ApiKeyMissing");
             return Err(unauthorised("Send a token: `Authorization: Bearer …`."));
         };
-        chat.admit(token).await
+        chat.admit(token, network_of(&parts.extensions)).await
     }
 }
 
 impl Chat {
     /// Believes a token and finds its caller within their rate.
-    async fn admit(&self, token: &str) -> Result<Caller, Problem> {
-        let (caller, _) = self.believe(token).await?;
+    async fn admit(&self, token: &str, network: Network) -> Result<Caller, Problem> {
+        let (caller, _) = self.believe(token, network).await?;
         self.pay(&caller)?;
         Ok(caller)
     }
 
     /// Believes a token; until when, in Unix seconds.
-    pub(super) async fn believe(&self, token: &str) -> Result<(Caller, i64), Problem> {
+    pub(super) async fn believe(
+        &self,
+        token: &str,
+        network: Network,
+    ) -> Result<(Caller, i64), Problem> {
         let verified = self.tokens.verify(token, (self.clock)()).await.map_err(|refused| {
             self.refused(refused.code());
             unauthorised(&format!("{}.", refused.on_connect().1))
         })?;
         let principal = verified.principal;
         let sub = principal.subject();
-        Ok((Caller { principal, sub }, verified.expires_at))
+        let identity = CallerIdentity::of(&principal, network);
+        Ok((Caller { principal, sub, identity }, verified.expires_at))
     }
 
     /// Takes one request from the caller's rate.
     pub(super) fn pay(&self, caller: &Caller) -> Result<(), Problem> {
-        let key = if caller.sub.is_empty() { caller.principal.claims() } else { &caller.sub };
-        if self.callers.take(key, Instant::now()) {
+        if self.callers.take(&caller.identity, Instant::now()) {
             return Ok(());
         }
         self.refused("ChatRateLimitReached");
@@ -117,7 +129,7 @@ impl Callers {
     }
 
     /// Takes one request; false when the caller has none left.
-    fn take(&self, caller: &str, now: Instant) -> bool {
+    fn take(&self, caller: &CallerIdentity, now: Instant) -> bool {
         let key = self.hasher.hash_one(caller);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(budget) = known.budgets.get(&key) {
@@ -142,10 +154,15 @@ mod tests {
 
     use super::*;
 
+    fn subject(sub: &str) -> CallerIdentity {
+        CallerIdentity::Subject(sub.into())
+    }
+
     #[test]
     fn each_caller_has_a_rate_of_their_own() {
         let (callers, now) = (Callers::new(2), Instant::now());
-        let taken = |caller: &str, at| (0..100).filter(|_| callers.take(caller, at)).count();
+        let taken =
+            |caller: &str, at| (0..100).filter(|_| callers.take(&subject(caller), at)).count();
         assert_eq!(taken("ann", now), 10);
         assert_eq!(taken("bob", now), 10);
         assert_eq!(taken("ann", now + Duration::from_secs(1)), 2);
@@ -155,10 +172,10 @@ mod tests {
     fn who_rests_is_forgotten() {
         let (callers, now) = (Callers::new(1), Instant::now());
         for n in 0..FEW {
-            assert!(callers.take(&n.to_string(), now));
+            assert!(callers.take(&subject(&n.to_string()), now));
         }
         let later = now + Duration::from_secs(60);
-        assert!(callers.take("one more", later));
+        assert!(callers.take(&subject("one more"), later));
         assert_eq!(callers.known.lock().unwrap().budgets.len(), 1);
     }
 }

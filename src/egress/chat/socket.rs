@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
-use axum::http::StatusCode;
+use axum::http::{Extensions, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use serde_json::json;
@@ -37,8 +37,10 @@ use super::player::Telling;
 use super::problem::Problem;
 use crate::catalog::bind::{Unbound, bind};
 use crate::config::Limits;
+use crate::egress::network_of;
 use crate::egress::seats::Seat;
 use crate::hub::{Closed, Frame, Member, Outbox};
+use crate::model::Network;
 use crate::source::SourceState;
 
 /// How long a client may take to say who it is.
@@ -93,7 +95,12 @@ pub(super) fn strangers(limits: &Limits) -> usize {
 }
 
 /// From a GET to a socket.
-pub(super) async fn open(State(chat): State<Arc<Chat>>, upgrade: WebSocketUpgrade) -> Response {
+pub(super) async fn open(
+    State(chat): State<Arc<Chat>>,
+    request: Extensions,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    let network = network_of(&request);
     if let Err(problem) = chat.lets_in() {
         return problem.into_response();
     }
@@ -102,10 +109,10 @@ pub(super) async fn open(State(chat): State<Arc<Chat>>, upgrade: WebSocketUpgrad
     };
     let most = chat.body.max(FRAME_OF_TOKEN);
     let upgrade = upgrade.max_message_size(most).max_frame_size(most);
-    std::future::ready(upgrade.on_upgrade(|socket| async move {
+    std::future::ready(upgrade.on_upgrade(move |socket| async move {
         let stage = chat.stage.clone();
         // In the stage, so that stopping waits for its goodbye.
-        let serving = stage.spawn(serve(chat, socket, place));
+        let serving = stage.spawn(serve(chat, socket, network, place));
         drop(serving.await);
     }))
     .await
@@ -156,8 +163,14 @@ impl Drop for Session {
     }
 }
 
-async fn serve(chat: Arc<Chat>, mut socket: WebSocket, place: OwnedSemaphorePermit) {
-    if let Some((code, reason, word)) = converse(&chat, &mut socket, place).await {
+async fn serve(
+    chat: Arc<Chat>,
+    mut socket: WebSocket,
+    network: Network,
+    place: OwnedSemaphorePermit,
+) {
+    let conversing = converse(&chat, &mut socket, network, place);
+    if let Some((code, reason, word)) = conversing.await {
         chat.metrics.closed.get_or_create(&crate::metrics::reason(word)).inc();
         let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
         // A client that does not take it either is gone in a moment.
@@ -169,6 +182,7 @@ async fn serve(chat: Arc<Chat>, mut socket: WebSocket, place: OwnedSemaphorePerm
 async fn converse(
     chat: &Arc<Chat>,
     socket: &mut WebSocket,
+    network: Network,
     place: OwnedSemaphorePermit,
 ) -> Option<Goodbye> {
     let mut place = Some(place);
@@ -196,7 +210,7 @@ async fn converse(
                 heard_at = Instant::now();
                 match incoming? {
                     Ok(Message::Text(text)) => {
-                        let answers = hear(chat, &mut session, &outbox, &text).await;
+                        let answers = hear(chat, &mut session, (&outbox, network), &text).await;
                         if let Some(session) = &session
                             && place.take().is_some()
                         {
@@ -257,14 +271,14 @@ async fn write(chat: &Chat, socket: &mut WebSocket, message: Message) -> Option<
 async fn hear(
     chat: &Arc<Chat>,
     session: &mut Option<Session>,
-    outbox: &Arc<Outbox>,
+    client: (&Arc<Outbox>, Network),
     text: &str,
 ) -> Vec<String> {
     let answered = match serde_json::from_str::<Said>(text) {
         Err(error) => Err(Problem::invalid(format!("This cannot be read: {error}."))),
         Ok(Said::Ping) => Ok(vec![json!({ "type": "pong" }).to_string()]),
         Ok(Said::Authenticate { token, role }) => {
-            introduce(chat, session, outbox, &token, role).await
+            introduce(chat, session, client, &token, role).await
         }
         Ok(_) if chat.body < text.len() => {
             let detail = format!("The message is larger than {} bytes.", chat.body);
@@ -304,11 +318,11 @@ fn failed(problem: &Problem) -> String {
 async fn introduce(
     chat: &Arc<Chat>,
     session: &mut Option<Session>,
-    outbox: &Arc<Outbox>,
+    (outbox, network): (&Arc<Outbox>, Network),
     token: &str,
     role: Role,
 ) -> Result<Vec<String>, Problem> {
-    let (caller, expires_at) = chat.believe(token).await?;
+    let (caller, expires_at) = chat.believe(token, network).await?;
     chat.pay(&caller)?;
     if caller.sub.is_empty() && role == Role::Player {
         return Err(Problem::invalid("The token of a player needs a `sub`."));
@@ -323,7 +337,7 @@ async fn introduce(
         (session.caller, session.expires_at) = (caller, expires_at);
         return Ok(vec![authenticated]);
     }
-    let seat = chat.seats.take(&caller.principal).map_err(|code| chat.full(code))?;
+    let seat = chat.seats.take(caller.identity()).map_err(|code| chat.full(code))?;
     // Asked when the seat is taken: a departure that begins later waits for it.
     chat.lets_in()?;
     let player = (role == Role::Player).then_some(&*caller.sub);
@@ -333,14 +347,15 @@ async fn introduce(
         Unbound::Unavailable(_) => Problem::later("The database cannot be asked now."),
     })?;
     let wishes = (0..).zip(wishes.into_iter().map(Arc::new)).collect();
-    let member = Arc::new(Member::new(
+    let member = Member::new(
         chat.hub.next_id(),
         "chat".into(),
         "null".into(),
         &Plain,
         Arc::clone(outbox),
         Arc::clone(&caller.principal),
-    ));
+    );
+    let member = Arc::new(member.coming_from(network));
     chat.hub.subscribe(&member, wishes);
     let (chat, told) = (Arc::clone(chat), Told::default());
     let joined = session.insert(Session { chat, caller, role, expires_at, member, told, seat });

@@ -207,7 +207,7 @@ pub struct Done {
 pub enum Finding {
     /// The relay takes no more joins this second.
     TooManyJoins,
-    /// A token was verified, or not believed; with the subject it names.
+    /// A token was verified, or not believed; with what whoever brought it may use.
     Verified(Result<(Verified, Option<Arc<Subject>>), TokenRefusal>),
     /// What a private channel may hear, and the past if it was asked for.
     Authorised {

@@ -174,7 +174,7 @@ impl Session {
         member_id: u64,
         effects: &mut Vec<Effect>,
     ) {
-        let (dialect, outbox) = (self.dialect, Arc::clone(&self.outbox));
+        let (dialect, outbox, network) = (self.dialect, Arc::clone(&self.outbox), self.network);
         let Some(channel) = self.channels.get_mut(place) else { return };
         let Phase::Joining(joining) = &mut channel.phase else { return };
         let Some(verified) = joining.verified.take() else { return };
@@ -186,14 +186,15 @@ impl Session {
         }
         let newer_token = joining.newer_token.take();
         let past = std::mem::take(&mut joining.past);
-        let member = Arc::new(Member::new(
+        let member = Member::new(
             member_id,
             Arc::clone(&channel.topic),
             channel.join_ref.clone(),
             dialect,
             outbox,
             verified.principal,
-        ));
+        );
+        let member = Arc::new(member.coming_from(network));
         // After the reply: nothing on this channel may come before it.
         let wants_past = channel.replay.is_some();
         if wants_past {

@@ -35,6 +35,7 @@ use super::refusal::{Refusal, TOO_MANY_JOINS};
 use crate::config::Limits;
 use crate::egress::subject::{Allowance, Seat, Subject, Use};
 use crate::hub::{Dialect as _, Frame, Notice, Outbox};
+use crate::model::Network;
 
 /// Longer topics are refused: they are kept for the life of a channel.
 const MAX_TOPIC: usize = 1024;
@@ -56,6 +57,8 @@ pub struct Opening<'a> {
     pub rules: Rules,
     /// The place of the token's subject on the socket.
     pub seat: Option<Arc<Seat>>,
+    /// Where its client comes from.
+    pub network: Network,
     /// This moment.
     pub at: Instant,
 }
@@ -90,6 +93,8 @@ pub struct Session {
     pub(super) allowance: Allowance,
     /// The place on it of the subject it was opened for.
     seat: Option<Arc<Seat>>,
+    /// Where its client comes from.
+    pub(super) network: Network,
     rules: Rules,
     /// What it was told last to have done too much, and when it last did.
     pub(super) scolded: Option<(&'static str, Instant)>,
@@ -100,7 +105,7 @@ pub struct Session {
 impl Session {
     /// A session with no channels.
     pub fn new(dialect: &'static Phoenix, outbox: Arc<Outbox>, opening: Opening<'_>) -> Self {
-        let Opening { credential, limits, rules, seat, at } = opening;
+        let Opening { credential, limits, rules, seat, network, at } = opening;
         Self {
             dialect,
             outbox,
@@ -114,6 +119,7 @@ impl Session {
             presence: PresenceLimits::of(limits),
             allowance: Allowance::of_socket(limits, at),
             seat,
+            network,
             rules,
             scolded: None,
             next_work: 0,

@@ -18,6 +18,7 @@ use super::wire::{Incoming, Unwritten, Wire};
 use super::work::Works;
 use crate::egress::seats::Seat;
 use crate::hub::{Closed, Frame, Outbox};
+use crate::model::Network;
 
 /// Larger batches are given back after they were written.
 const KEPT_FRAMES: usize = 32;
@@ -58,7 +59,7 @@ pub(super) async fn run(
     mut wire: Wire,
     dialect: &'static Phoenix,
     credential: String,
-    headers: Arc<str>,
+    (headers, network): (Arc<str>, Network),
     resume: Option<String>,
 ) {
     let outbox = desk.outbox(wire.door());
@@ -67,11 +68,12 @@ pub(super) async fn run(
         limits: &desk.limits,
         rules: desk.rules,
         seat: seat.of_subject.as_ref().map(Arc::clone),
+        network,
         at: desk.now().at,
     };
     let session = Session::new(dialect, Arc::clone(&outbox), opening);
     drop(credential);
-    let works = Works::new(headers);
+    let works = Works::new(headers, network);
     let resuming = resume.as_deref().map(Resuming::new);
     let mut socket = Socket { desk, session, outbox, works, joined: 0, resuming, seat };
     if let Some((code, reason, word)) = serve(&mut socket, &mut wire).await {

@@ -22,7 +22,9 @@ use super::rest;
 use super::resuming::MAX_ID;
 use super::socket;
 use super::wire::Wire;
+use crate::egress::network_of;
 use crate::egress::patient::Patient;
+use crate::model::CallerIdentity;
 use crate::rowjson::push_string;
 
 /// Where clients connect, with and without a gateway's prefix.
@@ -63,7 +65,8 @@ async fn open(State(desk): State<Arc<Desk>>, mut request: Request) -> Response<B
         Ok(key) => key,
         Err(refused) => return refused,
     };
-    let seat = match desk.seats.take(&verified.principal) {
+    let network = network_of(request.extensions());
+    let seat = match desk.seats.take(&CallerIdentity::of(&verified.principal, network)) {
         Ok(seat) => seat,
         Err(code) => {
             desk.refused(code);
@@ -81,7 +84,8 @@ async fn open(State(desk): State<Arc<Desk>>, mut request: Request) -> Response<B
     let runner = Arc::clone(&desk);
     desk.stage.spawn(async move {
         if let Some(wire) = take_over(upgrade, runner.limits.frame).await {
-            socket::run(runner, seat, wire, Phoenix::of(vsn), credential, headers, resume).await;
+            let request = (headers, network);
+            socket::run(runner, seat, wire, Phoenix::of(vsn), credential, request, resume).await;
         }
     });
     let mut response = answer(StatusCode::SWITCHING_PROTOCOLS, Body::empty());

@@ -11,6 +11,7 @@ use super::desk::Desk;
 use super::effect::{Finding, Readable, Work, Writable};
 use crate::auth::policy::{Asking, Extension};
 use crate::catalog::bind;
+use crate::model::{CallerIdentity, Network};
 use crate::source::SourceState;
 
 /// How long a channel waits for the database's messages to be streamed.
@@ -23,6 +24,7 @@ pub(super) struct Works {
     running: Vec<(u64, Running)>,
     /// Headers of the request that became the socket, as policies see them: a JSON object.
     headers: Arc<str>,
+    network: Network,
 }
 
 impl fmt::Debug for Works {
@@ -33,14 +35,14 @@ impl fmt::Debug for Works {
 
 impl Works {
     /// No work yet.
-    pub(super) const fn new(headers: Arc<str>) -> Self {
-        Self { running: Vec::new(), headers }
+    pub(super) const fn new(headers: Arc<str>, network: Network) -> Self {
+        Self { running: Vec::new(), headers, network }
     }
 
     /// Starts a piece of work.
     pub(super) fn start(&mut self, desk: &Arc<Desk>, number: u64, work: Work) {
-        self.running
-            .push((number, Box::pin(run(Arc::clone(desk), Arc::clone(&self.headers), work))));
+        let running = run(Arc::clone(desk), Arc::clone(&self.headers), self.network, work);
+        self.running.push((number, Box::pin(running)));
     }
 
     /// Stops a piece of work.
@@ -65,14 +67,15 @@ impl Works {
     }
 }
 
-async fn run(desk: Arc<Desk>, headers: Arc<str>, work: Work) -> Finding {
+async fn run(desk: Arc<Desk>, headers: Arc<str>, network: Network, work: Work) -> Finding {
     match work {
         Work::Admit { .. } if !desk.take_join() => Finding::TooManyJoins,
         Work::Admit { token } | Work::Verify { token } => {
             let verified = desk.tokens.verify(&token, (desk.clock)()).await;
             Finding::Verified(verified.map(|verified| {
-                let subject = desk.seats.subject(&verified.principal);
-                (verified, subject)
+                let caller = CallerIdentity::of(&verified.principal, network);
+                let subject = desk.seats.subject(&caller);
+                (verified, Some(subject))
             }))
         }
         Work::Authorise { principal, topic, wants_presence, replay } => {

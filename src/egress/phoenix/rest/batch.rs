@@ -27,8 +27,9 @@ pub(super) async fn say(State(desk): State<Arc<Desk>>, request: Request) -> Resp
 }
 
 async fn take(desk: &Desk, request: Request) -> Result<Answer, Answer> {
-    let sender = admit(desk, request.headers()).await?;
-    let (body, _held) = read(desk, request.into_body()).await?;
+    let (head, body) = request.into_parts();
+    let sender = admit(desk, &head).await?;
+    let (body, _held) = read(desk, body).await?;
     let elements = elements(&body)?;
     let reduce = "Too many messages to broadcast, please reduce the batch size";
     let left = desk.http_messages.left(desk.now().at);

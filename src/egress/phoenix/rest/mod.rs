@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Response, header};
 use axum::routing::post;
 use http_body_util::BodyExt as _;
@@ -32,8 +33,9 @@ use super::upgrade::as_json;
 use crate::auth::denial::Denial;
 use crate::auth::policy::{Asking, Extension};
 use crate::auth::token::TokenRefusal;
+use crate::egress::network_of;
 use crate::egress::subject::{Subject, Use};
-use crate::model::Principal;
+use crate::model::{CallerIdentity, Principal};
 
 /// Where broadcasts are posted, with and without a gateway's prefix.
 const PATHS: [&str; 2] = ["/realtime/v1/api/broadcast", "/api/broadcast"];
@@ -75,11 +77,12 @@ struct Sender {
     principal: Arc<Principal>,
     /// Headers of the request, as policies see them: a JSON object.
     headers: Arc<str>,
-    subject: Option<Arc<Subject>>,
+    subject: Arc<Subject>,
 }
 
 /// Believes the sender and finds it within its rate, or says what to answer.
-async fn admit(desk: &Desk, headers: &HeaderMap) -> Result<Sender, Answer> {
+async fn admit(desk: &Desk, request: &Parts) -> Result<Sender, Answer> {
+    let headers = &request.headers;
     if !accepts_json(headers) {
         return Err(Answer::told(406, "Not Acceptable"));
     }
@@ -98,7 +101,8 @@ async fn admit(desk: &Desk, headers: &HeaderMap) -> Result<Sender, Answer> {
     if desk.http_messages.is_spent(desk.now().at) {
         return Err(too_many(desk, "Too many requests"));
     }
-    let subject = desk.seats.subject(&verified.principal);
+    let caller = CallerIdentity::of(&verified.principal, network_of(&request.extensions));
+    let subject = desk.seats.subject(&caller);
     let headers = as_json(headers, |_| true);
     Ok(Sender { principal: verified.principal, headers, subject })
 }
@@ -114,7 +118,7 @@ impl Sender {
     /// Takes so many messages from its subject and from all requests, or says what to answer.
     fn pay(&self, desk: &Desk, count: u32, text: &str) -> Result<(), Answer> {
         let at = desk.now().at;
-        if self.subject.as_ref().is_some_and(|subject| !subject.take(Use::Message, count, at)) {
+        if !self.subject.take(Use::Message, count, at) {
             desk.refused("SubjectMessageRateLimitReached");
             return Err(Answer::told(429, text));
         }

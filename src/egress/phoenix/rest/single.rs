@@ -48,9 +48,10 @@ async fn take(
     path: Result<Path<(String, String)>, PathRejection>,
     request: Request,
 ) -> Result<Answer, Answer> {
-    let sender = admit(desk, request.headers()).await?;
+    let (head, body) = request.into_parts();
+    let sender = admit(desk, &head).await?;
     let Path((topic, event)) = path.map_err(|_| Answer::told(400, "Bad Request"))?;
-    let kind = kind(request.headers()).ok_or_else(|| {
+    let kind = kind(&head.headers).ok_or_else(|| {
         let text = "Unsupported Media Type. Use application/json or application/octet-stream";
         Answer::error(415, text)
     })?;
@@ -63,7 +64,7 @@ async fn take(
         let text = format!("{} when the payload is bytes", too_long(MAX_SUBTOPIC_OF_BYTES));
         return Err(Answer::invalid("topic", &text));
     }
-    let is_private = is_private(request.uri())
+    let is_private = is_private(&head.uri)
         .ok_or_else(|| Answer { status: 400, ..Answer::invalid("private", NO_BOOLEAN) })?;
     // Asking Postgres costs, whatever the answer is.
     let asked = u32::from(is_private);
@@ -72,7 +73,7 @@ async fn take(
         desk.refused("Unauthorized");
         return Err(Answer::told(403, "Unauthorized"));
     }
-    let (body, _held) = read(desk, request.into_body()).await?;
+    let (body, _held) = read(desk, body).await?;
     if desk.limits.broadcast_payload < body.len() {
         desk.refused("PayloadSizeExceeded");
         return Err(Answer::invalid("payload", TOO_LARGE));

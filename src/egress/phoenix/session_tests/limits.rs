@@ -3,6 +3,7 @@
 use super::Step::BelievedOf;
 use super::*;
 use crate::egress::subject::Subjects;
+use crate::model::CallerIdentity;
 
 /// Little of everything.
 fn few() -> Limits {
@@ -19,8 +20,7 @@ fn few() -> Limits {
 }
 
 fn subject(sub: &str, start: Instant) -> Arc<Subject> {
-    let claims = format!(r#"{{"sub":"{sub}"}}"#);
-    Subjects::new(&few()).of(&Principal::new("authenticated", claims), start).unwrap()
+    Subjects::new(&few()).of(&CallerIdentity::Subject(sub.into()), start)
 }
 
 fn join(topic: &str) -> String {

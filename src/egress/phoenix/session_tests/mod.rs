@@ -21,7 +21,7 @@ use crate::config::{Config, Limits};
 use crate::egress::subject::Subject;
 use crate::hub::{Attendee, Backlog, Content, Frame, Namespace, Outbox};
 use crate::model::filter::Filter;
-use crate::model::{Principal, Since, Subscription, Target};
+use crate::model::{Network, Principal, Since, Subscription, Target};
 
 /// `exp` of every token of these scripts, unless they say otherwise.
 const EXP: i64 = 10_000;
@@ -101,7 +101,8 @@ impl Script {
         let rules = Rules { private_only, ..Rules::default() };
         let outbox = Arc::new(Outbox::new(1 << 20, Arc::new(Backlog::new(1 << 30))));
         let start = Instant::now();
-        let opening = Opening { credential: "connection", limits, rules, seat: None, at: start };
+        let (seat, network) = (None, Network::UNKNOWN);
+        let opening = Opening { credential: "connection", limits, rules, seat, network, at: start };
         let session = Session::new(dialect, outbox, opening);
         Self { session, start, passed_ms: 0, newest: 0, wishes: 0 }
     }
