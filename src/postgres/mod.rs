@@ -13,6 +13,7 @@ mod startup;
 mod stream;
 mod target;
 mod tls;
+mod turns;
 mod wire;
 mod words;
 
@@ -24,4 +25,5 @@ pub use target::Target;
 
 pub(crate) use failure::{Failure, Refused, sqlstate};
 pub(crate) use startup::{replication, simple_query};
+pub(crate) use turns::{Turn, Turns};
 pub(crate) use wire::{Frame, Wire};
