@@ -9,7 +9,7 @@ use relay::model::filter::{Collation, Condition, Operand, Operator, Predicate, S
 use relay::model::{
     Cell, Column, Event, Kind, Relation, ReplicaIdentity, Row, SqlType, Subscription, Target,
 };
-use relay::router::Router;
+use relay::router::{Budget, Payer, Router};
 
 const INT4: u32 = 23;
 
@@ -62,14 +62,21 @@ fn one_change(criterion: &mut Criterion) {
         for &count in counts {
             let mut router = Router::default();
             for operand in 0..count {
-                router.insert(&wish(operator, operand));
+                router.insert(&wish(operator, operand), Payer(1));
             }
             let mut found = Vec::new();
             group.bench_function(BenchmarkId::new(name, count), |bencher| {
                 bencher.iter(|| {
                     found.clear();
                     let name = ("public", "chat_messages");
-                    router.candidates(name, Event::Insert, &relation, black_box(&row), &mut found);
+                    router.candidates(
+                        name,
+                        Event::Insert,
+                        &relation,
+                        black_box(&row),
+                        &mut Budget::of_change(row.size()),
+                        &mut found,
+                    );
                     assert_eq!(found.len(), 1);
                 });
             });

@@ -88,6 +88,7 @@ mod snapshot;
 // Order, and exactly once, whatever happens to connections.
 mod ordering;
 // Filters and names: what they let through, and what a bad one does.
+mod fairness;
 mod filtering;
 // Connecting: every sslmode and login method, several hosts, and what each refusal says.
 mod login;

@@ -93,7 +93,7 @@ pub(super) async fn read(
     let longest = judge.limit * 2 * u32::try_from(readings.len() + 1).unwrap_or(u32::MAX);
     for count in 0.. {
         // A first read does not wait for ever: its member can be told to read by itself.
-        let lent = timeout_at(deadline, judge.lend(judge.pool, principal.claims())).await;
+        let lent = timeout_at(deadline, judge.lend(judge.pool)).await;
         let lent = lent.unwrap_or(Err(Trouble::Unavailable)).map_err(Unread::Trouble)?;
         let asked_at = Instant::now();
         let answer = attempt(&lent.connection, principal, readings, is_early);
@@ -117,7 +117,7 @@ pub(super) async fn read(
                 if let Setback::Final(Trouble::TimedOut) | Setback::Passing(Trouble::TimedOut) =
                     setback
                 {
-                    judge.pool.mark_slow(principal.claims());
+                    judge.pool.mark_slow(judge.asker);
                 }
                 patience.bear(setback, lent, judge.stage).await.map_err(Unread::Trouble)?;
             }

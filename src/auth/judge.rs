@@ -3,11 +3,13 @@
 //! Promises: an answer counts only when every transaction asked about was visible to it; a lost connection is never an
 //! answer, nor is a database that is away for a while; one question's error is that question's alone.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::warn;
 
+use super::asker::Asker;
 use super::check::{self, Check};
 use super::connection::{Outcome, Unopened};
 use super::gate::{self, Gate};
@@ -48,6 +50,8 @@ impl RowVisibility {
 /// What asking needs.
 #[derive(Debug)]
 pub(super) struct Judge<'a> {
+    /// Whose turn at the connections is used.
+    pub(super) asker: &'a Asker,
     /// Connections of the principal's role.
     pub(super) pool: &'a Pool,
     /// Connections of the same role for what is not asked on anybody's behalf.
@@ -100,7 +104,7 @@ impl Judge<'_> {
         principal: &Principal,
         xids: &[u32],
         (condition, type_oid): (&Condition, u32),
-        values: &[Option<String>],
+        values: &[Option<Arc<str>>],
     ) -> Result<Vec<bool>, Trouble> {
         if values.is_empty() {
             return Ok(Vec::new());
@@ -109,9 +113,11 @@ impl Judge<'_> {
         let type_name = if [0, bound.oid, bound.base().oid].contains(&type_oid) {
             condition.spelling.type_name.to_string()
         } else {
-            self.type_name(principal, type_oid).await?
+            self.type_name(type_oid).await?
         };
-        let check = check::of_values(condition, &type_name, values);
+        let texts = values.iter().map(|value| value.as_deref().map(str::to_owned));
+        let texts: Vec<Option<String>> = texts.collect();
+        let check = check::of_values(condition, &type_name, &texts);
         self.ask(principal, xids, &check).await?.ok_or(Trouble::Unavailable)
     }
 
@@ -141,7 +147,7 @@ impl Judge<'_> {
         let json = check::array(images);
         let mut patience = Patience::new();
         loop {
-            let mut lent = self.lend(self.service, "").await?;
+            let mut lent = self.lend(self.service).await?;
             let asked_at = Instant::now();
             let answer =
                 tokio::time::timeout(self.limit * 2, lent.connection.compute(sql, json.clone()));
@@ -155,10 +161,10 @@ impl Judge<'_> {
         }
     }
 
-    async fn type_name(&self, principal: &Principal, oid: u32) -> Result<String, Trouble> {
+    async fn type_name(&self, oid: u32) -> Result<String, Trouble> {
         let mut patience = Patience::new();
         loop {
-            let mut lent = self.lend(self.pool, principal.claims()).await?;
+            let mut lent = self.lend(self.pool).await?;
             let asked_at = Instant::now();
             let answer = tokio::time::timeout(self.limit * 2, lent.connection.type_name(oid));
             match self.settle(lent_result(answer.await), asked_at) {
@@ -196,7 +202,7 @@ impl Judge<'_> {
         let mut may_be_early = true;
         loop {
             let unknown = self.gate.unknown(xids);
-            let mut lent = self.lend(self.pool, principal.claims()).await?;
+            let mut lent = self.lend(self.pool).await?;
             self.metrics.checks.inc();
             let asked_at = Instant::now();
             let answer = tokio::time::timeout(
@@ -242,7 +248,7 @@ impl Judge<'_> {
                     if let Setback::Final(Trouble::TimedOut) | Setback::Passing(Trouble::TimedOut) =
                         setback
                     {
-                        self.pool.mark_slow(principal.claims());
+                        self.pool.mark_slow(self.asker);
                     }
                     patience.bear(setback, lent, self.stage).await?;
                 }
@@ -264,7 +270,7 @@ impl Judge<'_> {
             if unknown.is_empty() {
                 break;
             }
-            let mut lent = self.lend(self.service, "").await?;
+            let mut lent = self.lend(self.service).await?;
             let asked_at = Instant::now();
             let answer = tokio::time::timeout(self.limit * 2, lent.connection.sees(&unknown));
             match self.settle(lent_result(answer.await), asked_at) {
@@ -294,12 +300,12 @@ impl Judge<'_> {
 
     /// A connection, however long Postgres is away: nothing is withheld for that. What waits meanwhile is bounded by
     /// whoever asks.
-    pub(super) async fn lend<'p>(&self, pool: &'p Pool, claims: &str) -> Result<Lent<'p>, Trouble> {
+    pub(super) async fn lend<'p>(&self, pool: &'p Pool) -> Result<Lent<'p>, Trouble> {
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         for attempt in 1_u32.. {
             let lent = tokio::select! {
                 () = self.stage.stopping() => return Err(Trouble::Unavailable),
-                lent = pool.lend(claims) => lent,
+                lent = pool.lend(self.asker) => lent,
             };
             match lent {
                 Ok(lent) => return Ok(lent),

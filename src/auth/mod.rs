@@ -1,6 +1,7 @@
 //! Who may: tokens to principals, and principals to rows.
 
 pub mod api;
+pub mod asker;
 mod check;
 mod connection;
 pub mod denial;

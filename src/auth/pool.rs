@@ -1,7 +1,10 @@
 //! The connections of one API role: few, opened when needed, lent in the order they were asked for.
 //!
-//! Overflow: when the line is [`LINE`] long, the next one is turned away. A principal whose checks take too long waits in a
-//! second line of which only one at a time is let into the first, so that slow policies never hold every connection.
+//! Promises: one asker never has all of several connections, however many tokens it has and however much it asks for. One
+//! whose checks take too long waits in a second line, of which only one at a time is let into the first, each asker in
+//! turn: so slow policies and conditions never hold every connection, and the slow hold up the slow alone.
+//!
+//! Overflow: when the line is [`LINE`] long, the next one is turned away.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,16 +13,17 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
+use super::asker::Asker;
 use super::connection::{Connection, Purpose, Unopened};
 use super::visibility::Trouble;
-use crate::postgres::Target;
+use crate::postgres::{Target, Turn, Turns};
 use crate::shutdown::Stage;
 
 /// How many may wait for a connection.
 const LINE: usize = 65_536;
 /// How long a refused role is not tried again.
 const REFUSED: Duration = Duration::from_secs(1);
-/// How long a principal counts as slow, and how many are remembered; then all are forgotten.
+/// How long an asker counts as slow, and how many are remembered; then all are forgotten.
 const SLOW: Duration = Duration::from_secs(30);
 const MOST_SLOW: usize = 10_000;
 
@@ -32,11 +36,11 @@ pub(super) struct Pool {
     check_timeout: Duration,
     stage: Stage,
     line: Semaphore,
-    places: Semaphore,
-    slow_places: Semaphore,
+    places: Turns<Asker>,
+    slow_places: Turns<Asker>,
     idle: Mutex<Vec<Connection>>,
     refused: Mutex<Option<(Instant, Trouble)>>,
-    slow: Mutex<HashMap<Box<str>, Instant>>,
+    slow: Mutex<HashMap<Asker, Instant>>,
 }
 
 /// A connection in use. Dropping it closes it; [`Lent::give_back`] keeps it.
@@ -52,16 +56,16 @@ pub(super) struct Lent<'a> {
 #[derive(Debug)]
 struct Places<'a> {
     _line: SemaphorePermit<'a>,
-    _slow: Option<SemaphorePermit<'a>>,
-    _place: SemaphorePermit<'a>,
+    _slow: Option<Turn<'a, Asker>>,
+    _place: Turn<'a, Asker>,
 }
 
 impl Pool {
-    /// A pool of at most `size` connections, none of them open yet.
+    /// A pool of at most `size` connections, none of them open yet, of which an asker has at most `each`.
     pub(super) fn new(
         role: &str,
         purpose: Purpose,
-        size: usize,
+        (size, each): (usize, usize),
         target: Target,
         check_timeout: Duration,
         stage: Stage,
@@ -73,17 +77,17 @@ impl Pool {
             check_timeout,
             stage,
             line: Semaphore::new(LINE),
-            places: Semaphore::new(size.max(1)),
-            slow_places: Semaphore::new(1),
+            places: Turns::new(size.max(1), each.max(1)),
+            slow_places: Turns::new(1, 1),
             idle: Mutex::default(),
             refused: Mutex::default(),
             slow: Mutex::default(),
         }
     }
 
-    /// A connection, when it is this caller's turn. `claims` tells who asks.
-    pub(super) async fn lend(&self, claims: &str) -> Result<Lent<'_>, Unopened> {
-        let places = self.take_places(claims).await?;
+    /// A connection, when it is the asker's turn.
+    pub(super) async fn lend(&self, asker: &Asker) -> Result<Lent<'_>, Unopened> {
+        let places = self.take_places(asker).await?;
         if let Some(trouble) = self.known_refusal() {
             return Err(Unopened::Refused(trouble));
         }
@@ -98,34 +102,32 @@ impl Pool {
         Ok(Lent { connection, pool: self, _places: places })
     }
 
-    /// Remembers that this principal's checks take too long.
-    pub(super) fn mark_slow(&self, claims: &str) {
+    /// Remembers that this asker's checks take too long.
+    pub(super) fn mark_slow(&self, asker: &Asker) {
         let mut slow = self.slow.lock().unwrap_or_else(PoisonError::into_inner);
         if MOST_SLOW <= slow.len() {
             slow.clear();
         }
-        slow.insert(claims.into(), Instant::now());
+        slow.insert(asker.clone(), Instant::now());
     }
 
-    async fn take_places(&self, claims: &str) -> Result<Places<'_>, Unopened> {
-        let closed = |_| Unopened::Unreachable("the pool is closed".to_owned());
+    async fn take_places(&self, asker: &Asker) -> Result<Places<'_>, Unopened> {
         let full = |_| Unopened::Unreachable("too many checks are waiting".to_owned());
         let line = self.line.try_acquire().map_err(full)?;
-        let slow = if self.is_slow(claims) {
-            Some(self.slow_places.acquire().await.map_err(closed)?)
-        } else {
-            None
+        let slow = match self.is_slow(asker) {
+            true => Some(self.slow_places.take(asker).await),
+            false => None,
         };
-        let place = self.places.acquire().await.map_err(closed)?;
+        let place = self.places.take(asker).await;
         Ok(Places { _line: line, _slow: slow, _place: place })
     }
 
-    fn is_slow(&self, claims: &str) -> bool {
+    fn is_slow(&self, asker: &Asker) -> bool {
         let mut slow = self.slow.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(since) = slow.get(claims) else { return false };
+        let Some(since) = slow.get(asker) else { return false };
         let is_slow = since.elapsed() < SLOW;
         if !is_slow {
-            slow.remove(claims);
+            slow.remove(asker);
         }
         is_slow
     }

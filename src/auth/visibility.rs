@@ -17,6 +17,7 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt as _};
 use tokio::time::Instant;
 
+use super::asker::Asker;
 use super::check::MOST_ROWS;
 use super::connection::Purpose;
 use super::first::{self, FirstRows, Reading, Unread};
@@ -31,8 +32,10 @@ use crate::model::{Principal, Snapshot, Table};
 use crate::postgres::Target;
 use crate::shutdown::Stage;
 
-/// Questions of one principal asked at once: the line for connections is not one principal's.
+/// Questions of one principal asked at once, and of one asker, if there are more connections than that.
 const AT_ONCE: usize = 2;
+/// Questions got ready together: each takes a few kilobytes.
+const PREPARED: usize = 64;
 /// Connections for what is not asked on behalf of anybody.
 const SERVICE: usize = 2;
 
@@ -55,7 +58,7 @@ pub enum Question {
         /// `pg_type.oid` of the values.
         type_oid: u32,
         /// The values' text; `None` is SQL null.
-        values: Vec<Option<String>>,
+        values: Vec<Option<Arc<str>>>,
     },
 }
 
@@ -182,22 +185,28 @@ impl Visibility {
     }
 
     /// Answers every question, in order, one verdict per row or value, as the principal sees the database once all
-    /// of `xids` are visible (waits for that). A question that fails does not touch the others.
+    /// of `xids` are visible (waits for that), when it is the asker's turn. A question that fails does not touch the others.
     pub async fn judge(
         &self,
+        asker: &Asker,
         principal: &Principal,
         xids: &[u32],
         questions: Vec<Question>,
     ) -> Vec<Result<Vec<Verdict>, Trouble>> {
         let started = Instant::now();
         let answers = match questions.as_slice() {
-            [question] => vec![self.answer(principal, xids, question).await],
+            [question] => vec![self.answer(asker, principal, xids, question).await],
             questions => {
-                let mut asking = Vec::with_capacity(questions.len());
-                for question in questions {
-                    asking.push(self.answer(principal, xids, question));
+                let mut answers = Vec::with_capacity(questions.len());
+                for some in questions.chunks(PREPARED) {
+                    let mut asking = Vec::with_capacity(some.len());
+                    for question in some {
+                        asking.push(self.answer(asker, principal, xids, question));
+                    }
+                    answers
+                        .extend(stream::iter(asking).buffered(AT_ONCE).collect::<Vec<_>>().await);
                 }
-                stream::iter(asking).buffered(AT_ONCE).collect().await
+                answers
             }
         };
         self.metrics.check_seconds.observe(started.elapsed().as_secs_f64());
@@ -206,16 +215,17 @@ impl Visibility {
 
     async fn answer(
         &self,
+        asker: &Asker,
         principal: &Principal,
         xids: &[u32],
         question: &Question,
     ) -> Result<Vec<Verdict>, Trouble> {
         let (pool, service) = self.pools_of(principal.role());
-        let judge = self.judge_with(&pool, &service);
+        let judge = self.judge_with(asker, &pool, &service);
         match question {
             Question::Readable { table, policy, rows } => {
                 let visibilities = judge.read(principal, xids, (table, policy), rows).await?;
-                self.look_for_unseen(xids, table, rows, &visibilities).await
+                self.look_for_unseen(asker, xids, table, rows, &visibilities).await
             }
             Question::Passes { condition, type_oid, values } => {
                 let passed = judge.pass(principal, xids, (condition, *type_oid), values).await?;
@@ -227,6 +237,7 @@ impl Visibility {
     /// Verdicts on rows. Those that were not seen are looked for by somebody who would see them.
     async fn look_for_unseen(
         &self,
+        asker: &Asker,
         xids: &[u32],
         table: &Table,
         rows: &[Asked],
@@ -240,7 +251,9 @@ impl Visibility {
             Some(role) => {
                 let (pool, service) = self.pools_of(role);
                 let anybody = Principal::of_role(role);
-                self.judge_with(&pool, &service).find_stored(&anybody, xids, table, &unseen).await?
+                self.judge_with(asker, &pool, &service)
+                    .find_stored(&anybody, xids, table, &unseen)
+                    .await?
             }
             None => Vec::new(),
         };
@@ -275,7 +288,7 @@ impl Visibility {
         let mut trouble = Trouble::Unavailable;
         for role in roles {
             let service = self.service(role);
-            let judge = self.judge_with(&service, &service);
+            let judge = self.judge_with(&Asker::Role, &service, &service);
             match compute_all(&judge, &sql, &images).await {
                 Ok(rows) => return Ok(rows),
                 Err(failed @ Trouble::Failed { .. }) => trouble = failed,
@@ -285,23 +298,25 @@ impl Visibility {
         Err(trouble)
     }
 
-    /// Reads the first rows of tables as the principal sees them, all under one snapshot, which `is_early` is asked
-    /// about; waits a while for one that is not.
+    /// Reads the first rows of tables as the principal sees them, when it is the asker's turn, all under one snapshot, which
+    /// `is_early` is asked about; waits a while for one that is not.
     ///
     /// # Errors
     /// See [`Unread`].
     pub async fn read_first(
         &self,
+        asker: &Asker,
         principal: &Principal,
         readings: &[Reading],
         is_early: &(dyn Fn(&Snapshot) -> bool + Send + Sync),
     ) -> Result<FirstRows, Unread> {
-        let pool = self.pool(&self.readers, SERVICE, Purpose::Judging, principal.role());
-        first::read(&self.judge_with(&pool, &pool), principal, readings, is_early).await
+        let pool = self.pool(&self.readers, (SERVICE, 1), Purpose::Judging, principal.role());
+        first::read(&self.judge_with(asker, &pool, &pool), principal, readings, is_early).await
     }
 
-    fn judge_with<'a>(&'a self, pool: &'a Pool, service: &'a Pool) -> Judge<'a> {
+    fn judge_with<'a>(&'a self, asker: &'a Asker, pool: &'a Pool, service: &'a Pool) -> Judge<'a> {
         Judge {
+            asker,
             pool,
             service,
             gate: &self.gate,
@@ -313,21 +328,29 @@ impl Visibility {
 
     /// Connections to judge with, and to render.
     fn pools_of(&self, role: &str) -> (Arc<Pool>, Arc<Pool>) {
-        let pool = self.pool(&self.pools, self.pool_size, Purpose::Judging, role);
+        // Somebody else has one of them, unless it is the only one.
+        let each = AT_ONCE.min(self.pool_size.saturating_sub(1));
+        let pool = self.pool(&self.pools, (self.pool_size, each), Purpose::Judging, role);
         (pool, self.service(role))
     }
 
     fn service(&self, role: &str) -> Arc<Pool> {
-        self.pool(&self.services, SERVICE, Purpose::Rendering, role)
+        self.pool(&self.services, (SERVICE, SERVICE), Purpose::Rendering, role)
     }
 
-    fn pool(&self, pools: &Mutex<Pools>, size: usize, purpose: Purpose, role: &str) -> Arc<Pool> {
+    fn pool(
+        &self,
+        pools: &Mutex<Pools>,
+        places: (usize, usize),
+        purpose: Purpose,
+        role: &str,
+    ) -> Arc<Pool> {
         let mut pools = pools.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pool) = pools.get(role) {
             return Arc::clone(pool);
         }
         let (target, limit, stage) = (self.target.clone(), self.check_timeout, self.stage.clone());
-        let pool = Arc::new(Pool::new(role, purpose, size, target, limit, stage));
+        let pool = Arc::new(Pool::new(role, purpose, places, target, limit, stage));
         pools.insert(role.into(), Arc::clone(&pool));
         pool
     }

@@ -18,7 +18,6 @@ mod probes;
 mod refresh;
 mod shapes;
 mod together;
-mod turns;
 mod types;
 
 use std::collections::HashSet;

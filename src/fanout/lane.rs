@@ -1,5 +1,8 @@
 //! One lane per principal: its changes in order, judged in rounds, holding up nobody else.
 //!
+//! What clients wrote themselves and Postgres has to decide waits apart from that (`whose`), is judged on another task, and
+//! may take [`APART_LIMIT`] of memory: above it the lane that holds the most lets its changes go at once.
+//!
 //! A lane exists while it has work. A change that needs no judging, for a principal without a lane, is handed out at
 //! once. A member that changes principal (a refreshed token) gets the new principal's changes only after the old
 //! lane finished what it had for it, so its changes stay in order. A change waits only for earlier ones, so lanes never
@@ -9,6 +12,8 @@
 //! the most lets its changes go, and its members are told of a gap.
 
 mod queue;
+mod whose;
+mod withheld;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -17,26 +22,33 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use smallvec::SmallVec;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use self::queue::{Lane, Piece, Queued};
+pub(super) use self::whose::{Of, Whose};
 use super::Fanout;
 use super::audience::Way;
 use super::held::Held;
 use super::render::Shown;
 use super::round::{Judged, judge};
 use super::sighting::Sighting;
-use super::work::{Answers, Ask, Decision, Plan, Work, by_principal};
-use crate::auth::visibility::Trouble;
+use super::work::{Answers, Ask, Decision, Plan, Work};
 use crate::hub::{Hole, Member, Notice};
 use crate::metrics::reason;
-use crate::model::{Epoch, Position, Principal, Relation};
+use crate::model::{Epoch, Position, Principal};
 
 /// Changes judged in one round of a lane.
 const ROUND: usize = 512;
 
 /// Bytes of changes judged in one round of a lane, unless one alone has more.
 const ROUND_BYTES: usize = 16 << 20;
+
+/// The same of a lane of what clients wrote: what it comes to is handed out in one go.
+const APART_ROUND_BYTES: usize = 1 << 20;
+
+/// Bytes that the changes waiting in lanes of what clients wrote may take.
+const APART_LIMIT: usize = 32 << 20;
 
 /// Bytes that the changes waiting in all lanes may take.
 const HELD_LIMIT: usize = 256 << 20;
@@ -47,24 +59,29 @@ const ROOM_PATIENCE: Duration = Duration::from_secs(2);
 /// Members remembered by the lane they last waited in before those that wait no longer are forgotten.
 const REMEMBERED: usize = 1024;
 
-type PrincipalRef = Arc<Principal>;
-
 /// A place in the order of matching, and the lane it is in.
-type Place = (PrincipalRef, u64);
+type Place = (Whose, u64);
+
+/// A finished round, and whose it was.
+type Finished = (Whose, Vec<Judged>);
 
 /// All lanes.
 pub(super) struct Lanes {
     fanout: Fanout,
-    lanes: HashMap<PrincipalRef, Lane, foldhash::fast::RandomState>,
-    rounds: FuturesUnordered<BoxFuture<'static, (PrincipalRef, Vec<Judged>)>>,
+    lanes: HashMap<Whose, Lane, foldhash::fast::RandomState>,
+    rounds: FuturesUnordered<BoxFuture<'static, Finished>>,
+    /// Rounds of what clients wrote. However much that is, it takes no time from others.
+    apart: JoinSet<Finished>,
+    /// Memory of what waits for these.
+    apart_bytes: usize,
     /// The last thing that waited for a member.
     last: HashMap<u64, Place, foldhash::fast::RandomState>,
     /// Above this many members, those that wait no longer are forgotten.
     remembered: usize,
     /// Lanes that may have something to start.
-    stirred: Vec<PrincipalRef>,
+    stirred: Vec<Whose>,
     /// Lanes whose next piece waits for another lane.
-    blocked: Vec<PrincipalRef>,
+    blocked: Vec<Whose>,
     held: Held,
     sequence: u64,
     way: Way,
@@ -77,6 +94,8 @@ impl Lanes {
             way,
             lanes: HashMap::default(),
             rounds: FuturesUnordered::new(),
+            apart: JoinSet::new(),
+            apart_bytes: 0,
             last: HashMap::default(),
             remembered: REMEMBERED,
             stirred: Vec::new(),
@@ -89,17 +108,14 @@ impl Lanes {
     /// Takes a change and everyone who asked for it, in commit order.
     pub(super) fn take(&mut self, sighting: Arc<Sighting>, asks: Vec<Ask>) {
         let (mut held, none) = (None, Answers::new());
-        let is_waiting = |ask: &Ask| {
-            let waiting = self.waiting(ask.member.id);
-            waiting.is_some_and(|(lane, _)| **lane != Principal::of_role(lane.role()))
-        };
-        for (principal, asks) in by_principal(&sighting, asks, is_waiting) {
+        let waiting = |member| self.waiting(member).map(|(whose, _)| whose);
+        for (whose, asks) in whose::by_lane(&sighting, asks, waiting) {
             let work = Work { sighting: Arc::clone(&sighting), asks };
-            let after = self.places_before(&work, &principal);
-            if after.is_empty() && !self.lanes.contains_key(&principal) {
-                let plan = Plan::unasked(&work, &principal, self.fanout.deletes);
+            let after = self.places_before(&work, &whose);
+            if after.is_empty() && !self.lanes.contains_key(&whose) {
+                let plan = Plan::unasked(&work, &whose.principal, self.fanout.deletes);
                 if let Some(plan) = plan {
-                    self.deliver(&principal, &work, &plan, [&none, &none]);
+                    self.deliver(&whose.principal, &work, &plan, [&none, &none]);
                     continue;
                 }
             }
@@ -109,13 +125,14 @@ impl Lanes {
             let holds = [Arc::clone(row), Arc::new(self.held.more(asks))];
             let members: Vec<u64> = work.asks.iter().map(|ask| ask.member.id).collect();
             let piece = Piece::Change((work, holds));
-            self.enqueue(principal, after, size + asks, piece, &members);
+            self.enqueue(whose, after, size + asks, piece, &members);
         }
+        while APART_LIMIT < self.apart_bytes && self.shed_heaviest(|whose| whose.is_apart()) {}
     }
 
     fn enqueue(
         &mut self,
-        principal: PrincipalRef,
+        whose: Whose,
         after: SmallVec<[Place; 1]>,
         bytes: usize,
         piece: Piece,
@@ -124,36 +141,39 @@ impl Lanes {
         self.sequence += 1;
         let sequence = self.sequence;
         for member in members {
-            self.last.insert(*member, (Arc::clone(&principal), sequence));
+            self.last.insert(*member, (whose.clone(), sequence));
         }
-        let lane = self.lanes.entry(Arc::clone(&principal)).or_default();
+        if whose.is_apart() {
+            self.apart_bytes += bytes;
+        }
+        let lane = self.lanes.entry(whose.clone()).or_default();
         if lane.judging.is_none() && lane.queue.is_empty() {
-            self.stirred.push(principal);
+            self.stirred.push(whose);
         }
         lane.push(Queued { sequence, after, bytes, piece });
         if self.remembered < self.last.len() {
             let lanes = &self.lanes;
-            self.last.retain(|_, (principal, sequence)| {
-                lanes.get(principal).is_some_and(|lane| !lane.has_passed(*sequence))
+            self.last.retain(|_, (whose, sequence)| {
+                lanes.get(whose).is_some_and(|lane| !lane.has_passed(*sequence))
             });
             self.remembered = REMEMBERED.max(2 * self.last.len());
         }
     }
 
     /// What other lanes still hold for a member of `work`.
-    fn places_before(&self, work: &Work, principal: &PrincipalRef) -> SmallVec<[Place; 1]> {
+    fn places_before(&self, work: &Work, whose: &Whose) -> SmallVec<[Place; 1]> {
         let mut before: SmallVec<[Place; 1]> = SmallVec::new();
         if self.lanes.is_empty() {
             return before;
         }
         for ask in &work.asks {
             let Some((lane, sequence)) = self.waiting(ask.member.id) else { continue };
-            if *lane == *principal {
+            if lane == whose {
                 continue;
             }
             match before.iter_mut().find(|(held, _)| held == lane) {
                 Some((_, held)) => *held = (*held).max(*sequence),
-                None => before.push((Arc::clone(lane), *sequence)),
+                None => before.push((lane.clone(), *sequence)),
             }
         }
         before
@@ -161,6 +181,9 @@ impl Lanes {
 
     /// The last thing that still waits for a member.
     fn waiting(&self, member: u64) -> Option<&Place> {
+        if self.lanes.is_empty() {
+            return None;
+        }
         self.last.get(&member).filter(|place| !self.has_passed(place))
     }
 
@@ -171,10 +194,10 @@ impl Lanes {
     /// Tells everyone who is subscribed, each after what already waits for it.
     pub(super) fn announce(&mut self, notice: &Notice) {
         let everyone: Vec<Arc<Member>> = self.fanout.hub.read().everyone().cloned().collect();
-        let mut waiting: HashMap<PrincipalRef, Vec<Arc<Member>>> = HashMap::new();
+        let mut waiting: HashMap<Whose, Vec<Arc<Member>>> = HashMap::new();
         for member in everyone {
             match self.waiting(member.id) {
-                Some((lane, _)) => waiting.entry(Arc::clone(lane)).or_default().push(member),
+                Some((lane, _)) => waiting.entry(lane.clone()).or_default().push(member),
                 None => self.way.tell(&member, notice),
             }
         }
@@ -187,33 +210,37 @@ impl Lanes {
 
     /// Starts a round for every lane that can.
     pub(super) fn pump(&mut self) {
-        while let Some(principal) = self.stirred.pop() {
-            self.start(principal);
+        while let Some(whose) = self.stirred.pop() {
+            self.start(whose);
         }
     }
 
-    fn start(&mut self, principal: PrincipalRef) {
+    fn start(&mut self, whose: Whose) {
+        let most_bytes = if whose.is_apart() { APART_ROUND_BYTES } else { ROUND_BYTES };
         let mut works = Vec::new();
         let (mut first, mut bytes) = (None, 0);
         loop {
-            let Some(lane) = self.lanes.get(&principal) else { return };
+            let Some(lane) = self.lanes.get(&whose) else { return };
             if lane.judging.is_some() {
                 return;
             }
             let Some(next) = lane.queue.front() else { break };
             if !next.after.iter().all(|place| self.has_passed(place)) {
                 if works.is_empty() {
-                    return self.blocked.push(principal);
+                    return self.blocked.push(whose);
                 }
                 break;
             }
             let is_notice = matches!(next.piece, Piece::Notice(..));
             bytes += next.bytes;
-            let is_full = ROUND <= works.len() || ROUND_BYTES < bytes;
+            let is_full = ROUND <= works.len() || most_bytes < bytes;
             if (is_full || is_notice) && !works.is_empty() {
                 break;
             }
-            let next = self.lanes.get_mut(&principal).and_then(Lane::pop);
+            let next = self.lanes.get_mut(&whose).and_then(Lane::pop);
+            if let Some(next) = next.as_ref().filter(|_| whose.is_apart()) {
+                self.apart_bytes = self.apart_bytes.saturating_sub(next.bytes);
+            }
             match next.map(|next| (next.sequence, next.piece)) {
                 Some((sequence, Piece::Change(work))) => {
                     first.get_or_insert(sequence);
@@ -227,34 +254,50 @@ impl Lanes {
                 None => break,
             }
         }
-        let Some(lane) = self.lanes.get_mut(&principal) else { return };
+        let Some(lane) = self.lanes.get_mut(&whose) else { return };
         if works.is_empty() {
-            self.lanes.remove(&principal);
+            self.lanes.remove(&whose);
             self.stirred.append(&mut self.blocked);
             return;
         }
         lane.judging = first;
         lane.judging_from = works.first().map(|(work, _)| work.sighting.id);
         let fanout = self.fanout.clone();
-        self.rounds.push(Box::pin(async move {
-            let judged = judge(&fanout, &principal, works).await;
-            (principal, judged)
-        }));
+        let is_apart = whose.is_apart();
+        let judging = async move {
+            let judged = judge(&fanout, &whose, works).await;
+            (whose, judged)
+        };
+        if is_apart {
+            self.apart.spawn(judging);
+        } else {
+            self.rounds.push(Box::pin(judging));
+        }
     }
 
     /// Waits for a round to finish and hands out what it decided. Pending while no round is under way. Cancel-safe.
     pub(super) async fn turn(&mut self) {
-        let next = self.rounds.next().await;
-        let Some((principal, judged)) = next else { return std::future::pending().await };
+        let (whose, judged) = tokio::select! {
+            Some(finished) = self.rounds.next() => finished,
+            Some(finished) = self.apart.join_next() => match finished {
+                Ok(finished) => finished,
+                Err(error) => match error.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    // It is being stopped, and this task with it.
+                    Err(_) => return std::future::pending().await,
+                },
+            },
+            else => return std::future::pending().await,
+        };
         for Judged { works, rows, conditions } in judged {
             for ((work, _), plan) in &works {
-                self.deliver(&principal, work, plan, [&rows, &conditions]);
+                self.deliver(&whose.principal, work, plan, [&rows, &conditions]);
             }
         }
-        if let Some(lane) = self.lanes.get_mut(&principal) {
+        if let Some(lane) = self.lanes.get_mut(&whose) {
             (lane.judging, lane.judging_from) = (None, None);
         }
-        self.stirred.push(principal);
+        self.stirred.push(whose);
         self.stirred.append(&mut self.blocked);
         self.pump();
     }
@@ -292,19 +335,23 @@ impl Lanes {
         self.pump();
         let deadline = Instant::now() + ROOM_PATIENCE;
         while HELD_LIMIT / 2 < self.held.total() {
-            if timeout_at(deadline, self.turn()).await.is_err() && !self.shed_heaviest() {
+            if timeout_at(deadline, self.turn()).await.is_err() && !self.shed_heaviest(|_| true) {
                 break;
             }
         }
     }
 
-    /// Lets the changes go that wait in the lane with the most; false when none do.
-    fn shed_heaviest(&mut self) -> bool {
-        let heaviest = self.lanes.iter_mut().max_by_key(|(_, lane)| lane.bytes);
-        let Some((principal, lane)) = heaviest.filter(|(_, lane)| lane.bytes != 0) else {
+    /// Lets the changes go that wait in the lane with the most, of those that may be chosen; false when none do.
+    fn shed_heaviest(&mut self, may_be: impl Fn(&Whose) -> bool) -> bool {
+        let lanes = self.lanes.iter_mut().filter(|(whose, _)| may_be(whose));
+        let heaviest = lanes.max_by_key(|(_, lane)| lane.bytes);
+        let Some((whose, lane)) = heaviest.filter(|(_, lane)| lane.bytes != 0) else {
             return false;
         };
-        let principal = Arc::clone(principal);
+        let whose = whose.clone();
+        if whose.is_apart() {
+            self.apart_bytes = self.apart_bytes.saturating_sub(lane.bytes);
+        }
         lane.bytes = 0;
         let shed = std::mem::take(&mut lane.queue);
         self.fanout.metrics.gaps.get_or_create(&reason("row_checks_behind")).inc();
@@ -329,7 +376,7 @@ impl Lanes {
         let hole = Hole { reason: "row_checks_behind", ..Hole::default() };
         let notice = Notice::of_hole(message, hole);
         let ids: Vec<u64> = told.into_iter().collect();
-        self.enqueue(principal, SmallVec::new(), 0, Piece::Notice(notice, members), &ids);
+        self.enqueue(whose, SmallVec::new(), 0, Piece::Notice(notice, members), &ids);
         self.stirred.append(&mut self.blocked);
         self.pump();
         true
@@ -391,55 +438,6 @@ impl Lanes {
                 return;
             }
             self.fanout.metrics.deliveries.inc();
-        }
-    }
-
-    /// Tells members that changes of a table are withheld that cannot be looked at any more.
-    pub(super) fn withhold_gone(&self, relation: &Relation, members: &[Arc<Member>]) {
-        let Relation { schema, name, .. } = relation;
-        self.fanout.metrics.withheld.get_or_create(&reason("table_gone")).inc();
-        for member in members.iter().filter(|member| member.is_new_trouble()) {
-            let message = format!("Changes of {schema}.{name} are withheld: the table is gone");
-            self.way.tell(member, &Notice::of_changes(false, message));
-        }
-    }
-
-    /// Withholds a change from members of whom it cannot be said whether they asked for it.
-    pub(super) fn withhold_of(
-        &self,
-        sighting: &Sighting,
-        members: impl IntoIterator<Item = Arc<Member>>,
-        trouble: &Trouble,
-    ) {
-        for member in members {
-            self.withhold(sighting, &member, trouble);
-        }
-    }
-
-    /// Counts a row that could not be judged and tells the member, once until it is served again.
-    fn withhold(&self, sighting: &Sighting, member: &Arc<Member>, trouble: &Trouble) {
-        let (word, text) = match trouble {
-            Trouble::Failed { code, .. } => {
-                ("check_failed", format!("the row check failed with SQLSTATE {code}"))
-            }
-            Trouble::TimedOut => ("check_timed_out", "the row check took too long".to_owned()),
-            Trouble::Unavailable | Trouble::RightsChanged => {
-                ("check_unavailable", "the database could not be asked".to_owned())
-            }
-            Trouble::TableGone => ("table_gone", "the table is gone".to_owned()),
-            Trouble::Incomplete => (
-                "row_incomplete",
-                "the log does not have every value that is needed, and the row has changed since"
-                    .to_owned(),
-            ),
-        };
-        self.fanout.metrics.withheld.get_or_create(&reason(word)).inc();
-        if member.is_new_trouble() {
-            let table = sighting.table();
-            tracing::warn!(schema = %table.schema, table = %table.name, reason = word, "withheld a row");
-            let message =
-                format!("Changes of {}.{} are withheld: {text}", table.schema, table.name);
-            self.way.tell(member, &Notice::of_changes(false, message));
         }
     }
 }

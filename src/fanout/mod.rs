@@ -49,11 +49,11 @@ use crate::hub::{Hole, Hub, Member, Membership, Notice, Receives};
 use crate::metrics::{Metrics, reason};
 use crate::model::time::PgTime;
 use crate::model::{Change, Epoch, Position, Relation, Row, Table, Target, Transaction};
-use crate::router::Candidate;
+use crate::router::{Budget, Candidate};
 use crate::source::SourceState;
 
 use audience::{Audience, Way};
-use lane::Lanes;
+use lane::{Lanes, Of};
 use message::Message;
 use settled::Settled;
 use sighting::{Layout, Sighting};
@@ -305,12 +305,14 @@ impl Fanout {
     ) -> Vec<Ask> {
         let (table, place) = (sighting.table(), Place::from(sighting.id));
         let mut candidates: Vec<Candidate> = Vec::new();
+        let mut budget = Budget::of_change(row.size());
         let name = (&*table.schema, &*table.name);
         members.router().candidates(
             name,
             sighting.event,
             &sighting.layout.relation,
             row,
+            &mut budget,
             &mut candidates,
         );
         let mut asks = Vec::new();
@@ -323,8 +325,14 @@ impl Fanout {
                 if !audience.wants(member.id, *id, place) {
                     continue;
                 }
+                // What clients wrote is asked for each of them apart, unless it is the same.
+                let apart =
+                    (!undecided.is_empty()).then(|| match members.router().payer(binding) {
+                        Some(payer) => Of::Caller(payer),
+                        None => Of::Crowd(members.digest(member.id)),
+                    });
                 let (member, wish) = (Arc::clone(member), Arc::clone(wish));
-                asks.push(Ask { member, id: *id, wish, undecided: undecided.clone() });
+                asks.push(Ask { member, id: *id, wish, undecided: undecided.clone(), apart });
             }
         }
         asks

@@ -10,16 +10,18 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
+use crate::auth::asker::Asker;
 use crate::auth::visibility::{Asked, Question, Trouble, Verdict, Visibility};
 use crate::config::Deletes;
 use crate::fanout::Fanout;
 use crate::fanout::held::Held;
+use crate::fanout::lane::Whose;
 use crate::fanout::sighting::{Layout, Sighting};
 use crate::fanout::work::{
     Answers, Filtered, Need, Place, Plan, Work, group, is_decided_by_role, need,
 };
 use crate::model::table::Policy;
-use crate::model::{Principal, Row, Subscription};
+use crate::model::{Cell, Principal, Row, Subscription};
 
 /// How long the rows that raise an error are looked for.
 const HALVING: Duration = Duration::from_secs(2);
@@ -40,16 +42,15 @@ pub(super) struct Judged {
     pub(super) conditions: Answers,
 }
 
-/// Judges work for a principal, in the order of each member's changes.
+/// Judges the work of a lane, in the order of each member's changes.
 ///
 /// What was to be asked once for all who have a role is judged for each of them when it turns out to depend on who they are.
-pub(super) async fn judge(
-    fanout: &Fanout,
-    principal: &Principal,
-    works: Vec<Holding>,
-) -> Vec<Judged> {
-    let is_shared = *principal == Principal::of_role(principal.role());
-    let works = match judge_for(fanout, principal, works, is_shared).await {
+pub(super) async fn judge(fanout: &Fanout, whose: &Whose, works: Vec<Holding>) -> Vec<Judged> {
+    let principal = &whose.principal;
+    let is_shared = **principal == Principal::of_role(principal.role());
+    let asks = works.iter().flat_map(|(work, _)| &work.asks);
+    let asker = whose.asker(asks.map(|ask| &*ask.member).next());
+    let works = match judge_for(fanout, (&asker, principal), works, is_shared).await {
         Ok(judged) => return vec![judged],
         Err(works) => works,
     };
@@ -65,7 +66,8 @@ pub(super) async fn judge(
     }
     let mut all = Vec::with_capacity(by_principal.len());
     for (principal, works) in by_principal {
-        all.extend(judge_for(fanout, &principal, works, false).await.ok());
+        let asker = if whose.is_apart() { asker.clone() } else { Asker::of(&principal) };
+        all.extend(judge_for(fanout, (&asker, &principal), works, false).await.ok());
     }
     all
 }
@@ -74,7 +76,7 @@ pub(super) async fn judge(
 /// when it is shared by all who have the principal's role and does depend on who they are.
 async fn judge_for(
     fanout: &Fanout,
-    principal: &Principal,
+    (asker, principal): (&Asker, &Principal),
     mut works: Vec<Holding>,
     is_shared: bool,
 ) -> Result<Judged, Vec<Holding>> {
@@ -91,7 +93,7 @@ async fn judge_for(
         let mut round = Round::default();
         let mut plans: Vec<Plan> =
             works.iter().map(|(work, _)| round.add(work, principal, fanout.deletes)).collect();
-        let rows = round.ask(&fanout.visibility, principal).await;
+        let rows = round.ask(&fanout.visibility, asker, principal).await;
         if rows.iter().flatten().any(|answer| *answer == Err(Trouble::RightsChanged))
             && renewals < RENEWALS
         {
@@ -107,7 +109,7 @@ async fn judge_for(
                 plan.conditions = round.add_conditions(work, &plan.filters);
             }
         }
-        let conditions = round.ask(&fanout.visibility, principal).await;
+        let conditions = round.ask(&fanout.visibility, asker, principal).await;
         let shows = rows.iter().flatten().any(|answer| *answer == Ok(Verdict::Yes));
         let shows = shows || conditions.iter().flatten().any(|it| *it == Ok(Verdict::Yes));
         if !shows || !renew(fanout, &mut works).await {
@@ -164,6 +166,8 @@ pub(super) struct Round {
     pub(super) xids: Vec<u32>,
     /// Which question is whose: clients may ask for any number of different things.
     places: HashMap<(usize, usize, u32), usize>,
+    /// Texts that conditions are asked about, by sighting and column.
+    texts: HashMap<(usize, usize), Option<Arc<str>>>,
 }
 
 impl Round {
@@ -218,11 +222,11 @@ impl Round {
 
     /// Asks Postgres. When an error fails a whole question, it is asked in halves until only the rows that raise it are
     /// withheld, or until that took too long.
-    async fn ask(self, visibility: &Visibility, principal: &Principal) -> Answers {
+    async fn ask(self, visibility: &Visibility, asker: &Asker, principal: &Principal) -> Answers {
         if self.questions.is_empty() {
             return Vec::new();
         }
-        let together = visibility.judge(principal, &self.xids, self.questions.clone()).await;
+        let together = visibility.judge(asker, principal, &self.xids, self.questions.clone()).await;
         let give_up_at = Instant::now() + HALVING;
         let mut answers = Vec::with_capacity(together.len());
         for (question, answer) in self.questions.into_iter().zip(together) {
@@ -234,7 +238,8 @@ impl Round {
                     Some(answer) => answer,
                     None => {
                         let asked = vec![question.clone()];
-                        let mut answers = visibility.judge(principal, &self.xids, asked).await;
+                        let mut answers =
+                            visibility.judge(asker, principal, &self.xids, asked).await;
                         answers.pop().unwrap_or(Err(Trouble::Unavailable))
                     }
                 };
@@ -281,7 +286,7 @@ impl Round {
     /// Asks about the condition at `which` of a wish.
     fn ask_condition(
         &mut self,
-        sighting: &Sighting,
+        sighting: &Arc<Sighting>,
         wish: &Arc<Subscription>,
         which: usize,
     ) -> Place {
@@ -290,7 +295,11 @@ impl Round {
         let place = relation.column(&condition.predicate.column);
         let row = sighting.subject();
         let cell = place.and_then(|at| row.and_then(|row| row.cell(at)));
-        let value = cell.and_then(|cell| cell.text().map(str::to_owned));
+        // The same text for all conditions on it: there may be many, and it may be long.
+        let seen = (Arc::as_ptr(sighting).addr(), place.unwrap_or(usize::MAX));
+        let value =
+            self.texts.entry(seen).or_insert_with(|| cell.and_then(Cell::text).map(Arc::from));
+        let value = value.clone();
         let oid = place.and_then(|at| relation.columns.get(at)).map_or(0, |column| column.type_oid);
         let at = *self.places.entry((Arc::as_ptr(wish).addr(), which, oid)).or_insert_with(|| {
             let condition = condition.clone();

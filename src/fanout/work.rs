@@ -1,12 +1,14 @@
 //! What one principal's members are to get of one change, and what must be asked first.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, LazyLock};
 
 use smallvec::SmallVec;
 
 use crate::auth::visibility::{Trouble, Verdict};
 use crate::config::Deletes;
+use crate::fanout::lane::Of;
 use crate::fanout::render::{OldShown, Problem, Shown};
 use crate::fanout::round::Round;
 use crate::fanout::sighting::Sighting;
@@ -23,8 +25,10 @@ pub(super) struct Ask {
     pub(super) id: u64,
     /// What it asked for.
     pub(super) wish: Arc<Subscription>,
-    /// Conditions of the wish that only Postgres can decide.
+    /// Conditions of the wish that Postgres has to decide.
     pub(super) undecided: SmallVec<[usize; 2]>,
+    /// Whose these are, when there are any.
+    pub(super) apart: Option<Of>,
 }
 
 /// A change for the members of one principal.
@@ -36,52 +40,23 @@ pub(super) struct Work {
     pub(super) asks: Vec<Ask>,
 }
 
-/// Groups who asked by whom they act for. What is asked of Postgres and is the same for all who have a role is asked once
-/// for them, on behalf of [`Principal::of_role`]: for those who do not wait for anything of their own, so that nobody waits
-/// for another's policies.
-pub(super) fn by_principal(
-    sighting: &Sighting,
-    asks: Vec<Ask>,
-    is_waiting: impl Fn(&Ask) -> bool,
-) -> Vec<(Arc<Principal>, Vec<Ask>)> {
-    let mut role_principals: SmallVec<[Arc<Principal>; 2]> = SmallVec::new();
-    let may_be_shared = sighting.table().has_row_security || sighting.layout.is_of_ancestor();
-    group(asks, |ask| {
-        let principal = ask.member.principal();
-        let role = principal.role();
-        let is_own = !may_be_shared || !ask.undecided.is_empty();
-        if is_own || !is_decided_by_role(sighting, role) || is_waiting(ask) {
-            return principal;
-        }
-        if let Some(role_principal) =
-            role_principals.iter().find(|role_principal| role_principal.role() == role)
-        {
-            return Arc::clone(role_principal);
-        }
-        let role_principal = Arc::new(Principal::of_role(role));
-        role_principals.push(Arc::clone(&role_principal));
-        role_principal
-    })
-}
-
 /// Groups who asked by what `of` says of them.
-pub(super) fn group(
+pub(super) fn group<K: Clone + Eq + Hash>(
     asks: Vec<Ask>,
-    mut of: impl FnMut(&Ask) -> Arc<Principal>,
-) -> Vec<(Arc<Principal>, Vec<Ask>)> {
-    let mut places: HashMap<Arc<Principal>, usize, foldhash::fast::RandomState> =
-        HashMap::default();
-    let mut groups: Vec<(Arc<Principal>, Vec<Ask>)> = Vec::new();
+    mut of: impl FnMut(&Ask) -> K,
+) -> Vec<(K, Vec<Ask>)> {
+    let mut places: HashMap<K, usize, foldhash::fast::RandomState> = HashMap::default();
+    let mut groups: Vec<(K, Vec<Ask>)> = Vec::new();
     for ask in asks {
-        let principal = of(&ask);
+        let key = of(&ask);
         match groups.last_mut() {
-            Some((last, asks)) if Arc::ptr_eq(last, &principal) => asks.push(ask),
+            Some((last, asks)) if *last == key => asks.push(ask),
             _ => {
                 let next = groups.len();
-                let at = *places.entry(Arc::clone(&principal)).or_insert(next);
+                let at = *places.entry(key.clone()).or_insert(next);
                 match groups.get_mut(at) {
                     Some((_, asks)) => asks.push(ask),
-                    None => groups.push((principal, vec![ask])),
+                    None => groups.push((key, vec![ask])),
                 }
             }
         }

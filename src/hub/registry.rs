@@ -1,6 +1,7 @@
 //! Who is subscribed to what, right now.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use super::{Member, Presences, Resumes, Rooms, Wishes};
 use crate::memory::{Held, Kind, Memory};
 use crate::metrics::{Metrics, reason};
 use crate::model::Subscription;
-use crate::router::{BindingId, Router};
+use crate::router::{BindingId, Payer, Router};
 
 /// The members of every binding. A change of membership is in force when the call returns.
 #[derive(Debug)]
@@ -28,10 +29,19 @@ pub struct Hub {
 pub struct Membership {
     router: Router,
     members: HashMap<BindingId, Vec<(Arc<Member>, u64)>, foldhash::fast::RandomState>,
-    bindings: HashMap<u64, Vec<BindingId>, foldhash::fast::RandomState>,
+    subscribed: HashMap<u64, Subscribed, foldhash::fast::RandomState>,
+    /// Makes numbers of callers that nobody outside can compute.
+    hasher: RandomState,
     /// What compiled patterns take, of the member that was the first to want each.
     patterns: HashMap<BindingId, Held, foldhash::fast::RandomState>,
     memory: Option<(Memory, Metrics)>,
+}
+
+/// What a member is subscribed to.
+#[derive(Debug)]
+struct Subscribed {
+    bindings: Box<[BindingId]>,
+    digest: u64,
 }
 
 impl Hub {
@@ -143,6 +153,11 @@ impl Membership {
         self.members.get(&binding).map_or(&[], Vec::as_slice)
     }
 
+    /// A number that is the same for members that are subscribed to the same, and for hardly any others.
+    pub fn digest(&self, member: u64) -> u64 {
+        self.subscribed.get(&member).map_or(0, |subscribed| subscribed.digest)
+    }
+
     /// What is asked for, each wish once, with the members that ask for it.
     pub fn wishes(&self) -> impl Iterator<Item = (&Arc<Subscription>, &[(Arc<Member>, u64)])> {
         self.members.iter().filter_map(|(binding, members)| {
@@ -160,16 +175,21 @@ impl Membership {
     /// Replaces what a member is subscribed to.
     pub fn subscribe(&mut self, member: &Arc<Member>, wishes: &[(u64, Arc<Subscription>)]) {
         self.remove(member.id);
-        let mut held = Vec::with_capacity(wishes.len());
+        if wishes.is_empty() {
+            return;
+        }
+        let payer = Payer(self.hasher.hash_one(member.caller()));
+        let mut bindings = Vec::with_capacity(wishes.len());
         for (id, wish) in wishes {
-            let binding = self.router.insert(wish);
+            let binding = self.router.insert(wish, payer);
             self.count_patterns(binding, member);
             self.members.entry(binding).or_default().push((Arc::clone(member), *id));
-            held.push(binding);
+            bindings.push(binding);
         }
-        if !held.is_empty() {
-            self.bindings.insert(member.id, held);
-        }
+        let mut sorted = bindings.clone();
+        sorted.sort_unstable();
+        let digest = self.hasher.hash_one(sorted);
+        self.subscribed.insert(member.id, Subscribed { bindings: bindings.into(), digest });
     }
 
     /// Counts the patterns of a binding that is new. Where there is no memory for them, Postgres decides instead.
@@ -190,7 +210,8 @@ impl Membership {
 
     /// Forgets a member.
     pub fn remove(&mut self, member: u64) {
-        for binding in self.bindings.remove(&member).unwrap_or_default() {
+        let Some(subscribed) = self.subscribed.remove(&member) else { return };
+        for binding in subscribed.bindings {
             self.router.remove(binding);
             if let Some(members) = self.members.get_mut(&binding) {
                 if let Some(place) = members.iter().position(|(held, _)| held.id == member) {

@@ -14,6 +14,7 @@ mod startup;
 mod stream;
 mod target;
 mod tls;
+mod turns;
 mod wire;
 mod words;
 
@@ -25,4 +26,5 @@ pub use target::Target;
 
 pub(crate) use failure::{Failure, Refused, sqlstate};
 pub(crate) use startup::{replication, simple_query};
+pub(crate) use turns::{Turn, Turns};
 pub(crate) use wire::{Frame, Wire};

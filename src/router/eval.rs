@@ -1,5 +1,6 @@
 //! Does this row pass this condition? Three-valued, as SQL is, and honest about what only Postgres knows.
 
+use std::cell::Cell;
 use std::cmp::Ordering;
 
 use super::compare::{self, Relation};
@@ -25,6 +26,20 @@ pub(super) struct Test<'a> {
     pub(super) condition: &'a Condition,
     /// For `match` and `imatch`, when the pattern is simple enough; see [`pattern_of`].
     pub(super) pattern: Option<&'a Pattern>,
+    /// Steps taken, about one for each byte that was looked at with some care.
+    pub(super) steps: &'a Cell<usize>,
+}
+
+/// Lists of no more elements cost little.
+const SHORT_LIST: usize = 8;
+
+/// Whether evaluating a condition may cost more than a few steps.
+pub(super) fn is_costly(condition: &Condition) -> bool {
+    match (condition.predicate.operator, &condition.predicate.operand) {
+        (Operator::Like | Operator::Ilike | Operator::Match | Operator::Imatch, _) => true,
+        (_, Operand::List(elements)) => SHORT_LIST < elements.len(),
+        _ => false,
+    }
 }
 
 /// The pattern of a condition that has one both sides agree on.
@@ -103,6 +118,7 @@ impl Test<'_> {
             return if elements.is_empty() { Truth::False } else { Truth::Null };
         };
         let mut found = Truth::False;
+        self.take(elements.len().saturating_mul(1 + value.len() / 8));
         for element in elements {
             let Some(element) = element else {
                 found = if found == Truth::False { Truth::Null } else { found };
@@ -136,7 +152,9 @@ impl Test<'_> {
         {
             return Truth::Unknown;
         }
-        like::matches(value, pattern, fold).map_or(Truth::Unknown, Truth::from)
+        let (found, steps) = like::matches(value, pattern, fold);
+        self.take(steps);
+        found.map_or(Truth::Unknown, Truth::from)
     }
 
     fn regex(self, value: &str) -> Truth {
@@ -149,7 +167,12 @@ impl Test<'_> {
         {
             return Truth::Unknown;
         }
+        self.take(pattern.steps(value));
         pattern.is_match(value).map_or(Truth::Unknown, Truth::from)
+    }
+
+    fn take(self, steps: usize) {
+        self.steps.set(self.steps.get().saturating_add(steps));
     }
 
     /// Whether case is what ASCII says it is.

@@ -8,14 +8,28 @@ const STEPS_PER_BYTE: usize = 8;
 /// Steps that any pattern may take, however short the text is.
 const STEPS_AT_LEAST: usize = 4096;
 
-/// Whether `text` matches `pattern` whole; `None` when that would take too many steps to find out. A backslash at the
-/// very end, which Postgres refuses, matches nothing.
-pub(super) fn matches(text: &str, pattern: &str, fold: Fold) -> Option<bool> {
-    let steps = text.len().saturating_mul(STEPS_PER_BYTE).saturating_add(STEPS_AT_LEAST);
-    let (mut text, mut pattern) = (text, pattern);
+/// Whether `text` matches `pattern` whole, and the steps it took; `None` when that would take too many to find out. A
+/// backslash at the very end, which Postgres refuses, matches nothing.
+pub(super) fn matches(text: &str, pattern: &str, fold: Fold) -> (Option<bool>, usize) {
+    let most = text.len().saturating_mul(STEPS_PER_BYTE).saturating_add(STEPS_AT_LEAST);
+    let mut steps = 0;
+    let found = follow(text, pattern, fold, || {
+        steps += 1;
+        steps <= most
+    });
+    (found, steps)
+}
+
+/// `None` when `step` said no.
+fn follow(
+    mut text: &str,
+    mut pattern: &str,
+    fold: Fold,
+    mut step: impl FnMut() -> bool,
+) -> Option<bool> {
     // Where to go on when the current attempt fails: after the last `%`, one character further in the text.
     let mut retry: Option<(&str, &str)> = None;
-    for _ in 0..steps {
+    while step() {
         let mut rest = pattern.chars();
         let is_step = match rest.next() {
             Some('%') => {
@@ -80,6 +94,10 @@ fn skip(text: &mut &str, accept: impl FnOnce(char) -> bool) -> bool {
 mod tests {
     use super::*;
 
+    fn found(text: &str, pattern: &str, fold: Fold) -> Option<bool> {
+        matches(text, pattern, fold).0
+    }
+
     #[test]
     fn patterns_match_whole_texts() {
         for (text, pattern, expected) in [
@@ -106,31 +124,31 @@ mod tests {
             ("ABC", "abc", false),
             ("ab", "%%b%%", true),
         ] {
-            assert_eq!(matches(text, pattern, Fold::Exact), Some(expected), "{text:?} {pattern:?}");
+            assert_eq!(found(text, pattern, Fold::Exact), Some(expected), "{text:?} {pattern:?}");
         }
-        assert_eq!(matches("AbC", "%bC", Fold::AsciiCase), Some(true));
+        assert_eq!(found("AbC", "%bC", Fold::AsciiCase), Some(true));
     }
 
     #[test]
     fn many_wildcards_do_not_explode() {
         let (text, pattern) = ("a".repeat(5_000), "%a".repeat(500) + "%b");
-        assert_eq!(matches(&text, &pattern, Fold::Exact), Some(false));
+        assert_eq!(found(&text, &pattern, Fold::Exact), Some(false));
     }
 
     #[test]
     fn a_pattern_that_looks_far_from_everywhere_is_given_up() {
         let text = "a".repeat(16_000);
         let far = format!("%{}Z", "_".repeat(8_000));
-        assert_eq!(matches(&text, &far, Fold::Exact), None);
-        assert_eq!(matches(&text, &far, Fold::AsciiCase), None);
+        assert_eq!(found(&text, &far, Fold::Exact), None);
+        assert_eq!(found(&text, &far, Fold::AsciiCase), None);
         // Ordinary patterns are decided, however long the text.
         for (pattern, expected) in [("%aab%", false), ("a%a", true), ("%b", false), ("%", true)] {
-            assert_eq!(matches(&text, pattern, Fold::Exact), Some(expected), "{pattern}");
+            assert_eq!(found(&text, pattern, Fold::Exact), Some(expected), "{pattern}");
         }
-        assert_eq!(matches(&text, &text, Fold::Exact), Some(true));
+        assert_eq!(found(&text, &text, Fold::Exact), Some(true));
         // So is any pattern on a short text.
         assert_eq!(
-            matches(&"a".repeat(60), &format!("%{}Z", "_".repeat(60)), Fold::Exact),
+            found(&"a".repeat(60), &format!("%{}Z", "_".repeat(60)), Fold::Exact),
             Some(false)
         );
     }

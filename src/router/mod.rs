@@ -1,10 +1,12 @@
 //! Who asked: (schema, table, event, row) → the bindings whose filters pass.
 //!
-//! Pure and synchronous. Equal wishes are one binding. Per change, cost follows the bindings that match through the
-//! index (`index`) plus those no index serves; nothing is allocated when nothing matches. What Rust cannot decide
-//! exactly as Postgres would is handed on undecided, never guessed (`eval`). Deliberately not here: who may see a
+//! Pure and synchronous. Equal wishes are one binding, and equal costly conditions are evaluated once a change (`shared`).
+//! Per change, cost follows the bindings that match through the index (`index`) plus those no index serves, and the steps
+//! that their conditions take are bounded (`budget`); nothing is allocated when nothing matches. What Rust cannot decide
+//! exactly as Postgres would, or not within its budget, is handed on undecided, never guessed (`eval`). Deliberately not here: who may see a
 //! row, and which clients stand behind a binding.
 
+mod budget;
 mod compare;
 mod eval;
 mod index;
@@ -12,7 +14,9 @@ mod like;
 mod moment;
 mod number;
 mod pattern;
+mod shared;
 
+use std::cell::Cell as Counter;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -22,7 +26,11 @@ use smallvec::SmallVec;
 use self::eval::{Test, Verdict};
 use self::index::{Bindings, Place, Seen};
 use self::pattern::Pattern;
+use self::shared::{Shared, SharedId};
+use crate::model::filter::Condition;
 use crate::model::{Cell, Event, Relation, ReplicaIdentity, Row, Subscription, Target};
+
+pub use self::budget::{Budget, Payer};
 
 /// An interned wish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,7 +41,7 @@ pub struct BindingId(pub u32);
 pub struct Candidate {
     /// The binding.
     pub binding: BindingId,
-    /// Places, in its filter, of the conditions only Postgres can decide. Empty: all conditions passed.
+    /// Places, in its filter, of the conditions that Postgres has to decide. Empty: all conditions passed.
     pub undecided: SmallVec<[usize; 2]>,
 }
 
@@ -46,24 +54,30 @@ pub struct Router {
     tables: HashMap<Box<str>, HashMap<Box<str>, Bindings, RandomState>, RandomState>,
     schemas: HashMap<Box<str>, Bindings, RandomState>,
     everything: Bindings,
+    shared: Shared,
 }
 
 /// One binding.
 #[derive(Debug)]
 struct Slot {
     subscription: Arc<Subscription>,
-    /// One per condition, or none at all when no condition has one.
-    patterns: Box<[Option<Pattern>]>,
+    /// One per condition, or none at all when all cost little.
+    costly: Box<[Option<SharedId>]>,
+    /// Who pays for the costly ones; `None` when several do.
+    payer: Option<Payer>,
+    /// Whether the patterns of the costly ones are kept for it.
+    keeps_patterns: bool,
     insertions: usize,
     place: Place,
 }
 
 impl Router {
-    /// Interns a wish. Equal wishes get one id, counted as often as they are inserted.
-    pub fn insert(&mut self, subscription: &Arc<Subscription>) -> BindingId {
+    /// Interns a wish of `payer`. Equal wishes get one id, counted as often as they are inserted.
+    pub fn insert(&mut self, subscription: &Arc<Subscription>, payer: Payer) -> BindingId {
         if let Some(&binding) = self.ids.get(subscription) {
             if let Some(slot) = self.slot_mut(binding) {
                 slot.insertions += 1;
+                slot.payer = slot.payer.filter(|first| *first == payer);
             }
             return binding;
         }
@@ -72,11 +86,14 @@ impl Router {
             BindingId(u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX))
         });
         let place = self.bindings_mut(&subscription.target).insert(binding, subscription);
-        let patterns: Box<[_]> = subscription.filter.iter().map(eval::pattern_of).collect();
-        let has_patterns = patterns.iter().any(Option::is_some);
+        let filter = subscription.filter.iter();
+        let costly: Box<[_]> = filter.map(|condition| self.shared.insert(condition)).collect();
+        let has_costly = costly.iter().any(Option::is_some);
         let slot = Slot {
             subscription: Arc::clone(subscription),
-            patterns: if has_patterns { patterns } else { Box::default() },
+            costly: if has_costly { costly } else { Box::default() },
+            payer: Some(payer),
+            keeps_patterns: true,
             insertions: 1,
             place,
         };
@@ -87,17 +104,19 @@ impl Router {
         binding
     }
 
-    /// Bytes that the compiled patterns of a binding take.
+    /// Bytes that the compiled patterns of a binding take. Those it has in common with others count for each.
     pub fn pattern_bytes(&self, binding: BindingId) -> usize {
-        let slot = self.slots.get(binding.0 as usize).and_then(Option::as_ref);
-        let patterns = slot.map_or(&[][..], |slot| &slot.patterns);
-        patterns.iter().flatten().map(Pattern::bytes).sum()
+        let costly = self.slot(binding).map_or(&[][..], |slot| &slot.costly);
+        costly.iter().flatten().filter_map(|id| self.shared.pattern(*id)).map(Pattern::bytes).sum()
     }
 
-    /// Keeps no compiled pattern of a binding: what they decide is undecided from now on.
+    /// Keeps no compiled pattern for the sake of a binding: what only its own decide is undecided from now on.
     pub fn drop_patterns(&mut self, binding: BindingId) {
-        if let Some(slot) = self.slot_mut(binding) {
-            slot.patterns = Box::default();
+        let Self { slots, shared, .. } = self;
+        let slot = slots.get_mut(binding.0 as usize).and_then(Option::as_mut);
+        if let Some(slot) = slot.filter(|slot| slot.keeps_patterns) {
+            slot.keeps_patterns = false;
+            slot.costly.iter().flatten().for_each(|id| shared.drop_pattern(*id));
         }
     }
 
@@ -108,11 +127,17 @@ impl Router {
         if slot.insertions != 0 {
             return false;
         }
+        self.drop_patterns(binding);
         let Some(slot) = self.slots.get_mut(binding.0 as usize).and_then(Option::take) else {
             return false;
         };
         self.free.push(binding);
         self.ids.remove(&slot.subscription);
+        for (condition, id) in slot.subscription.filter.iter().zip(&slot.costly) {
+            if let Some(id) = id {
+                self.shared.remove(condition, *id);
+            }
+        }
         let target = &slot.subscription.target;
         let moved = self.bindings_mut(target).remove(binding, &slot.subscription, slot.place);
         self.drop_empty(target);
@@ -127,6 +152,11 @@ impl Router {
         self.slot(binding).map(|slot| &slot.subscription)
     }
 
+    /// Who pays for a binding; `None` when several do.
+    pub fn payer(&self, binding: BindingId) -> Option<Payer> {
+        self.slot(binding).and_then(|slot| slot.payer)
+    }
+
     /// Whether anybody asked for this table at all (any event, any filter).
     pub fn wants(&self, schema: &str, table: &str) -> bool {
         !self.everything.is_empty()
@@ -139,12 +169,14 @@ impl Router {
     ///
     /// `row` is the row after an INSERT or UPDATE, the old row of a DELETE; of the latter only the columns that the
     /// replica identity sends count. A cell the row does not tell (unchanged, or not in `relation`) passes nothing.
+    /// `budget` is that of the change.
     pub fn candidates(
         &self,
         (schema, table): (&str, &str),
         event: Event,
         relation: &Relation,
         row: &Row,
+        budget: &mut Budget,
         out: &mut Vec<Candidate>,
     ) {
         let view = View { event, relation, row };
@@ -155,12 +187,73 @@ impl Router {
                 |column, type_oid| view.see(column, type_oid),
                 |binding| {
                     let slot = self.slot(binding);
-                    if let Some(undecided) = slot.and_then(|slot| slot.passes(view)) {
+                    if let Some(undecided) = slot.and_then(|slot| self.passes(slot, view, budget)) {
                         out.push(Candidate { binding, undecided });
                     }
                 },
             );
         }
+    }
+
+    /// The places of undecided conditions, unless one fails or the event is another.
+    fn passes(
+        &self,
+        slot: &Slot,
+        view: View<'_>,
+        budget: &mut Budget,
+    ) -> Option<SmallVec<[usize; 2]>> {
+        let Slot { subscription, costly, .. } = slot;
+        if subscription.event.is_some_and(|event| event != view.event) {
+            return None;
+        }
+        let mut undecided = SmallVec::new();
+        // What costs little comes first: most rows fail there.
+        for is_costly in [false, true] {
+            for (place, condition) in subscription.filter.iter().enumerate() {
+                let id = costly.get(place).copied().flatten();
+                if id.is_some() != is_costly {
+                    continue;
+                }
+                let value = view.value(&condition.predicate.column)?;
+                let verdict = match id {
+                    None => {
+                        let steps = &Counter::new(0);
+                        Test { condition, pattern: None, steps }.run(value.0, value.1)
+                    }
+                    Some(id) => self.evaluate((id, condition), slot.payer, value, budget),
+                };
+                match verdict {
+                    Verdict::Passes => (),
+                    Verdict::Fails => return None,
+                    Verdict::Undecided => undecided.push(place),
+                }
+            }
+            if costly.is_empty() {
+                break;
+            }
+        }
+        Some(undecided)
+    }
+
+    /// What a costly condition makes of a value, if that is known or the budget allows to find out.
+    fn evaluate(
+        &self,
+        (id, condition): (SharedId, &Condition),
+        payer: Option<Payer>,
+        (type_oid, text): (u32, Option<&str>),
+        budget: &mut Budget,
+    ) -> Verdict {
+        if let Some(known) = budget.known(id) {
+            return known;
+        }
+        let (steps, pattern) = (Counter::new(0), self.shared.pattern(id));
+        if !budget.is_left(payer) {
+            return Verdict::Undecided;
+        }
+        let verdict = Test { condition, pattern, steps: &steps }.run(type_oid, text);
+        budget.spend(payer, steps.get().saturating_add(1));
+        budget.learn(id, verdict);
+        verdict
     }
 
     fn slot(&self, binding: BindingId) -> Option<&Slot> {
@@ -203,31 +296,6 @@ impl Router {
     }
 }
 
-impl Slot {
-    /// The places of undecided conditions, unless one fails or the event is another.
-    fn passes(&self, view: View<'_>) -> Option<SmallVec<[usize; 2]>> {
-        if self.subscription.event.is_some_and(|event| event != view.event) {
-            return None;
-        }
-        let mut undecided = SmallVec::new();
-        for (place, condition) in self.subscription.filter.iter().enumerate() {
-            let (type_oid, cell) = view.cell(&condition.predicate.column)?;
-            let value = match cell {
-                Cell::Null => None,
-                Cell::Text(_) => Some(cell.text()?),
-                Cell::Unchanged => return None,
-            };
-            let pattern = self.patterns.get(place).and_then(Option::as_ref);
-            match (Test { condition, pattern }).run(type_oid, value) {
-                Verdict::Passes => (),
-                Verdict::Fails => return None,
-                Verdict::Undecided => undecided.push(place),
-            }
-        }
-        Some(undecided)
-    }
-}
-
 /// A row as filters see it.
 #[derive(Clone, Copy)]
 struct View<'a> {
@@ -245,6 +313,15 @@ impl<'a> View<'a> {
             || self.relation.identity == ReplicaIdentity::Full
             || column.is_key;
         if is_sent { Some((column.type_oid, self.row.cell(place)?)) } else { None }
+    }
+
+    /// The type and the text of a column, which is `None` for null, if the row tells it.
+    fn value(self, column: &str) -> Option<(u32, Option<&'a str>)> {
+        match self.cell(column)? {
+            (type_oid, Cell::Null) => Some((type_oid, None)),
+            (type_oid, cell @ Cell::Text(_)) => Some((type_oid, Some(cell.text()?))),
+            (_, Cell::Unchanged) => None,
+        }
     }
 
     fn see(self, column: &str, type_oid: u32) -> Seen<'a> {

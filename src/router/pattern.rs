@@ -68,10 +68,15 @@ impl Pattern {
         BYTES.saturating_add(BYTES_OF_PLACE.saturating_mul(self.places))
     }
 
+    /// Steps that the text may cost.
+    pub(super) fn steps(&self, text: &str) -> usize {
+        text.len().saturating_mul(self.places)
+    }
+
     /// Whether the text contains a match; `None` when only Postgres knows.
     pub(super) fn is_match(&self, text: &str) -> Option<bool> {
         let may_differ = self.needs_ascii && !text.is_ascii();
-        let is_costly = STEPS < text.len().saturating_mul(self.places);
+        let is_costly = STEPS < self.steps(text);
         if may_differ || is_costly { None } else { Some(self.regex.is_match(text.as_bytes())) }
     }
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::model::filter::{Collation, Condition, Operand, Predicate, Spelling, parse};
 use crate::model::{Column, Kind, SqlType};
 
+const ONE: Payer = Payer(1);
 const INT4: u32 = 23;
 const TEXT: u32 = 25;
 
@@ -55,7 +56,14 @@ fn text(text: &'static str) -> Cell {
 fn check(router: &Router, event: Event, row: &Row, expected: &[BindingId]) {
     let mut found = Vec::new();
     let relation = relation(ReplicaIdentity::Default);
-    router.candidates(("public", "t"), event, &relation, row, &mut found);
+    router.candidates(
+        ("public", "t"),
+        event,
+        &relation,
+        row,
+        &mut Budget::of_change(0),
+        &mut found,
+    );
     let mut bindings: Vec<_> = found.iter().map(|candidate| candidate.binding).collect();
     bindings.sort_unstable();
     assert_eq!(bindings, expected);
@@ -65,9 +73,9 @@ fn check(router: &Router, event: Event, row: &Row, expected: &[BindingId]) {
 #[test]
 fn equal_wishes_are_one_binding_until_the_last_is_removed() {
     let mut router = Router::default();
-    let first = router.insert(&wish(None, "id=eq.1"));
-    assert_eq!(router.insert(&wish(None, "id=eq.1")), first);
-    assert_ne!(router.insert(&wish(Some(Event::Insert), "id=eq.1")), first);
+    let first = router.insert(&wish(None, "id=eq.1"), ONE);
+    assert_eq!(router.insert(&wish(None, "id=eq.1"), ONE), first);
+    assert_ne!(router.insert(&wish(Some(Event::Insert), "id=eq.1"), ONE), first);
     assert!(!router.remove(first));
     assert!(router.remove(first));
     assert!(!router.remove(first));
@@ -80,7 +88,7 @@ fn nothing_is_left_when_everybody_went() {
     let mut router = Router::default();
     let filters = ["", "id=eq.1", "id=eq.2", "id=in.(1,2)", "body=like.a%", "id=gt.1", "body=eq.x"];
     let bindings: Vec<_> =
-        filters.iter().map(|filter| router.insert(&wish(None, filter))).collect();
+        filters.iter().map(|filter| router.insert(&wish(None, filter), ONE)).collect();
     for (place, binding) in bindings.iter().enumerate() {
         assert!(router.wants("public", "t"));
         assert!(router.remove(*binding));
@@ -91,13 +99,13 @@ fn nothing_is_left_when_everybody_went() {
         });
     }
     assert!(!router.wants("public", "t"));
-    assert!(router.tables.is_empty() && router.ids.is_empty());
+    assert!(router.tables.is_empty() && router.ids.is_empty() && router.shared.is_empty());
 }
 
 #[test]
 fn events_targets_and_conditions_select() {
     let mut router = Router::default();
-    let mut add = |subscription: Subscription| router.insert(&Arc::new(subscription));
+    let mut add = |subscription: Subscription| router.insert(&Arc::new(subscription), ONE);
     let plain =
         |target| Subscription { target, event: None, filter: Vec::new().into(), select: None };
     let everything = add(plain(Target::All));
@@ -115,14 +123,14 @@ fn events_targets_and_conditions_select() {
 fn what_the_row_does_not_tell_passes_nothing() {
     let mut router = Router::default();
     for filter in ["body=eq.a", "body=like.a", "missing=eq.1"] {
-        router.insert(&wish(None, filter));
+        router.insert(&wish(None, filter), ONE);
     }
     let mut null = (*wish(None, "body=eq.a")).clone();
     let mut conditions = null.filter.to_vec();
     conditions[0].predicate.operator = crate::model::filter::Operator::Is;
     conditions[0].predicate.operand = Operand::Keyword(crate::model::filter::Keyword::Null);
     null.filter = conditions.into();
-    let is_null = router.insert(&Arc::new(null));
+    let is_null = router.insert(&Arc::new(null), ONE);
     check(&router, Event::Update, &row("1", Cell::Unchanged), &[]);
     check(&router, Event::Update, &row("1", Cell::Null), &[is_null]);
     // A key-only old row says null for every other column, and means nothing by it.
@@ -133,12 +141,19 @@ fn what_the_row_does_not_tell_passes_nothing() {
 fn a_column_of_another_type_is_left_to_postgres() {
     let mut router = Router::default();
     let (keyed, scanned) =
-        (router.insert(&wish(None, "id=eq.1")), router.insert(&wish(None, "id=gt.1")));
+        (router.insert(&wish(None, "id=eq.1"), ONE), router.insert(&wish(None, "id=gt.1"), ONE));
     let mut relation = relation(ReplicaIdentity::Full);
     relation.columns[0].type_oid = 20;
     let mut found = Vec::new();
     let row = row("5", Cell::Null);
-    router.candidates(("public", "t"), Event::Insert, &relation, &row, &mut found);
+    router.candidates(
+        ("public", "t"),
+        Event::Insert,
+        &relation,
+        &row,
+        &mut Budget::of_change(0),
+        &mut found,
+    );
     found.sort_by_key(|candidate| candidate.binding);
     let undecided: SmallVec<[usize; 2]> = SmallVec::from_slice(&[0]);
     let expected =
@@ -157,11 +172,19 @@ fn a_pattern_too_costly_for_its_text_is_left_to_postgres() {
         "body=match.^(a|b)*a(a|b){100}c".to_owned(),
         "body=not.imatch.^(a|b)*a(a|b){100}c".to_owned(),
     ];
-    let bindings: Vec<_> = costly.iter().map(|filter| router.insert(&wish(None, filter))).collect();
+    let bindings: Vec<_> =
+        costly.iter().map(|filter| router.insert(&wish(None, filter), ONE)).collect();
     let long = row("1", Cell::Text("a".repeat(16_000).into()));
     let relation = relation(ReplicaIdentity::Default);
     let mut found = Vec::new();
-    router.candidates(("public", "t"), Event::Insert, &relation, &long, &mut found);
+    router.candidates(
+        ("public", "t"),
+        Event::Insert,
+        &relation,
+        &long,
+        &mut Budget::of_change(0),
+        &mut found,
+    );
     let undecided: SmallVec<[usize; 2]> = SmallVec::from_slice(&[0]);
     let expected: Vec<_> = bindings
         .iter()
@@ -170,4 +193,72 @@ fn a_pattern_too_costly_for_its_text_is_left_to_postgres() {
     assert_eq!(found, expected);
     // The same patterns are decided for an ordinary text.
     check(&router, Event::Insert, &row("1", text("aab")), &[bindings[1], bindings[4]]);
+}
+
+/// What is found for a row with a long body, as (binding, is it undecided).
+fn found(router: &Router, row: &Row) -> Vec<(BindingId, bool)> {
+    let (relation, mut found) = (relation(ReplicaIdentity::Default), Vec::new());
+    let budget = &mut Budget::of_change(row.size());
+    router.candidates(("public", "t"), Event::Insert, &relation, row, budget, &mut found);
+    found.iter().map(|found| (found.binding, !found.undecided.is_empty())).collect()
+}
+
+#[test]
+fn what_one_payer_s_conditions_cost_is_bounded_and_leaves_the_others_theirs() {
+    let mut router = Router::default();
+    let long = row("1", Cell::Text("a".repeat(8_000).into()));
+    for number in 0..10_000 {
+        router.insert(&wish(None, &format!("body=like.%b{number}%")), ONE);
+    }
+    let own = router.insert(&wish(None, "body=like.%a"), Payer(2));
+    let first_of_both = router.insert(&wish(None, "body=like.a%"), Payer(2));
+    router.insert(&wish(None, "body=like.a%"), ONE);
+    let found = found(&router, &long);
+    assert!(found.contains(&(own, false)) && found.contains(&(first_of_both, false)));
+    let undecided = found.iter().filter(|(_, is_undecided)| *is_undecided).count();
+    // None of the conditions holds. Some were evaluated, and by far the most were not.
+    assert!((9_900..10_000).contains(&undecided), "{undecided}");
+}
+
+#[test]
+fn equal_conditions_are_evaluated_once_whoever_has_them() {
+    let mut router = Router::default();
+    let long = row("1", Cell::Text("a".repeat(8_000).into()));
+    for number in 0..10_000 {
+        let filter = format!("id=neq.{},body=like.%b%", number + 2);
+        router.insert(&wish(None, &filter), ONE);
+    }
+    let last = router.insert(&wish(None, "id=neq.7,body=not.like.%b%"), ONE);
+    assert_eq!(found(&router, &long), [(last, false)]);
+}
+
+#[test]
+fn conditions_that_cost_little_are_always_evaluated_and_come_first() {
+    let mut router = Router::default();
+    let long = row("1", Cell::Text("a".repeat(8_000).into()));
+    for number in 0..1_000 {
+        router.insert(&wish(None, &format!("body=like.%b{number}%,id=gt.1")), ONE);
+    }
+    let cheap = router.insert(&wish(None, "id=eq.1"), ONE);
+    assert_eq!(found(&router, &long), [(cheap, false)]);
+}
+
+#[test]
+fn a_pattern_is_kept_while_one_binding_keeps_it() {
+    let mut router = Router::default();
+    let first = router.insert(&wish(None, "body=match.^a"), ONE);
+    let second = router.insert(&wish(Some(Event::Insert), "body=match.^a"), ONE);
+    let bytes = router.pattern_bytes(first);
+    assert!(bytes > 0);
+    router.drop_patterns(second);
+    router.drop_patterns(second);
+    assert_eq!(router.pattern_bytes(second), bytes, "the first keeps it");
+    router.remove(first);
+    assert_eq!(router.pattern_bytes(second), 0, "nobody keeps it");
+    let third = router.insert(&wish(None, "body=match.^a"), ONE);
+    assert_eq!(router.pattern_bytes(third), bytes, "it is compiled again");
+    router.remove(second);
+    check(&router, Event::Insert, &row("1", text("ab")), &[third]);
+    router.remove(third);
+    assert!(router.shared.is_empty());
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use relay::model::filter::{Condition, Operator, Parameter};
 use relay::model::{Cell, Column as RelationColumn, Event, Relation, ReplicaIdentity, Row};
-use relay::router::{BindingId, Router};
+use relay::router::{BindingId, Budget, Payer, Router};
 
 use super::values::{COLUMNS, Column, Family, OPTIONAL, Random, expressions, like_patterns, pool};
 use super::{catalog, try_bind, wish};
@@ -337,7 +337,7 @@ fn route(
     let type_oid = bound[0].filter[0].sql_type.oid;
     let mut router = Router::default();
     let ids: Vec<BindingId> =
-        bound.into_iter().map(|bound| router.insert(&Arc::new(bound))).collect();
+        bound.into_iter().map(|bound| router.insert(&Arc::new(bound), Payer(1))).collect();
     let relation = Relation {
         oid: 1,
         generation: 1,
@@ -355,7 +355,14 @@ fn route(
         let cell = value.clone().map_or(Cell::Null, |text| Cell::Text(text.into()));
         let mut found = Vec::new();
         let row = Row { cells: Box::new([cell]) };
-        router.candidates(("public", table), Event::Insert, &relation, &row, &mut found);
+        router.candidates(
+            ("public", table),
+            Event::Insert,
+            &relation,
+            &row,
+            &mut Budget::of_change(row.size()),
+            &mut found,
+        );
         let said: HashMap<_, _> = found
             .iter()
             .map(|candidate| (candidate.binding, candidate.undecided.is_empty()))

@@ -243,7 +243,7 @@ async fn a_role_that_does_not_exist_is_named() {
     let schema = Wish { schema: Some("public".to_owned()), ..Wish::default() };
     let all = Wish { schema: Some("*".to_owned()), ..Wish::default() };
     for wish in [wish("test", ""), schema, all] {
-        let refused = relay::catalog::bind::bind(&catalog, &ghost, &[wish]).await;
+        let refused = super::bind_as(&catalog, &ghost, &[wish]).await;
         let Err(relay::catalog::bind::Unbound::Refused(text)) = refused else { panic!("bound") };
         assert!(text.ends_with(end), "{text}");
     }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use futures_util::future::{join_all, poll_immediate};
 use relay::catalog::Catalog;
-use relay::catalog::bind::{Unbound, bind};
-use relay::model::{Principal, Subscription};
+use relay::catalog::bind::{Asking, Unbound, bind};
+use relay::model::{CallerIdentity, Network, Principal, Subscription};
 
-use super::{catalog, wish};
+use super::{bind_as, catalog, wish};
 use crate::support::{Cluster, Database};
 
 /// A table whose column `slow` is read by a function that waits for the advisory lock 7.
@@ -39,7 +39,7 @@ async fn bind_one(
     table: &str,
     filter: &str,
 ) -> Result<Vec<Subscription>, Unbound> {
-    bind(&catalog, &subject(name), &[wish(table, filter)]).await
+    bind_as(&catalog, &subject(name), &[wish(table, filter)]).await
 }
 
 #[tokio::test]
@@ -65,15 +65,27 @@ async fn names_that_lead_nowhere_hold_up_no_table_in_use() {
     }
 }
 
-#[tokio::test]
-async fn costly_filters_of_one_subject_hold_up_nobody_else() {
-    let database = database().await;
-    let catalog = catalog(&database);
-    assert!(bind_one(Arc::clone(&catalog), "ben", "notes", "id=eq.1").await.is_ok());
+/// Binds for somebody without a subject, who comes from an address.
+async fn bind_from(
+    catalog: Arc<Catalog>,
+    address: &str,
+    table: &str,
+    filter: &str,
+) -> Result<Vec<Subscription>, Unbound> {
+    let principal = &Principal::of_role("anon");
+    let caller = &CallerIdentity::of(principal, Network::of(address.parse().unwrap()));
+    bind(&catalog, Asking { principal, caller }, &[wish(table, filter)]).await
+}
+
+/// While `costly` is under way, and the first of it waits for the lock 7, `other` is bound.
+async fn is_bound_meanwhile(
+    database: &Database,
+    costly: impl Future<Output = ()>,
+    other: impl Future<Output = Result<Vec<Subscription>, Unbound>>,
+) {
     let lock = database.connect().await;
     lock.batch_execute("select pg_advisory_lock(7)").await.unwrap();
-    let costly = (0..4).map(|_| bind_one(Arc::clone(&catalog), "ann", "slow", "slow=eq.\"(1,2)\""));
-    let mut costly = std::pin::pin!(join_all(costly));
+    let mut costly = std::pin::pin!(costly);
     let observer = database.connect().await;
     let waiting = "select count(*) from pg_stat_activity
                    where application_name = 'relay-bind' and wait_event = 'PgSleep'
@@ -84,17 +96,39 @@ async fn costly_filters_of_one_subject_hold_up_nobody_else() {
         }
     };
     tokio::select! {
-        _ = &mut costly => panic!("the filters were read without their lock"),
+        () = &mut costly => panic!("the filters were read without their lock"),
         () = is_waiting => {}
     }
     // Each is given up after two seconds, one after the other: the last is far from its turn.
     tokio::select! {
         biased;
-        _ = &mut costly => panic!("a filter waited for those of somebody else"),
-        bound = bind_one(Arc::clone(&catalog), "ben", "notes", "id=eq.2") => assert!(bound.is_ok()),
+        () = &mut costly => panic!("a filter waited for those of somebody else"),
+        bound = other => assert!(bound.is_ok()),
     }
     lock.batch_execute("select pg_advisory_unlock(7)").await.unwrap();
     costly.await;
+}
+
+#[tokio::test]
+async fn costly_filters_of_one_subject_hold_up_nobody_else() {
+    let database = database().await;
+    let catalog = catalog(&database);
+    assert!(bind_one(Arc::clone(&catalog), "ben", "notes", "id=eq.1").await.is_ok());
+    let costly = (0..4).map(|_| bind_one(Arc::clone(&catalog), "ann", "slow", "slow=eq.\"(1,2)\""));
+    let costly = async { drop(join_all(costly).await) };
+    let other = bind_one(Arc::clone(&catalog), "ben", "notes", "id=eq.2");
+    is_bound_meanwhile(&database, costly, other).await;
+}
+
+#[tokio::test]
+async fn costly_filters_of_strangers_hold_up_nobody_from_elsewhere() {
+    let database = database().await;
+    let catalog = catalog(&database);
+    let from = |address, table, filter| bind_from(Arc::clone(&catalog), address, table, filter);
+    assert!(from("192.0.2.1", "notes", "id=eq.1").await.is_ok());
+    let costly = (0..8).map(|_| from("192.0.2.2", "slow", "slow=eq.\"(1,2)\""));
+    let costly = async { drop(join_all(costly).await) };
+    is_bound_meanwhile(&database, costly, from("192.0.2.1", "notes", "id=eq.2")).await;
 }
 
 #[tokio::test]

@@ -10,8 +10,8 @@ mod values;
 use std::sync::Arc;
 
 use relay::catalog::Catalog;
-use relay::catalog::bind::{Unbound, Wish, bind};
-use relay::model::{Principal, Subscription};
+use relay::catalog::bind::{Asking, Unbound, Wish, bind};
+use relay::model::{CallerIdentity, Network, Principal, Subscription};
 use relay::postgres::Target;
 use relay::shutdown::Stage;
 
@@ -40,10 +40,20 @@ pub fn wish(table: &str, filter: &str) -> Wish {
     Wish { schema: own("public"), table: own(table), filter: own(filter), ..Wish::default() }
 }
 
+/// Binds for a principal that comes from an unknown network.
+pub async fn bind_as(
+    catalog: &Catalog,
+    principal: &Principal,
+    wishes: &[Wish],
+) -> Result<Vec<Subscription>, Unbound> {
+    let caller = &CallerIdentity::of(principal, Network::UNKNOWN);
+    bind(catalog, Asking { principal, caller }, wishes).await
+}
+
 /// Binds as `anon`; a refusal comes as its text.
 pub async fn try_bind(catalog: &Catalog, wishes: &[Wish]) -> Result<Vec<Subscription>, String> {
     let anon = Principal::new("anon", r#"{"role":"anon"}"#);
-    match bind(catalog, &anon, wishes).await {
+    match bind_as(catalog, &anon, wishes).await {
         Ok(bound) => Ok(bound),
         Err(Unbound::Refused(text)) => Err(text),
         Err(Unbound::Unavailable(text)) => panic!("Postgres could not be asked: {text}"),

@@ -1,10 +1,10 @@
 //! A filter's value is read as its client's role would read it, and kept in the text the stream has.
 
-use relay::catalog::bind::{Unbound, Wish, bind};
+use relay::catalog::bind::{Unbound, Wish};
 use relay::model::Principal;
 use relay::model::filter::Operand;
 
-use super::{catalog_of, wish};
+use super::{bind_as, catalog_of, wish};
 use crate::support::{Cluster, Database, unique};
 
 const ROLES: [&str; 3] = ["anon", "authenticated", "service_role"];
@@ -21,7 +21,7 @@ async fn bound(database: &Database, role: &str, filters: &[&str]) -> Result<Vec<
     let roles = [&ROLES[..], &[role]].concat();
     let catalog = catalog_of(&database.url_as("relay"), &roles);
     let wishes: Vec<Wish> = filters.iter().map(|filter| wish("events", filter)).collect();
-    match bind(&catalog, &Principal::new(role, "{}"), &wishes).await {
+    match bind_as(&catalog, &Principal::new(role, "{}"), &wishes).await {
         Ok(bound) => {
             let operands = bound.iter().flat_map(|wish| wish.filter.iter());
             let text = |operand: &Operand| match operand {
@@ -138,7 +138,7 @@ async fn settings_that_change_count_for_the_next_filter() {
             .execute(&format!("alter role anon in database {name} set timezone = '{zone}'"))
             .await;
         for _ in 0..3 {
-            let bound = bind(&catalog, &anon, &[wish("events", "at=gt.2024-01-15 08:00")]).await;
+            let bound = bind_as(&catalog, &anon, &[wish("events", "at=gt.2024-01-15 08:00")]).await;
             let Operand::Text(text) = &bound.unwrap()[0].filter[0].predicate.operand else {
                 panic!("no text");
             };

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use relay::auth::asker::Asker;
 use relay::auth::visibility::{Asked, Question, Trouble, Verdict};
 use relay::model::table::Rows;
 use relay::model::{Principal, Table};
@@ -24,7 +25,12 @@ async fn verdict(
         policy: Arc::clone(policy),
         rows: vec![asked],
     };
-    scene.visibility.judge(principal, &[], vec![question]).await.remove(0).unwrap()[0]
+    scene
+        .visibility
+        .judge(&Asker::of(principal), principal, &[], vec![question])
+        .await
+        .remove(0)
+        .unwrap()[0]
 }
 
 async fn judge_one(scene: &Scene, principal: &Principal, table: &Arc<Table>, image: &str) -> bool {
@@ -126,7 +132,8 @@ async fn a_row_with_missing_values_is_read_by_its_key() {
     ];
     let question =
         Question::Readable { table: Arc::clone(&notes), policy: Arc::clone(policy), rows };
-    let verdicts = scene.visibility.judge(&ann, &[], vec![question]).await.remove(0);
+    let verdicts =
+        scene.visibility.judge(&Asker::of(&ann), &ann, &[], vec![question]).await.remove(0);
     let [yes, no] = [Verdict::Yes, Verdict::No];
     assert_eq!(verdicts, Ok(vec![yes, no, no, yes]));
 }

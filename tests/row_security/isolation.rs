@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use futures_util::future::join_all;
 
 use relay::auth::visibility::Trouble;
 use relay::model::Principal;
@@ -117,6 +120,53 @@ async fn fifty_users_on_five_connections_are_never_mistaken_for_each_other() {
         (open.parse::<u32>().unwrap() <= 10).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn one_user_with_many_tokens_has_some_of_the_connections_and_never_all() {
+    let setup = Setup { pool: 3, check_timeout: Duration::from_secs(600), ..Setup::default() };
+    let scene = Scene::with(Cluster::shared(), setup).await;
+    scene
+        .db
+        .execute(
+            "create table notes (id int primary key);
+             alter table notes enable row level security;
+             create policy patient on notes using (case when auth.jwt() ->> 'sub' = 'ann'
+                 then pg_advisory_xact_lock_shared(7) is not null else true end)",
+        )
+        .await;
+    let notes = scene.table("notes").await;
+    let image = || vec![r#"{"id":"1"}"#.to_owned()];
+    let ann =
+        |number: u32| Principal::new("authenticated", format!(r#"{{"sub":"ann","iat":{number}}}"#));
+    let ben = Principal::new("authenticated", r#"{"sub":"ben"}"#);
+    scene.db.execute("select pg_advisory_lock(7)").await;
+    let judge = |number| {
+        let (scene, notes) = (&scene, &notes);
+        async move { scene.judge(&ann(number), notes, &[], image()).await }
+    };
+    let mut all_of_ann = std::pin::pin!(join_all((0..30).map(judge)));
+    let waiting = async |count: &str| {
+        until("checks to wait for the lock", || async {
+            let sql = "select count(*)::text from pg_locks where locktype = 'advisory' and not granted
+                       and database = (select oid from pg_database where datname = current_database())";
+            (scene.db.text(sql).await == count).then_some(())
+        })
+        .await;
+    };
+    tokio::select! {
+        _ = &mut all_of_ann => panic!("a check did not wait for the lock"),
+        () = waiting("2") => {}
+    }
+    let verdicts = tokio::select! {
+        _ = &mut all_of_ann => panic!("a check did not wait for the lock"),
+        verdicts = scene.judge(&ben, &notes, &[], image()) => verdicts,
+    };
+    assert_eq!(verdicts, Ok(vec![true]));
+    scene.db.execute("select pg_advisory_unlock(7)").await;
+    for verdicts in all_of_ann.await {
+        assert_eq!(verdicts, Ok(vec![true]));
+    }
 }
 
 #[tokio::test]

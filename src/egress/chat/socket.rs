@@ -35,7 +35,7 @@ use super::calls::{Page, Side};
 use super::live::{Event, Plain, text};
 use super::player::Telling;
 use super::problem::Problem;
-use crate::catalog::bind::{Unbound, bind};
+use crate::catalog::bind::{Asking, Unbound, bind};
 use crate::config::Limits;
 use crate::egress::network_of;
 use crate::egress::seats::Seat;
@@ -341,7 +341,8 @@ async fn introduce(
     // Asked when the seat is taken: a departure that begins later waits for it.
     chat.lets_in()?;
     let player = (role == Role::Player).then_some(&*caller.sub);
-    let bound = bind(&chat.catalog, &caller.principal, &chat.names.wishes(player)).await;
+    let asking = Asking { principal: &caller.principal, caller: caller.identity() };
+    let bound = bind(&chat.catalog, asking, &chat.names.wishes(player)).await;
     let wishes = bound.map_err(|unbound| match unbound {
         Unbound::Refused(text) => Problem::new(StatusCode::FORBIDDEN, text),
         Unbound::Unavailable(_) => Problem::later("The database cannot be asked now."),

@@ -125,7 +125,9 @@ async fn run(desk: Arc<Desk>, headers: Arc<str>, network: Network, work: Work) -
             Finding::Streams(matches!(streams, Ok(Ok(_))))
         }
         Work::Bind { principal, wishes } => {
-            Finding::Bound(bind::bind(&desk.catalog, &principal, &wishes).await)
+            let caller = &CallerIdentity::of(&principal, network);
+            let asking = bind::Asking { principal: &principal, caller };
+            Finding::Bound(bind::bind(&desk.catalog, asking, &wishes).await)
         }
     }
 }

@@ -29,6 +29,7 @@ pub(super) struct Queued {
     pub(super) sequence: u64,
     /// What must have left other lanes first, because it is for the same members.
     pub(super) after: SmallVec<[Place; 1]>,
+    /// Memory it takes.
     pub(super) bytes: usize,
     pub(super) piece: Piece,
 }

@@ -12,19 +12,24 @@ use crate::model::table::{Names, Policy, Reads, Rows};
 use crate::model::{
     Cell, Event, Lsn, OldRow, Position, ReplicaIdentity, Row, Subscription, Target,
 };
+use crate::router::Payer;
 
 fn lanes() -> Lanes {
     Lanes::new(fanout(), Way::Live)
 }
 
 fn ask() -> (Ask, Arc<Outbox>) {
+    ask_of(1)
+}
+
+fn ask_of(id: u64) -> (Ask, Arc<Outbox>) {
     let outbox = Arc::new(Outbox::new(1 << 20, Arc::new(Backlog::new(1 << 30))));
     let principal = Arc::new(Principal::new("anon", "{}"));
     let queue = Arc::clone(&outbox);
-    let member = Arc::new(Member::new(1, "t".into(), "null".into(), &Plain, queue, principal));
+    let member = Arc::new(Member::new(id, "t".into(), "null".into(), &Plain, queue, principal));
     let wish =
         Subscription { target: Target::All, event: None, filter: Arc::from([]), select: None };
-    (Ask { member, id: 1, wish: Arc::new(wish), undecided: SmallVec::new() }, outbox)
+    (Ask { member, id: 1, wish: Arc::new(wish), undecided: SmallVec::new(), apart: None }, outbox)
 }
 
 /// An insertion that must be judged.
@@ -65,6 +70,27 @@ async fn a_lane_that_stands_still_lets_its_changes_go_and_says_so() {
     assert_eq!(members.len(), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_a_client_wrote_takes_a_part_of_the_memory_and_no_time() {
+    let (mut lanes, (mut ask, outbox), (other, _)) = (lanes(), ask(), ask_of(2));
+    let principal = Arc::new(Principal::new("anon", r#"{"sub":"other"}"#));
+    other.member.set_principal(principal);
+    lanes.take(insertion(Bytes::from_static(b"x")), vec![other]);
+    ask.apart = Some(Of::Caller(Payer(1)));
+    let body = Bytes::from(vec![b'x'; APART_LIMIT / 8]);
+    for _ in 0..20 {
+        lanes.take(insertion(body.clone()), vec![ask.clone()]);
+        assert!(lanes.apart_bytes <= APART_LIMIT, "{}", lanes.apart_bytes);
+    }
+    assert!(outbox.take(&mut Vec::new()).is_none(), "the notice waits for what came before it");
+    let is_notice = |queued: &Queued| matches!(queued.piece, Piece::Notice(..));
+    let own = lanes.lanes.iter().find(|(whose, _)| whose.is_apart()).unwrap().1;
+    assert!(own.queue.iter().any(is_notice), "nobody is told");
+    let others = lanes.lanes.iter().find(|(whose, _)| !whose.is_apart()).unwrap().1;
+    assert_eq!(others.queue.len(), 1);
+    assert!(!others.queue.iter().any(is_notice));
+}
+
 #[tokio::test]
 async fn members_that_wait_no_longer_are_forgotten() {
     let mut lanes = lanes();
@@ -82,7 +108,7 @@ async fn members_that_wait_no_longer_are_forgotten() {
         ));
         lanes.take(insertion(Bytes::new()), vec![ask]);
         // As when its round has ended.
-        lanes.lanes.remove(&principal);
+        lanes.lanes.remove(&Whose { principal, of: Of::All });
     }
     assert!(lanes.last.len() <= REMEMBERED + 1, "{}", lanes.last.len());
 }

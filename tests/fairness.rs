@@ -1,0 +1,106 @@
+//! What one caller asks for, however much and however costly, takes nothing from the others. Told by what comes before what,
+//! never by how long it takes.
+
+use serde_json::{Value, json};
+
+use crate::support::relay::{token, token_of};
+use crate::support::{Client, Cluster, Database, Relay, until};
+
+const ONE: &str = "00000000-0000-0000-0000-000000000001";
+const TWO: &str = "00000000-0000-0000-0000-000000000002";
+
+/// Rows of `patient` are judged once nobody holds the lock 7, for whoever has a subject that ends in 1.
+const TABLES: &str = "
+    create table patient (id int primary key);
+    alter table patient enable row level security;
+    create policy patient on patient for select using (
+      case when auth.jwt() ->> 'sub' like '%1' then pg_advisory_xact_lock_shared(7) is not null else true end);
+    create table texts (id int primary key, body text);
+    insert into patient values (0);
+    insert into texts values (0, 'x');
+    alter publication supabase_realtime add table patient, texts;";
+
+/// Checks wait for the lock as long as the test holds it, however slow the machine is.
+const PATIENT: (&str, &str) = ("RELAY_POSTGRES__CHECK_TIMEOUT", "10m");
+
+async fn database() -> Database {
+    let database = Cluster::shared().database().await.with_roles().await;
+    database.execute(TABLES).await;
+    database
+}
+
+fn wish(table: &str, filter: &str) -> Value {
+    json!({ "event": "*", "schema": "public", "table": table, "filter": filter })
+}
+
+/// Waits until a check waits for the lock 7.
+async fn judging(database: &Database) {
+    until("a check to wait for the lock", || async {
+        let sql = "select count(*)::text from pg_locks where locktype = 'advisory' and not granted
+                   and database = (select oid from pg_database where datname = current_database())";
+        (database.text(sql).await != "0").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn costly_filters_of_one_socket_hold_up_nobody_else_s_rows() {
+    let database = database().await;
+    // The only connection of `anon` is taken, so that nothing more is decided by Postgres for that role.
+    let one = [("RELAY_POSTGRES__POOL", "1"), PATIENT];
+    let relay = Relay::start_with(&database, &one).await;
+    let mut holder = Client::connect(&relay, &token("anon", &json!({ "sub": ONE }))).await;
+    holder.subscribe("room", json!([wish("patient", "")])).await;
+    let anon = token("anon", &json!({}));
+    let mut greedy = Client::connect(&relay, &anon).await;
+    const ROOMS: usize = 4;
+    for room in 0..ROOMS {
+        let filter = |number: usize| format!("body=not.like.%b{}%", room * 100 + number);
+        let wishes: Vec<Value> = (0..100).map(|number| wish("texts", &filter(number))).collect();
+        greedy.subscribe(&format!("room{room}"), json!(wishes)).await;
+    }
+    let mut canary = Client::connect(&relay, &anon).await;
+    canary.subscribe("room", json!([wish("texts", "")])).await;
+    let mut modest = Client::connect_from(&relay, "127.0.0.2", &anon).await;
+    modest.subscribe("room", json!([wish("texts", "body=like.%aa%")])).await;
+    database.execute("select pg_advisory_lock(7)").await;
+    database.execute("insert into patient values (1)").await;
+    judging(&database).await;
+    for id in 1..=3 {
+        let sql = format!("insert into texts values ({id}, repeat('a', 8000))");
+        database.execute(&sql).await;
+        assert_eq!(canary.change().await["record"]["id"], id);
+        assert_eq!(modest.change().await["record"]["id"], id);
+    }
+    let early = greedy.flush().await;
+    assert!(early.iter().all(|received| received.event != "postgres_changes"), "{early:?}");
+    database.execute("select pg_advisory_unlock(7)").await;
+    // What the budget did not allow was asked of Postgres, and nothing is missing.
+    for _ in 0..3 * ROOMS {
+        let change = greedy.expect("postgres_changes").await;
+        assert_eq!(change.payload["ids"].as_array().map(Vec::len), Some(100), "{change:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_snapshots_of_one_subject_leave_a_place_for_the_others() {
+    let database = database().await;
+    let relay = Relay::start_with(&database, &[PATIENT]).await;
+    database.execute("select pg_advisory_lock(7)").await;
+    let snapshot = |table: &str| json!([{ "event": "*", "schema": "public", "table": table, "snapshot": { "limit": 5 } }]);
+    let mut greedy = Vec::new();
+    for _ in 0..4 {
+        let mut client = Client::connect(&relay, &token_of(ONE)).await;
+        client.subscribe("room", snapshot("patient")).await;
+        greedy.push(client);
+    }
+    judging(&database).await;
+    let mut other = Client::connect(&relay, &token_of(TWO)).await;
+    other.subscribe("room", snapshot("patient")).await;
+    let shown = other.expect("postgres_changes").await;
+    assert_eq!(shown.payload["data"]["record"]["id"], 0);
+    database.execute("select pg_advisory_unlock(7)").await;
+    for client in &mut greedy {
+        assert_eq!(client.change().await["record"]["id"], 0);
+    }
+}
