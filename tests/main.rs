@@ -99,6 +99,8 @@ mod unpublished;
 mod log;
 // Faults of every kind under load, and what clients have afterwards. `CHAOS=long` for the long form.
 mod chaos;
+// Bytes from outside, bent and mixed: nothing panics. `FUZZ_SECONDS` for longer than a moment.
+mod fuzz;
 // Reading the slot: nothing lost, nothing twice, and what is wrong is said.
 mod source;
 
