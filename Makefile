@@ -3,7 +3,7 @@
 # `postgres` (or `nobody`) when they are run as root, and as yourself otherwise.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-busy check test-sql test-clients test-frontend test-pg chaos golden readme bench psql deny
+.PHONY: help setup demo test test-busy check test-sql test-clients test-frontend test-pg chaos attack fuzz golden readme bench psql deny
 
 # How many tests run at once. Most wait for Postgres, so a little more than there are processors.
 THREADS ?= $(shell echo $$(( $$(nproc) + 1 )))
@@ -52,6 +52,14 @@ test-pg: ## every test on another Postgres: PGBIN=/path/to/bin, or PG=16, 17, 18
 chaos: setup ## every fault in its long form, against a release build: an hour or more; SEED=n repeats a run, ONLY=name one part
 	CHAOS=long cargo test --release --test main chaos::$(ONLY) -- --nocapture --test-threads 1 2>&1 | tee target/chaos.log
 	@! grep -q '^test .*FAILED' target/chaos.log && grep -q '^test result: ok' target/chaos.log
+
+attack: ## every attack from one address in its long form, and a table of what others noticed: minutes; ONLY=name for some; a release build where there is one
+	@tests/setup/setup.sh postgres
+	ATTACK=long ONLY="$(ONLY)" cargo test $(if $(wildcard target/release/relay),--release) --test main attack::the_table -- --nocapture 2>&1 | tee target/attack.log
+	@grep -q '^test result: ok' target/attack.log
+
+fuzz: ## bytes from outside, bent and mixed, FUZZ_SECONDS (60) for each place where they are read; SEED=n repeats a run
+	FUZZ_SECONDS=$(or $(FUZZ_SECONDS),60) $(if $(SEED),SEED=$(SEED)) cargo test --profile fuzz --test main fuzz:: -- --nocapture --test-threads 1
 
 golden: ## write the expected outputs anew, then show what changed
 	UPDATE_GOLDEN=1 cargo test --lib golden

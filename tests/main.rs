@@ -106,6 +106,10 @@ mod log;
 mod log_modes;
 // Faults of every kind under load, and what clients have afterwards. `CHAOS=long` for the long form.
 mod chaos;
+// Bytes from outside, bent and mixed: nothing panics. `FUZZ_SECONDS` for longer than a moment.
+mod fuzz;
+// Attacks from one address, and that nobody else notices. `ATTACK=long` for the long form, which measures.
+mod attack;
 // Reading the slot: nothing lost, nothing twice, and what is wrong is said.
 mod source;
 

@@ -148,3 +148,18 @@ impl Chat {
         [part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)].join("-")
     }
 }
+
+/// Reads a body as each request of the API, and as a frame of the socket: which of them it is. For `tests/fuzz`, which
+/// sees nothing else of how bodies are read.
+#[doc(hidden)]
+pub fn readings(body: &[u8]) -> [bool; 6] {
+    use serde_json::from_slice as read;
+    [
+        read::<rest::NewSession>(body).is_ok(),
+        read::<rest::NewMessage>(body).is_ok(),
+        read::<rest::NewRating>(body).is_ok(),
+        read::<player::Telling>(body).is_ok(),
+        read::<socket::Said>(body).is_ok(),
+        std::str::from_utf8(body).is_ok_and(|body| rest::said(body).is_ok()),
+    ]
+}

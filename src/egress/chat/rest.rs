@@ -65,7 +65,7 @@ pub(super) fn describe(preset: Preset) -> String {
 }
 
 #[derive(Debug, Deserialize)]
-struct NewSession {
+pub(super) struct NewSession {
     id: Option<String>,
     name: Option<String>,
     email: Option<String>,
@@ -158,7 +158,7 @@ async fn history(
 }
 
 #[derive(Debug, Deserialize)]
-struct NewMessage {
+pub(super) struct NewMessage {
     id: Option<String>,
     body: String,
     sender_name: Option<String>,
@@ -200,7 +200,7 @@ async fn close(
 }
 
 #[derive(Debug, Deserialize)]
-struct NewRating {
+pub(super) struct NewRating {
     rating: u8,
     feedback: Option<String>,
 }

@@ -61,7 +61,7 @@ const PAGE: &str = "50";
 /// What a client says.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-enum Said {
+pub(super) enum Said {
     Authenticate {
         token: String,
         #[serde(default, rename = "as")]
@@ -83,7 +83,7 @@ enum Said {
 /// Whom a socket listens for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Role {
+pub(super) enum Role {
     #[default]
     Player,
     Gre,

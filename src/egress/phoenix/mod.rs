@@ -28,6 +28,8 @@ mod socket;
 mod talk;
 mod upgrade;
 mod wire;
+#[cfg(test)]
+mod wire_tests;
 mod work;
 
 pub use desk::{Desk, Services};

@@ -1,0 +1,96 @@
+//! The attacks, each bounded: what one address did harm with, and whom it harmed beside those who wait for rows.
+
+mod asking;
+mod doors;
+mod holding;
+mod noise;
+
+use super::attackers::{Attacking, Target};
+use super::probes::Bystander;
+
+/// One attack.
+#[derive(Clone, Copy, Debug)]
+pub struct Attack {
+    pub name: &'static str,
+    pub run: fn(Target) -> Attacking,
+    pub bystander: Bystander,
+    /// Tables of its own.
+    pub tables: &'static str,
+    /// Whether it needs the schema of private channels.
+    pub has_private: bool,
+    /// Settings of the relay without which there is nothing to attack.
+    pub settings: &'static [(&'static str, &'static str)],
+    /// Settings that make a short attack reach a limit.
+    pub short_settings: &'static [(&'static str, &'static str)],
+}
+
+const USUAL: Attack = Attack {
+    name: "",
+    run: noise::junk,
+    bystander: Bystander::Newcomer,
+    tables: "",
+    has_private: false,
+    settings: &[],
+    short_settings: &[],
+};
+
+const CHAT: &[(&str, &str)] = &[("RELAY_CHAT__PRESET", "gre")];
+
+/// A policy that many have, and that fails for a topic which is no id.
+const BY_ID: &str = "create policy by_id on realtime.messages for select to anon
+                     using (realtime.topic()::uuid is not null)";
+
+/// All of them.
+pub const ALL: &[Attack] = &[
+    Attack { name: "unfinished frames", run: holding::unfinished, ..USUAL },
+    Attack { name: "presences", run: holding::presences, ..USUAL },
+    Attack { name: "wishes", run: holding::wishes, ..USUAL },
+    Attack { name: "match patterns", run: holding::patterns, ..USUAL },
+    Attack { name: "like filters", run: asking::likes, ..USUAL },
+    Attack {
+        name: "tokens of one user",
+        run: asking::tokens,
+        short_settings: &[("RELAY_POSTGRES__CHECK_TIMEOUT", "300ms")],
+        ..USUAL
+    },
+    Attack { name: "regexps at joins", run: asking::joins, ..USUAL },
+    Attack {
+        name: "snapshots",
+        run: asking::snapshots,
+        bystander: Bystander::Reader,
+        tables: include_str!("../archive.sql"),
+        ..USUAL
+    },
+    Attack { name: "silent connections", run: doors::silent, ..USUAL },
+    Attack { name: "slow bodies", run: doors::bodies, bystander: Bystander::Server, ..USUAL },
+    Attack {
+        name: "broadcasts by HTTP",
+        run: doors::broadcasts,
+        bystander: Bystander::Server,
+        short_settings: &[("RELAY_LIMITS__HTTP_MESSAGES_PER_SECOND", "10")],
+        ..USUAL
+    },
+    Attack {
+        name: "strangers in the chat",
+        run: doors::strangers,
+        bystander: Bystander::Visitor,
+        tables: include_str!("../chat.sql"),
+        settings: CHAT,
+        short_settings: &[("RELAY_LIMITS__CONNECTIONS", "128")],
+        ..USUAL
+    },
+    Attack { name: "junk frames", run: noise::junk, ..USUAL },
+    Attack { name: "heartbeats", run: noise::heartbeats, ..USUAL },
+    Attack {
+        name: "refused joins",
+        run: noise::refused_joins,
+        has_private: true,
+        tables: BY_ID,
+        ..USUAL
+    },
+];
+
+/// The attack with a name.
+pub fn named(name: &str) -> Attack {
+    *ALL.iter().find(|attack| attack.name == name).expect(name)
+}

@@ -1,0 +1,99 @@
+//! What is promised under every attack, and what is not so yet.
+//!
+//! This is the one place to change when a promise begins to hold: take its word out of [`WANTED`], and every test run and
+//! `make attack` assert it from then on.
+
+use std::time::Duration;
+
+use super::canary::Times;
+
+/// A promise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Promise {
+    /// Whoever attacks is refused something, or sent away (short form).
+    Refused,
+    /// Somebody else gets what they came for: see `Bystander`.
+    Bystander,
+    /// Rows come within [`times_of_idle`] (long form, as are the others).
+    Rows,
+    /// The relay's memory stays under [`MEMORY`].
+    Memory,
+    /// The health check is answered within [`HEALTH`].
+    Health,
+    /// The relay logs at most [`LOG_LINES`] a second.
+    Log,
+}
+
+/// All promises.
+pub const PROMISES: &[Promise] = {
+    use Promise::{Bystander, Health, Log, Memory, Refused, Rows};
+    &[Refused, Bystander, Rows, Memory, Health, Log]
+};
+
+/// MiB of memory; to be what `limits.memory` is by default, once there is that key.
+pub const MEMORY: u64 = 512;
+
+/// How long nineteen of twenty health checks take at most.
+pub const HEALTH: Duration = Duration::from_millis(100);
+
+/// Lines a second that an attack may cause.
+pub const LOG_LINES: f64 = 20.0;
+
+/// Rows that come so fast are fast enough, however fast they are without an attack.
+const FAST: Duration = Duration::from_millis(20);
+
+/// The same of what a bystander does, which is several round trips and a question to Postgres.
+const PROMPT: Duration = Duration::from_millis(500);
+
+/// Whether rows come within three times what they take otherwise.
+pub fn is_as_usual(idle: &Times, attacked: &Times) -> bool {
+    is_within(idle, attacked, FAST)
+}
+
+/// Whether a bystander always succeeds, and about as soon as otherwise.
+pub fn is_served(idle: &Times, attacked: &Times) -> bool {
+    is_within(idle, attacked, PROMPT)
+}
+
+fn is_within(idle: &Times, attacked: &Times, enough: Duration) -> bool {
+    let (Some(idle), Some(attacked_most)) = (idle.percentile(95), attacked.percentile(95)) else {
+        return false;
+    };
+    attacked.missing == 0 && attacked_most <= (3 * idle).max(enough)
+}
+
+/// What is not so yet, by attack.
+const WANTED: &[(&str, &[Promise])] = {
+    use Promise::{Bystander, Health, Log, Memory, Refused, Rows};
+    &[
+        ("unfinished frames", &[Refused, Memory]),
+        ("presences", &[Refused, Memory]),
+        ("wishes", &[Refused, Memory]),
+        ("match patterns", &[Refused, Memory, Rows]),
+        ("like filters", &[Refused, Rows, Bystander]),
+        ("tokens of one user", &[Refused, Rows, Bystander]),
+        ("regexps at joins", &[Refused, Rows, Bystander]),
+        ("snapshots", &[Refused, Bystander]),
+        ("silent connections", &[Refused, Bystander, Health]),
+        ("slow bodies", &[Refused, Bystander, Memory]),
+        ("broadcasts by HTTP", &[Bystander]),
+        ("strangers in the chat", &[Bystander]),
+        ("junk frames", &[Refused, Rows, Health]),
+        ("heartbeats", &[Refused, Rows, Health]),
+        ("refused joins", &[Log]),
+    ]
+};
+
+/// Whether a promise is asserted.
+pub fn is_held(attack: &str, promise: Promise) -> bool {
+    let wanted = WANTED.iter().find(|(name, _)| *name == attack);
+    wanted.is_none_or(|(_, wanted)| !wanted.contains(&promise))
+}
+
+#[test]
+fn what_is_not_so_yet_is_said_of_attacks_that_there_are() {
+    for (name, wanted) in WANTED {
+        super::attacks::named(name);
+        assert!(!wanted.is_empty(), "{name}: nothing is wanted, so its line can go");
+    }
+}
