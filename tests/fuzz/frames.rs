@@ -10,7 +10,9 @@ use relay::egress::phoenix::payload::{parse_access_token, parse_join};
 use relay::egress::phoenix::session::{Opening, Rules, Session};
 use relay::egress::phoenix::{PHOENIX_V1, PHOENIX_V2};
 use relay::hub::{Backlog, Outbox};
-use relay::model::Principal;
+use relay::memory::Memory;
+use relay::metrics::Metrics;
+use relay::model::{Network, Principal};
 
 use super::runner::{outcome, words};
 
@@ -139,7 +141,9 @@ pub fn read(input: &[u8]) -> u64 {
     let at = Instant::now();
     let mut session = LIMITS.with(|limits| {
         let rules = Rules::default();
-        let opening = Opening { credential: "a.b.c", limits, rules, seat: None, at };
+        let memory = Memory::new(limits.memory, &Metrics::new());
+        let (seat, network) = (None, Network::UNKNOWN);
+        let opening = Opening { credential: "a.b.c", limits, rules, seat, memory, network, at };
         Session::new(dialect, outbox, opening)
     });
     let (mut said, mut members, mut passed) = (Vec::new(), 0, 0);

@@ -14,7 +14,11 @@ use tokio::net::{TcpListener, TcpStream};
 
 use self::cases::Case;
 use super::wire::{Incoming, Wire};
+use crate::egress::unfinished::Unfinished;
 use crate::hub::Frame;
+use crate::memory::Memory;
+use crate::metrics::Metrics;
+use crate::model::{CallerIdentity, Network};
 
 /// The default of `limits.frame`.
 const LIMIT: usize = 5_000_000;
@@ -24,7 +28,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Says everything again, as a socket would answer: until the client is gone or has broken the protocol.
 async fn echo(stream: TcpStream) {
-    let mut wire = Wire::open(stream, Vec::new(), LIMIT).await;
+    let memory = Memory::new(1 << 30, &Metrics::new());
+    let caller = CallerIdentity::Stranger(Network::UNKNOWN);
+    let unfinished = Unfinished::new(memory, caller, PATIENCE);
+    let mut wire = Wire::open(stream, Vec::new(), LIMIT, unfinished).await;
     loop {
         let frame = match wire.next().await {
             Incoming::Text(text) => Frame::Text(text),
@@ -32,6 +39,7 @@ async fn echo(stream: TcpStream) {
             Incoming::Pong(_) | Incoming::Alive => continue,
             Incoming::Ended => return,
             Incoming::Broken(code, reason) => return wire.close(code, reason).await,
+            Incoming::Excessive(excess) => panic!("{excess:?}"),
         };
         if wire.send(&mut vec![frame], PATIENCE, || false).await.is_err() {
             return;
