@@ -3,6 +3,12 @@
 -- Run it in the database the relay serves, as a superuser or as the administrator of a managed service. Run twice, it changes
 -- nothing the second time.
 --
+-- The role that it makes says so in its comment (\du+ in psql). A role relay that somebody else made is not touched: the result
+-- says what it lacks, with the statements. UNDO_RELAY_ROLE.sql takes back what this file made.
+--
+-- It is one statement and a query, so it is a transaction of its own; within yours it is part of yours, and begin; … rollback;
+-- tries it. No table is read or locked.
+--
 -- The password is yours to set; it is not in this file so that it is in no history:
 --   alter role relay password '…';
 -- and the relay is told with postgres.url = "postgres://relay:…@host:5432/database".
@@ -23,21 +29,29 @@
 --   Neon                     alter role relay with replication;           as a member of neon_superuser
 --                            wal_level: logical replication, in the project's settings. Use the host name without -pooler.
 
-begin;
-
-set local lock_timeout = '5s';
-
-do $$
+do $role$
+<<role>>
 declare
+  own_lock_timeout constant text := current_setting('lock_timeout');
+  how constant text :=
+    case when current_setting('server_version_num')::int >= 160000 then ' with inherit false, set true' else '' end;
   api_role text;
-  how text := case when current_setting('server_version_num')::int >= 160000 then ' with inherit false, set true' else '' end;
 begin
+  perform set_config('lock_timeout', '5s', true);
+
   if not exists (select from pg_roles r where r.rolname = 'relay') then
     begin
       create role relay login replication noinherit;
     exception when insufficient_privilege then
       create role relay login noinherit;
     end;
+    comment on role relay is 'RELAY_ROLE.sql: the role the relay connects with';
+  elsif (
+    select coalesce(shobj_description(r.oid, 'pg_authid') not like 'RELAY\_ROLE.sql: %', true)
+    from pg_roles r where r.rolname = 'relay')
+  then
+    perform set_config('lock_timeout', own_lock_timeout, true);
+    exit role; -- Somebody else's, perhaps for another purpose.
   else
     -- One attribute at a time, and only those that differ: each may need a right of its own.
     if (select not r.rolcanlogin from pg_roles r where r.rolname = 'relay') then
@@ -79,10 +93,10 @@ begin
   if not has_database_privilege('relay', current_database(), 'connect') then
     execute format('grant connect on database %I to relay', current_database());
   end if;
-end
-$$;
 
-commit;
+  perform set_config('lock_timeout', own_lock_timeout, true);
+end
+$role$;
 
 -- What is so now.
 with fact as (
@@ -101,15 +115,40 @@ with fact as (
       from pg_auth_members m join pg_roles g on g.oid = m.roleid
       where m.member = r.oid and g.rolname not in ('anon', 'authenticated', 'service_role', 'rds_replication')
       order by g.rolname
-    ) as may_also_become
+    ) as may_also_become,
+    array(
+      select g.rolname::text
+      from pg_roles g
+      where g.rolname in ('anon', 'authenticated', 'service_role')
+        and not exists (select from pg_auth_members m where m.roleid = g.oid and m.member = r.oid)
+      order by g.rolname
+    ) as may_not_become,
+    -- From Postgres 16 on each membership says so for itself; the role's own attribute is what new ones begin with.
+    array(
+      select g.rolname::text
+      from pg_auth_members m join pg_roles g on g.oid = m.roleid
+      where m.member = r.oid and g.rolname in ('anon', 'authenticated', 'service_role')
+        and to_jsonb(m) ->> 'inherit_option' = 'true'
+      order by g.rolname
+    ) as inherits,
+    coalesce(shobj_description(r.oid, 'pg_authid') like 'RELAY\_ROLE.sql: %', false) as is_own
   from pg_roles r
   where r.rolname = 'relay'
 ),
 verdict as (
   select f.*, array_remove(array[
-    case when not f.may_stream then 'no right to replicate: see the list of services at the top of this file' end,
-    case when f.may_become = '{}'
+    case when not f.rolcanlogin then 'may not log in: alter role relay login' end,
+    case when not f.may_stream
+      then 'no right to replicate: alter role relay replication, or see the list of services at the top of this file' end,
+    case when f.rolinherit then 'reads as those roles unasked: alter role relay noinherit' end,
+    case when f.inherits <> '{}'
+      then format('has the rights of %s unasked: grant %1$s to relay with inherit false', array_to_string(f.inherits, ', ')) end,
+    case when f.may_not_become <> '{}'
+      then format('may not become %s: grant %1$s to relay', array_to_string(f.may_not_become, ', ')) end,
+    case when f.may_become = '{}' and f.may_not_become = '{}'
       then 'anon, authenticated and service_role do not exist: run SUPABASE_COMPAT.sql, then this file again' end,
+    case when not has_database_privilege(f.oid, current_database(), 'connect')
+      then format('may not connect: grant connect on database %I to relay', current_database()) end,
     case when f.rolsuper then 'more than it needs: alter role relay nosuperuser' end,
     case when f.rolbypassrls then 'more than it needs: alter role relay nobypassrls' end,
     case when f.rolcreaterole then 'more than it needs: alter role relay nocreaterole' end,
@@ -126,7 +165,8 @@ select
   case when v.rolcanlogin then 'yes' else 'no' end as "may log in",
   case when v.may_stream then 'yes' else 'no' end as "may stream",
   array_to_string(v.may_become, ', ') as "may become",
-  case when v.rolinherit then 'yes' else 'no' end as "inherits their rights",
+  case when v.rolinherit or v.inherits <> '{}' then 'yes' else 'no' end as "inherits their rights",
   case when v.reasons = '{}' then 'yes' else 'no' end as "ready",
-  nullif(array_to_string(v.reasons, '; '), '') as "why not"
+  nullif(array_to_string(v.reasons, '; '), '') as "why not",
+  case when not v.is_own then 'this file did not make the role, so it changes nothing about it' end as "note"
 from verdict v;

@@ -3,11 +3,26 @@
 //! Each file of `sql/tests` runs in a cluster of its own, because roles belong to the cluster, and prints what
 //! `sql/tests/expected` says. With `UPDATE_GOLDEN` set the expectations are written instead; review the difference.
 
+mod migrate;
+mod remedies;
+mod undo;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::support::Cluster;
 use crate::support::cluster::{SUPERUSER, bin_dir};
+
+/// The files that a DBA pastes.
+const SHIPPED: [&str; 7] = [
+    "ENABLE_REALTIME_CHAT",
+    "DISABLE_REALTIME_CHAT",
+    "UNDO_ENABLE_REALTIME_CHAT",
+    "SUPABASE_COMPAT",
+    "UNDO_SUPABASE_COMPAT",
+    "RELAY_ROLE",
+    "UNDO_RELAY_ROLE",
+];
 
 /// What each test file shows. A file that is not here fails the last test.
 const FILES: &[&str] = &[
@@ -21,6 +36,8 @@ const FILES: &[&str] = &[
     "relay_role",
     "some_tables",
     "supabase",
+    "verdicts",
+    "writes",
 ];
 
 #[test]
@@ -29,7 +46,7 @@ fn tables_that_are_there_keep_their_columns_policies_and_data() {
 }
 
 #[test]
-fn an_editor_may_wrap_the_files_in_a_transaction() {
+fn within_the_callers_transaction_a_file_is_a_part_of_it() {
     check("inside_a_transaction");
 }
 
@@ -71,6 +88,16 @@ fn a_missing_table_is_made_to_fit_those_that_are_there() {
 #[test]
 fn a_supabase_database_keeps_its_roles_and_functions() {
     check("supabase");
+}
+
+#[test]
+fn no_table_is_called_ready_that_is_not() {
+    check("verdicts");
+}
+
+#[test]
+fn no_write_fails_after_enable() {
+    check("writes");
 }
 
 #[test]
@@ -118,6 +145,14 @@ async fn a_file_sent_as_one_string_ends_committed() {
             database.execute(&shipped(name)).await;
         }
     }
+    // One that fails half-way takes all of the string along.
+    let failing = format!(
+        "create table of_the_string (id int);\n{}\nselect 1 / 0;",
+        shipped("DISABLE_REALTIME_CHAT")
+    );
+    database.connect().await.batch_execute(&failing).await.unwrap_err();
+    let left = "select coalesce(to_regclass('of_the_string')::text, 'nothing')";
+    assert_eq!(database.text(left).await, "nothing");
     let published = "select count(*)::text from pg_publication_tables";
     assert_eq!(
         database.connect().await.query_one(published, &[]).await.unwrap().get::<_, &str>(0),
@@ -130,7 +165,7 @@ async fn a_file_sent_as_one_string_ends_committed() {
 fn the_indexes_are_judged_by_what_they_were_created_by() {
     let text = shipped("ENABLE_REALTIME_CHAT");
     let blocks: Vec<String> = text
-        .split("with meaning (relation, meaning, candidates) as (values")
+        .split("meaning (relation, meaning, candidates) as (values")
         .skip(1)
         .map(|block| block.split("where r.oid is not null").next().unwrap())
         .map(|block| block.split_whitespace().collect::<Vec<_>>().join(" "))
@@ -142,7 +177,7 @@ fn the_indexes_are_judged_by_what_they_were_created_by() {
 /// Editors know no psql meta-commands, and a paste must not depend on psql's variables.
 #[test]
 fn the_files_to_paste_are_plain_sql() {
-    for name in ["ENABLE_REALTIME_CHAT", "DISABLE_REALTIME_CHAT", "SUPABASE_COMPAT", "RELAY_ROLE"] {
+    for name in SHIPPED {
         for line in shipped(name).lines() {
             assert!(!line.trim_start().starts_with('\\'), "{name}: {line}");
             assert!(line.chars().count() <= 132, "{name}: {line}");
@@ -165,7 +200,7 @@ fn folder() -> PathBuf {
 /// Runs one file in an empty database of a new cluster and compares what psql prints.
 fn check(name: &str) {
     let cluster = Cluster::start(&[]);
-    let printed = psql(&cluster, "postgres", &format!("\\i sql/tests/{name}.sql\n"));
+    let printed = psql_file(&cluster, "postgres", &format!("sql/tests/{name}.sql"));
     let expected = folder().join(format!("expected/{name}.out"));
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&expected, &printed).unwrap();
@@ -183,14 +218,38 @@ fn check(name: &str) {
     assert_eq!(printed.lines().count(), wanted.lines().count(), "{printed}");
 }
 
+/// Runs one file, or the variable that names one.
+fn psql_file(cluster: &Cluster, database: &str, file: &str) -> String {
+    psql(cluster, database, &format!("\\i {file}\n"))
+}
+
+/// What `relay migrate` prints, made and undone, in files that the variables `migrate` and `undo_migrate` of psql name.
+fn migrations(cluster: &Cluster) -> [String; 2] {
+    [("migrate", &[][..]), ("undo_migrate", &["--undo"][..])].map(|(name, arguments)| {
+        let path = cluster.dir().join(name);
+        if !path.exists() {
+            let printed = Command::new(env!("CARGO_BIN_EXE_relay"))
+                .args(["migrate", "--dry-run", "--role", "relay"])
+                .args(arguments)
+                .current_dir(std::env::temp_dir())
+                .output()
+                .unwrap();
+            assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
+            std::fs::write(&path, printed.stdout).unwrap();
+        }
+        format!("{name}={}", path.display())
+    })
+}
+
 /// Feeds `script` to psql in the repository's root; what it prints, errors in their places, without the names of files.
 fn psql(cluster: &Cluster, database: &str, script: &str) -> String {
     let own = bin_dir().join("psql");
     let program = if own.exists() { own } else { PathBuf::from("psql") };
     let mut child = Command::new("sh")
-        .args(["-c", "exec \"$0\" -X -q -d \"$1\" 2>&1"])
+        .args(["-c", "exec \"$0\" -X -q -v \"$2\" -v \"$3\" -d \"$1\" 2>&1"])
         .arg(program)
         .arg(cluster.url(SUPERUSER, database))
+        .args(migrations(cluster))
         .current_dir(root())
         .env("LC_ALL", "C.UTF-8")
         .stdin(Stdio::piped())

@@ -1,15 +1,24 @@
 -- What users of Supabase Realtime write SQL against: schema realtime, realtime.messages and its policies' ground, realtime.topic(),
 -- realtime.send(), realtime.send_binary() and realtime.broadcast_changes(); and what the relay needs to serve it.
 --
--- Only what is missing is made, and functions that an earlier version of this file made are renewed. On a Supabase database its own
+-- Only what is missing is made, and functions that an earlier version of this made are renewed. On a Supabase database its own
 -- objects stay as they are. Run it as the owner of schema realtime, or as a superuser; run twice, nothing changes the second time.
+-- What is made says so in its comment; what was there before is written down in realtime.relay_undo. relay migrate --undo takes it
+-- back, and relay migrate --undo --dry-run prints the SQL that does.
+--
+-- It is one statement, so it is a transaction of its own; within yours it is part of yours, and begin; … rollback; tries it.
 --
 -- Locks: none on any table but realtime.messages, and there only if it exists. Publishing it and attaching partitions let others
 -- read and write it meanwhile; a missing index stops writing while it is built; a missing column, row security that is off, and
--- dropping a partition that is past stop everything for a moment. It waits at most 5 seconds for a lock, and gives up as a whole;
--- for partitions 2, and does without.
+-- dropping a partition that is past stop everything until the end of the transaction. It waits at most 5 seconds for a lock, and
+-- gives up as a whole; for partitions 2, and does without.
 
-begin;
-
-set local lock_timeout = '5s';
-set local client_min_messages = 'warning';
+do $migrate$
+declare
+  own_lock_timeout constant text := current_setting('lock_timeout');
+  own_messages constant text := current_setting('client_min_messages');
+  -- Whom the relay logs in as.
+  relay_role constant text := E'relay';
+begin
+perform set_config('lock_timeout', '5s', true);
+perform set_config('client_min_messages', 'warning', true);

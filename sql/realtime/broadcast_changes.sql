@@ -1,6 +1,5 @@
 -- realtime.broadcast_changes(): for row triggers; broadcasts what happened to a row to a private topic.
 
-do $migrate$
 begin
   if to_regprocedure('realtime.broadcast_changes(text, text, text, text, text, record, record, text)') is null
     or obj_description(
@@ -27,5 +26,4 @@ begin
     comment on function realtime.broadcast_changes(text, text, text, text, text, record, record, text) is
       'relay: for row triggers; broadcasts what happened to a row to a private topic';
   end if;
-end
-$migrate$;
+end;

@@ -2,7 +2,6 @@
 -- messages are all older than 72 hours. The relay calls it every hour; it works with its owner's rights, because the relay may
 -- create and drop nothing. A partition in use is left for the next time.
 
-do $migrate$
 begin
   if to_regprocedure('realtime.keep_partitions()') is null
     or obj_description(to_regprocedure('realtime.keep_partitions()'), 'pg_proc') like 'relay: %'
@@ -27,6 +26,7 @@ begin
           begin
             -- Attaching a table lets others go on reading and writing the rest; creating a partition would not.
             execute format('create table realtime.%I (like realtime.messages including all)', name);
+            execute format('comment on table realtime.%I is %L', name, 'relay: messages of one day');
             execute format('alter table realtime.%I enable row level security', name);
             execute format(
               'alter table realtime.messages attach partition realtime.%I for values from (%L) to (%L)', name, day, day + 1);
@@ -58,7 +58,6 @@ begin
       'relay: makes the partitions of realtime.messages that are needed soon, and drops those that are past';
     revoke all on function realtime.keep_partitions() from public;
   end if;
-end
-$migrate$;
+end;
 
-do $migrate$ begin perform realtime.keep_partitions(); end $migrate$;
+perform realtime.keep_partitions();

@@ -1,7 +1,6 @@
 -- realtime.probe(): puts one message per extension into a topic, for the relay to see which of them a client's role can read. The
 -- relay rolls them back; it may put nothing there by itself, so this works with its owner's rights.
 
-do $migrate$
 begin
   if to_regprocedure('realtime.probe(text, text[])') is null
     or obj_description(to_regprocedure('realtime.probe(text, text[])'), 'pg_proc') like 'relay: %'
@@ -19,5 +18,4 @@ begin
       'relay: puts a message per extension into a topic, to be rolled back once it is known who can read it';
     revoke all on function realtime.probe(text, text[]) from public;
   end if;
-end
-$migrate$;
+end;

@@ -1,11 +1,11 @@
 -- The publication through which realtime.messages reaches the relay's slot, beside the one of the tables that clients subscribe to:
 -- so messages are streamed and are no table that a client can subscribe to.
 
-do $migrate$
 begin
   if not exists (select from pg_publication p where p.pubname = 'supabase_realtime_messages_publication') then
     create publication supabase_realtime_messages_publication for table realtime.messages
       with (publish = 'insert', publish_via_partition_root = true);
+    comment on publication supabase_realtime_messages_publication is 'relay: what the database broadcasts';
   elsif not exists (
     select
     from pg_publication p
@@ -16,6 +16,6 @@ begin
           where r.prpubid = p.oid and r.prrelid = 'realtime.messages'::regclass)))
   then
     alter publication supabase_realtime_messages_publication add table realtime.messages;
+    insert into realtime.relay_undo (what) values ('published') on conflict do nothing;
   end if;
-end
-$migrate$;
+end;

@@ -1,13 +1,11 @@
 -- What the relay's own role needs: to call the three functions that work with their owner's rights. Nothing else in the schema is its
--- to read or write. The role is named by the setting relay.role; without it, it is relay.
+-- to read or write.
 
-do $migrate$
-declare
-  relay_role text := coalesce(nullif(current_setting('relay.role', true), ''), 'relay');
 begin
   if exists (select from pg_roles r where r.rolname = relay_role) then
     if not has_schema_privilege(relay_role, 'realtime', 'usage') then
       execute format('grant usage on schema realtime to %I', relay_role);
+      insert into realtime.relay_undo (what, who) values ('usage', relay_role) on conflict do nothing;
     end if;
     execute format(
       'grant execute on function realtime.keep_partitions(), realtime.probe(text, text[]), '
@@ -16,5 +14,4 @@ begin
     raise warning 'role % does not exist', quote_ident(relay_role)
       using hint = 'Run RELAY_ROLE.sql, then this again.';
   end if;
-end
-$migrate$;
+end;

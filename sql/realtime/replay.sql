@@ -8,7 +8,6 @@
 -- is the order in which they were inserted unless Postgres put some of them into room that other rows had left. Transactions come
 -- in the order in which they began.
 
-do $migrate$
 begin
   if to_regprocedure('realtime.replay(text, timestamp, integer)') is null
     or obj_description(to_regprocedure('realtime.replay(text, timestamp, integer)'), 'pg_proc') like 'relay: %'
@@ -35,5 +34,4 @@ begin
       'relay: the newest messages of a private topic since a moment, oldest first';
     revoke all on function realtime.replay(text, timestamp, integer) from public;
   end if;
-end
-$migrate$;
+end;

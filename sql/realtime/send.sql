@@ -1,7 +1,6 @@
 -- realtime.send(): broadcasts a JSON object to a topic when the transaction commits. It inserts as its caller, so policies hold it,
 -- and what goes wrong is a warning: a broadcast never breaks the statement that a trigger hangs on.
 
-do $migrate$
 begin
   if to_regprocedure('realtime.send(jsonb, text, text, boolean)') is null
     or obj_description(to_regprocedure('realtime.send(jsonb, text, text, boolean)'), 'pg_proc') like 'relay: %'
@@ -29,5 +28,4 @@ begin
     comment on function realtime.send(jsonb, text, text, boolean) is
       'relay: broadcasts a JSON object to a topic when the transaction commits';
   end if;
-end
-$migrate$;
+end;

@@ -1,7 +1,6 @@
 -- realtime.send_binary(): as realtime.send, for bytes. They reach clients of protocol 2.0.0, in frames that have one byte for the
 -- length of the topic, with realtime: before it, and one for that of the event: what has no such length is a warning.
 
-do $migrate$
 begin
   if to_regprocedure('realtime.send_binary(bytea, text, text, boolean)') is null
     or obj_description(to_regprocedure('realtime.send_binary(bytea, text, text, boolean)'), 'pg_proc') like 'relay: %'
@@ -24,5 +23,4 @@ begin
     comment on function realtime.send_binary(bytea, text, text, boolean) is
       'relay: broadcasts bytes to a topic when the transaction commits';
   end if;
-end
-$migrate$;
+end;

@@ -1,6 +1,5 @@
 -- realtime.topic(): the topic being joined or sent to, for policies on realtime.messages.
 
-do $migrate$
 begin
   if to_regprocedure('realtime.topic()') is null
     or obj_description(to_regprocedure('realtime.topic()'), 'pg_proc') like 'relay: %'
@@ -12,5 +11,4 @@ begin
     $function$;
     comment on function realtime.topic() is 'relay: the topic that a policy is asked about, without a prefix, or null';
   end if;
-end
-$migrate$;
+end;

@@ -43,3 +43,38 @@ reset request.jwt.claim.sub;
 \echo '# ENABLE, twice'
 \i sql/ENABLE_REALTIME_CHAT.sql
 \i sql/ENABLE_REALTIME_CHAT.sql
+
+\echo '# what COMPAT made is not undone while ENABLE stands on it, and the roles stay while another database uses them'
+create database second;
+\c second
+\o /dev/null
+\i sql/SUPABASE_COMPAT.sql
+\o
+\c postgres
+\i sql/UNDO_SUPABASE_COMPAT.sql
+\i sql/UNDO_ENABLE_REALTIME_CHAT.sql
+create function public.asks() returns uuid language sql as 'select auth.uid()';
+\i sql/UNDO_SUPABASE_COMPAT.sql
+drop function public.asks();
+\i sql/UNDO_SUPABASE_COMPAT.sql
+\c second
+\i sql/UNDO_SUPABASE_COMPAT.sql
+\c postgres
+\i sql/UNDO_SUPABASE_COMPAT.sql
+
+\echo '# where roles, schema and functions were there, COMPAT names what is lacking; each is done'
+create role anon;
+create role authenticated;
+create role service_role;
+create schema auth;
+create function auth.uid() returns uuid language sql stable as 'select null::uuid';
+revoke execute on function auth.uid() from public;
+revoke usage on schema public from public;
+\i sql/SUPABASE_COMPAT.sql
+grant usage on schema public to anon, authenticated, service_role;
+grant usage on schema auth to anon, authenticated, service_role;
+grant execute on function auth.uid() to anon, authenticated, service_role;
+alter role service_role bypassrls;
+\i sql/SUPABASE_COMPAT.sql
+\echo '# and what was there stays'
+\i sql/UNDO_SUPABASE_COMPAT.sql

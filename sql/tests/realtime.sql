@@ -8,8 +8,8 @@ create role authenticated nologin noinherit;
 create role service_role nologin noinherit bypassrls;
 create role relay login replication noinherit;
 
-\echo '# made, as each file comes'
-\i sql/tests/realtime_files.psql
+\echo '# made'
+\i :migrate
 \i sql/realtime/result.sql
 
 \echo '# made again: nothing changes'
@@ -20,7 +20,7 @@ create temporary table before as
   union all select 'schema', n.oid, n.xmin from pg_namespace n where n.nspname = 'realtime'
   union all select 'publication', p.oid, p.xmin from pg_publication p
   union all select 'published', p.oid, p.xmin from pg_publication_rel p;
-\i sql/tests/realtime_files.psql
+\i :migrate
 with now as (
   select 'relation' as kind, c.oid, c.xmin as version from pg_class c where c.relnamespace = 'realtime'::regnamespace
   union all select 'column', a.attrelid, a.xmin from pg_attribute a

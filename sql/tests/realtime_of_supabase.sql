@@ -32,7 +32,7 @@ create temporary table before as
   union all select 'publication', p.oid, p.xmin from pg_publication p
   union all select 'default', d.oid, d.xmin from pg_attrdef d where d.adrelid = 'realtime.messages'::regclass;
 
-\i sql/tests/realtime_files.psql
+\i :migrate
 
 \echo '# nothing of theirs is gone'
 select count(*) as gone
