@@ -134,6 +134,12 @@ pub struct Metrics {
     pub chat_requests: Counters,
     /// Seconds one request of the chat API took.
     pub chat_seconds: Histogram,
+    /// Times the configuration was read again, by what became of it.
+    pub config_reloads: Counters,
+    /// 1 when the last reading was put in force.
+    pub config_reload_successful: Gauge,
+    /// When a configuration was last put in force, in seconds since 1970.
+    pub config_reload_seconds: Gauge,
     /// Seconds from commit (server clock) to the outbox.
     pub lag_seconds: Histogram,
     registry: Arc<Registry>,
@@ -237,6 +243,11 @@ impl Metrics {
             "chat_requests" "Requests of the chat API" Counters::new(labels::CHAT_REQUESTS),
             "chat_seconds" "Seconds one request of the chat API took" histogram(),
         );
+        let (config_reloads, config_reload_successful, config_reload_seconds) = register!(
+            "config_reloads" "Times the configuration was read again" Counters::new(labels::CONFIG_RELOADS),
+            "config_last_reload_successful" "1 when the last reading was put in force" Gauge::default(),
+            "config_last_reload_success_timestamp_seconds" "When a configuration was put in force" Gauge::default(),
+        );
         Self {
             connections,
             channels,
@@ -288,6 +299,9 @@ impl Metrics {
             lag_seconds,
             chat_requests,
             chat_seconds,
+            config_reloads,
+            config_reload_successful,
+            config_reload_seconds,
             registry: Arc::new(whole),
         }
     }

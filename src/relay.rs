@@ -10,6 +10,7 @@ mod keeping;
 mod listening;
 mod places;
 mod reading;
+mod reload;
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ use tokio::sync::{mpsc, watch};
 use self::keeping::{Keeping, standing_by};
 use self::listening::Listeners;
 use self::reading::Reading;
+use self::reload::Reload;
 use crate::auth::api::ApiKeys;
 use crate::auth::policy::Policies;
 use crate::auth::token::Tokens;
@@ -29,7 +31,7 @@ use crate::auth::visibility::Visibility;
 use crate::catalog::Catalog;
 use crate::changelog::MemoryLog;
 use crate::changelog::disk::Settings;
-use crate::config::{Config, Realtime};
+use crate::config::{Config, Live, Realtime};
 use crate::egress::chat::{self, Chat};
 use crate::egress::phoenix::{Desk, Rules, Services};
 use crate::egress::seats::Seats;
@@ -44,6 +46,8 @@ use crate::postgres::Target;
 use crate::server::{self, Tenant, admin};
 use crate::shutdown::Stage;
 use crate::source::SourceState;
+
+pub use self::reload::Connection;
 
 /// Channels that wait to be shown what they missed; more are told that it is missing.
 const LATECOMERS: usize = 10_000;
@@ -67,6 +71,7 @@ pub struct Relay {
     drain: Duration,
     seats: Arc<Seats>,
     state: watch::Receiver<SourceState>,
+    reload: Reload,
     failures: mpsc::Receiver<Error>,
     /// In the order in which they stop.
     stages: [Stage; 5],
@@ -118,7 +123,8 @@ impl Relay {
         let listeners = listening::listen(&config.http).await?;
         let address = listeners.clients.local_addr().unwrap_or(config.http.listen);
         let clock = || now().unix_micros().div_euclid(1_000_000);
-        let seats = Arc::new(Seats::new(&config.limits, metrics.clone()));
+        let limits = Live::new(config.limits);
+        let seats = Arc::new(Seats::new(limits.clone(), metrics.clone()));
         let chat = config.chat.map(|settings| {
             let services = chat::Services {
                 tokens: Arc::clone(&tokens),
@@ -126,7 +132,7 @@ impl Relay {
                 hub: Arc::clone(&hub),
                 catalog: Arc::clone(&catalog),
                 seats: Arc::clone(&seats),
-                limits: config.limits.clone(),
+                limits: limits.clone(),
                 metrics: metrics.clone(),
                 clients: clients.clone(),
                 connections: connections.clone(),
@@ -136,7 +142,7 @@ impl Relay {
             Chat::new(settings, target.clone(), services).routes()
         });
         let services = Services {
-            tokens,
+            tokens: Arc::clone(&tokens),
             catalog: Arc::clone(&catalog),
             policies: Arc::clone(&policies),
             source: state.clone(),
@@ -148,11 +154,22 @@ impl Relay {
         let rules = Rules { private_only, presence_always };
         let desk = Arc::new(Desk::new(
             services,
-            (config.limits.clone(), rules),
+            (limits.clone(), rules),
             metrics.clone(),
             clock,
             clients.clone(),
         ));
+        let reload = Reload {
+            tokens,
+            api_keys: Arc::clone(&api_keys),
+            target: target.clone(),
+            limits: limits.clone(),
+            desk: Arc::clone(&desk),
+            metrics: metrics.clone(),
+            roles: config.auth.roles,
+        };
+        metrics.config_reload_successful.set(1);
+        reload::stamp(&metrics);
         let tenant = Tenant::new(Arc::clone(&desk), api_keys, target.database(), address);
         let further = (own.merge(chat.unwrap_or_default()), config.http.pages);
         let status = admin::Status {
@@ -202,8 +219,8 @@ impl Relay {
             source: state.clone(),
             deletes: config.realtime.deletes,
             hold,
-            record_limit: config.limits.record,
-            broadcast_limit: config.limits.broadcast_payload,
+            record_limit: limits.record,
+            broadcast_limit: limits.broadcast_payload,
             now,
             metrics,
         };
@@ -239,7 +256,7 @@ impl Relay {
         }
         tracing::info!(%address, "listening");
         let stages = [clients, middle, source, connections, keeping];
-        Ok(Self { address, drain, seats, state, failures, stages })
+        Ok(Self { address, drain, seats, state, reload, failures, stages })
     }
 
     /// Where clients connect.
@@ -250,6 +267,18 @@ impl Relay {
     /// What the source is doing.
     pub fn state(&self) -> watch::Receiver<SourceState> {
         self.state.clone()
+    }
+
+    /// Puts a configuration in force that was read again, as far as that needs no restart; see [`Changes`].
+    ///
+    /// # Errors
+    /// Why it could not be read, or cannot be meant. Nothing was changed.
+    ///
+    /// [`Changes`]: crate::config::Changes
+    pub fn reload(&self, config: Result<Config, Error>) -> Result<Connection, Error> {
+        let done = config.and_then(|config| self.reload.apply(config));
+        self.reload.count(done.is_ok());
+        done
     }
 
     /// Completes when a part that must run ended; pending otherwise.

@@ -51,6 +51,7 @@ fn load_file(path: &Path, variables: &[(&str, &str)]) -> Result<Config, String> 
 
 #[test]
 fn each_contradiction_names_its_key_and_the_fix() {
+    let same = "api_secret = \"a-secret-for-tests-of-at-least-thirty-two-bytes\"";
     let inline = "jwks = '[{\"kty\":\"oct\"}]'";
     for (section, line, key, fix) in [
         ("http", "listen = \"4000\"", "http.listen", "127.0.0.1:4000"),
@@ -71,6 +72,8 @@ fn each_contradiction_names_its_key_and_the_fix() {
         ("log", "dir = \"\"", "log.dir", "--ephemeral"),
         ("log", "retain_bytes = \"1 MiB\"", "log.retain_bytes", "at least 64 MiB"),
         ("log", "retain_age = \"1s\"", "log.retain_age", "use 1m to"),
+        ("log", "level = \"inof\"", "log.level", "did you mean \"info\"?"),
+        ("log", "level = \"info,relay::x=loud\"", "log.level", "cannot be read"),
         ("auth", "jwt_secret = \"short\"", "auth.jwt_secret", "openssl rand"),
         ("auth", "jwt_secret_file = \"x\"", "auth.jwt_secret", "remove one"),
         ("auth", "roles = []", "auth.roles", "name the Postgres roles"),
@@ -123,7 +126,18 @@ fn each_contradiction_names_its_key_and_the_fix() {
         ("limits", "subject_connections = 0", "limits.subject_connections", "use 1 to"),
         ("limits", "broadcast_payload = \"1 B\"", "limits.broadcast_payload", "at least 1 KiB"),
         ("limits", "frame = \"1 B\"", "limits.frame", "at least 16 KiB"),
-        ("limits", "idle = \"1ms\"", "limits.idle", "use 1s to 1d"),
+        ("limits", "idle = \"1s\"", "limits.idle", "use 5s to 1d"),
+        (
+            "limits",
+            "broadcast_payload = \"6 MB\"",
+            "limits.broadcast_payload",
+            "raise limits.frame",
+        ),
+        ("limits", "presence_payload = \"6 MB\"", "limits.presence_payload", "raise limits.frame"),
+        ("limits", "outbox = \"1 GiB\"", "limits.outbox", "raise limits.outboxes"),
+        ("auth", same, "auth.api_secret", "every client could act"),
+        ("postgres", "url = \"mysql://u:canary@h/d\"", "postgres.url", "mysql:// is not Postgres"),
+        ("postgres", "url = \"jdbc:postgresql://h/d\"", "postgres.url", "is for Java"),
         ("http", "pages = \"nowhere\"", "http.pages", "build the pages"),
         ("chat", "preset = \"suport\"", "chat.preset", "did you mean \"support\"?"),
         ("chat", "pool = 0", "chat.pool", "use 1 to 1000"),
@@ -145,6 +159,7 @@ fn each_contradiction_names_its_key_and_the_fix() {
         assert!(told.starts_with(&format!("{key}: ")), "{line}: {told}");
         assert!(told.contains(fix), "{line}: {told}");
         assert_eq!(told.lines().count(), 1, "{line}: {told}");
+        assert!(!told.contains("canary"), "{line}: {told}");
     }
 }
 
@@ -161,6 +176,24 @@ fn a_faulty_variable_is_named() {
     assert!(told.starts_with("RELAY_HTTP__DRAIN: expected a time"), "{told}");
     let told = load(&with("", ""), &[("RELAY_HTTP__LISTEN", "here")]).unwrap_err();
     assert!(told.starts_with("http.listen (RELAY_HTTP__LISTEN): \"here\""), "{told}");
+}
+
+#[test]
+fn a_default_gives_way_to_a_smaller_limit_that_was_written() {
+    let limits = load(&with("limits", "frame = \"1 MB\""), &[]).unwrap().limits;
+    assert_eq!((limits.frame, limits.broadcast_payload), (1_000_000, 1_000_000));
+}
+
+#[test]
+fn what_is_rarely_meant_is_doubted() {
+    let doubts = |line: &str, files| {
+        let config = load(&with("limits", line), &[]).unwrap();
+        config.doubts(files).into_iter().map(|doubt| doubt.key).collect::<Vec<_>>()
+    };
+    assert_eq!(doubts("", Some(1 << 20)), [""; 0]);
+    assert_eq!(doubts("", None), [""; 0]);
+    assert_eq!(doubts("idle = \"30s\"", None), ["limits.idle"]);
+    assert_eq!(doubts("connections = 1000", Some(1024)), ["limits.connections"]);
 }
 
 #[test]
@@ -286,6 +319,7 @@ fn a_faulty_configuration_ends_with_code_2_and_no_secret() {
         ("[auth]\njwt_secrte = \"canary\"\n", &[], "did you mean `jwt_secret`?"),
         ("auth = \"canary\"\n", &[], "line 1, column 8"),
         ("", &[("RELAY_AUTH__JWT_SECRTE", "canary")], "did you mean RELAY_AUTH__JWT_SECRET?"),
+        ("", &[("RELAY_AUTH_JWT_SECRET", "canary")], "did you mean RELAY_AUTH__JWT_SECRET?"),
         ("", &[("RELAY_AUTH__JWKS", "[canary]")], "auth.jwks (RELAY_AUTH__JWKS)"),
     ] {
         std::fs::write(&path, text).unwrap();

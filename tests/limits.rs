@@ -93,7 +93,7 @@ async fn a_client_that_does_not_read_is_closed_and_the_others_miss_nothing() {
 async fn a_silent_client_is_closed_and_one_with_heartbeats_is_not() {
     const LONGEST: Duration = Duration::from_millis(2500);
     let database = database().await;
-    let relay = Relay::start_with(&database, &[("RELAY_LIMITS__IDLE", "3s")]).await;
+    let relay = Relay::start_with(&database, &[("RELAY_LIMITS__IDLE", "5s")]).await;
     // A machine that is too busy for a heartbeat in all that time keeps nobody alive, and is tried again.
     for _ in 0..20 {
         let mut silent = Client::connect(&relay, &anon()).await;

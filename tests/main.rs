@@ -102,6 +102,8 @@ mod drain;
 mod unpublished;
 // The change log on disk: restarts, foreign directories, full disks.
 mod log;
+// SIGHUP: what counts at once, what needs a restart, and a file with a fault.
+mod reload;
 // Who may read what the relay keeps on disk.
 mod log_modes;
 // Faults of every kind under load, and what clients have afterwards. `CHAOS=long` for the long form.

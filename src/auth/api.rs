@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -20,7 +21,7 @@ const SERVICE: &str = "service_role";
 /// Judges who asks. Shared.
 #[derive(Debug)]
 pub struct ApiKeys {
-    secret: Option<Key>,
+    secret: ArcSwapOption<Key>,
     tokens: Arc<Tokens>,
 }
 
@@ -44,15 +45,19 @@ struct Times<'a> {
 impl ApiKeys {
     /// Uses `auth.api_secret`, or else `tokens`.
     pub fn new(auth: &Auth, tokens: Arc<Tokens>) -> Arc<Self> {
-        let secret = auth.api_secret.as_ref();
-        let secret = secret.map(|secret| Key::secret(secret.reveal().as_bytes()));
+        let secret = ArcSwapOption::new(secret_of(auth));
         Arc::new(Self { secret, tokens })
+    }
+
+    /// Uses another `auth.api_secret` from now on, or none.
+    pub fn renew(&self, auth: &Auth) {
+        self.secret.store(secret_of(auth));
     }
 
     /// What the holder of a token may do at `now` (Unix seconds); nothing when it is not believed.
     pub async fn judge(&self, token: &str, now: i64) -> Option<Standing> {
-        match &self.secret {
-            Some(secret) => is_signed(secret, token, now).then_some(Standing::Acts),
+        match self.secret.load_full() {
+            Some(secret) => is_signed(&secret, token, now).then_some(Standing::Acts),
             None => {
                 let verified = self.tokens.verify(token, now).await.ok()?;
                 let acts = verified.principal.role() == SERVICE;
@@ -60,6 +65,11 @@ impl ApiKeys {
             }
         }
     }
+}
+
+fn secret_of(auth: &Auth) -> Option<Arc<Key>> {
+    let secret = auth.api_secret.as_ref();
+    secret.map(|secret| Arc::new(Key::secret(secret.reveal().as_bytes())))
 }
 
 /// Whether a token is signed with the secret, and in its time. Nothing else is asked of it.

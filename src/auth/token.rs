@@ -6,13 +6,17 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+
 use super::keys::Algorithm;
 use super::token_cache::{Cache, Digest};
 use super::token_claims::{Rules, check_expiry};
 use super::token_keyring::Keyring;
 use super::token_parse::{Parsed, clean};
+use crate::config::Auth;
 use crate::error::Error;
 use crate::model::Principal;
+use crate::shutdown::Stage;
 
 pub use super::token_parse::bounded;
 pub use super::token_refusal::TokenRefusal;
@@ -29,6 +33,14 @@ pub struct Verified {
 /// Verifies tokens. Shared.
 #[derive(Debug)]
 pub struct Tokens {
+    belief: ArcSwap<Belief>,
+    stage: Stage,
+}
+
+/// What tokens are verified by, and those that were. Replaced as a whole, so that no token is believed for keys or rules
+/// that are in force no more.
+#[derive(Debug)]
+struct Belief {
     rules: Rules,
     keyring: Arc<Keyring>,
     cache: Cache,
@@ -39,17 +51,23 @@ impl Tokens {
     ///
     /// # Errors
     /// `Misconfigured`: a key that cannot be read.
-    pub fn new(
-        auth: &crate::config::Auth,
-        stage: &crate::shutdown::Stage,
-    ) -> Result<Arc<Self>, Error> {
-        let rules = Rules {
-            roles: auth.roles.clone(),
-            issuer: auth.issuer.clone(),
-            audience: auth.audience.clone(),
-        };
-        let keyring = Keyring::new(auth, stage)?;
-        Ok(Arc::new(Self { rules, keyring, cache: Cache::default() }))
+    pub fn new(auth: &Auth, stage: &Stage) -> Result<Arc<Self>, Error> {
+        let belief = Belief::new(auth, Keyring::new(auth, stage)?);
+        Ok(Arc::new(Self { belief: ArcSwap::from_pointee(belief), stage: stage.clone() }))
+    }
+
+    /// Loads the keys anew and forgets every token that was verified; a key set that is fetched from the same address
+    /// stays until the next one is there.
+    ///
+    /// # Errors
+    /// `Misconfigured`: a key that cannot be read. The keys from before stay in force.
+    pub fn renew(&self, auth: &Auth) -> Result<(), Error> {
+        let before = self.belief.load_full();
+        let keyring = Keyring::new(auth, &self.stage)?;
+        keyring.inherit(&before.keyring);
+        self.belief.store(Arc::new(Belief::new(auth, keyring)));
+        before.keyring.retire();
+        Ok(())
     }
 
     /// Verifies one token at `now` (Unix seconds). Percent-encoding and white space are undone first. Waits up to two
@@ -60,11 +78,13 @@ impl Tokens {
     pub async fn verify(&self, token: &str, now: i64) -> Result<Verified, TokenRefusal> {
         let token = clean(token)?;
         let digest = digest(&token);
-        if let Some(verified) = self.cache.find(&digest, self.keyring.number()) {
+        let belief = self.belief.load_full();
+        let Belief { rules, keyring, cache } = &*belief;
+        if let Some(verified) = cache.find(&digest, keyring.number()) {
             return match check_expiry(verified.expires_at, now) {
                 Ok(()) => Ok(verified),
                 Err(refusal) => {
-                    self.cache.forget(&digest);
+                    cache.forget(&digest);
                     Err(refusal)
                 }
             };
@@ -73,14 +93,25 @@ impl Tokens {
         let kid = parsed.kid.as_deref();
         let no_signer = || TokenRefusal::no_signer(kid);
         let algorithm = Algorithm::parse(&parsed.algorithm).ok_or_else(no_signer)?;
-        let chosen = self.keyring.choose(algorithm, kid).await;
+        let chosen = keyring.choose(algorithm, kid).await;
         let (key, keys) = chosen.ok_or_else(no_signer)?;
         if !key.verifies(algorithm, parsed.message, parsed.signature) {
             return Err(TokenRefusal::BadSignature);
         }
-        let verified = self.rules.apply(parsed.payload, now)?;
-        self.cache.remember(digest, keys, verified.clone());
+        let verified = rules.apply(parsed.payload, now)?;
+        cache.remember(digest, keys, verified.clone());
         Ok(verified)
+    }
+}
+
+impl Belief {
+    fn new(auth: &Auth, keyring: Arc<Keyring>) -> Self {
+        let rules = Rules {
+            roles: auth.roles.clone(),
+            issuer: auth.issuer.clone(),
+            audience: auth.audience.clone(),
+        };
+        Self { rules, keyring, cache: Cache::default() }
     }
 }
 

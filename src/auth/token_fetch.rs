@@ -46,6 +46,14 @@ pub(super) struct Address {
 }
 
 impl Source {
+    /// The address, if it is one.
+    pub(super) fn address(&self) -> Option<String> {
+        match self {
+            Self::File(_) => None,
+            Self::Address(address) => Some(address.uri.to_string()),
+        }
+    }
+
     /// The text, or `None` when it did not change since the last call.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::jwks;
 use super::keys::{Algorithm, Family, Key, KeySet};
@@ -27,7 +28,10 @@ const WAIT: Duration = Duration::from_secs(2);
 pub(super) struct Keyring {
     secret: Option<Arc<Key>>,
     set: ArcSwap<KeySet>,
+    /// Where the set is fetched from, if it is.
+    address: Option<String>,
     refresh: Option<Refresh>,
+    retired: CancellationToken,
 }
 
 /// How often the key set is looked at.
@@ -97,7 +101,20 @@ impl Keyring {
 
     fn fixed(secret: Option<&Secret<String>>, set: KeySet) -> Self {
         let secret = secret.map(|secret| Arc::new(Key::secret(secret.reveal().as_bytes())));
-        Self { secret, set: ArcSwap::from_pointee(set), refresh: None }
+        let (set, retired) = (ArcSwap::from_pointee(set), CancellationToken::new());
+        Self { secret, set, address: None, refresh: None, retired }
+    }
+
+    /// Begins with the key set of another one that is fetched from the same address: fetching it anew may fail.
+    pub(super) fn inherit(&self, before: &Self) {
+        if self.address.is_some() && self.address == before.address {
+            self.set.store(before.set.load_full());
+        }
+    }
+
+    /// Nobody asks it any more: it need not stay fresh.
+    pub(super) fn retire(&self) {
+        self.retired.cancel();
     }
 
     /// Keys that a task in `stage` keeps fresh from `source`.
@@ -114,14 +131,17 @@ impl Keyring {
             Source::File(_) => Some(Instant::now()),
             Source::Address(_) => None,
         };
+        let address = source.address();
         let state = Mutex::new(Look { started, is_running: false });
         let refresh = Refresh { pace, wanted: Notify::new(), finished, state };
-        let keyring = Arc::new(Self { refresh: Some(refresh), ..Self::fixed(secret, set) });
+        let keyring =
+            Arc::new(Self { refresh: Some(refresh), address, ..Self::fixed(secret, set) });
         let watcher = Arc::clone(&keyring);
         let stopping = stage.clone();
         stage.spawn(async move {
             tokio::select! {
                 () = stopping.stopping() => {}
+                () = watcher.retired.cancelled() => {}
                 () = watcher.keep_fresh(source) => {}
             }
         });

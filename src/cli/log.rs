@@ -1,7 +1,10 @@
 //! The log: one line per event on standard error, as text or JSON.
 
+use std::sync::OnceLock;
+
 use tracing_subscriber::EnvFilter;
 
+use super::Globals;
 use crate::error::{Error, ErrorKind};
 
 /// How log lines are written: for people, or one JSON object per line.
@@ -11,23 +14,52 @@ pub(crate) enum Format {
     Json,
 }
 
+/// Replaces the filter of the log, of which a process has one.
+static REPLACE: OnceLock<Box<dyn Fn(EnvFilter) -> bool + Send + Sync>> = OnceLock::new();
+
 /// Starts logging, with the `usual` filter unless another is asked for.
 ///
 /// # Errors
 /// `Misconfigured`: a filter that cannot be read.
-pub(super) fn start(globals: &super::Globals, usual: &str) -> Result<(), Error> {
-    let filter = globals.log.as_deref().unwrap_or(usual);
-    let filter = EnvFilter::try_new(filter).map_err(|cause| {
-        let context = format!("could not read the log filter {filter:?}");
-        Error::new(ErrorKind::Misconfigured, context).because(cause)
-    })?;
+pub(super) fn start(globals: &Globals, usual: &str) -> Result<(), Error> {
+    let filter = parse(globals.filter().unwrap_or(usual))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match globals.log_format {
         Format::Text => {
             let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-            log.with_ansi(is_terminal).try_init()
+            let log = log.with_ansi(is_terminal).with_filter_reloading();
+            let handle = log.reload_handle();
+            let _ = REPLACE.set(Box::new(move |filter| handle.reload(filter).is_ok()));
+            log.try_init()
         }
-        Format::Json => log.json().flatten_event(true).try_init(),
+        Format::Json => {
+            let log = log.json().flatten_event(true).with_filter_reloading();
+            let handle = log.reload_handle();
+            let _ = REPLACE.set(Box::new(move |filter| handle.reload(filter).is_ok()));
+            log.try_init()
+        }
     };
     started.map_err(|cause| Error::new(ErrorKind::Bug, "could not start the log").because(cause))
+}
+
+/// Logs what the configuration asks for, unless a filter was given to this run.
+///
+/// # Errors
+/// `Misconfigured`: a filter that cannot be read.
+pub(super) fn set(globals: &Globals, level: &str) -> Result<(), Error> {
+    if globals.filter().is_some() {
+        return Ok(());
+    }
+    let filter = parse(level)?;
+    match REPLACE.get() {
+        Some(replace) if replace(filter) => Ok(()),
+        _ => Err(Error::new(ErrorKind::Bug, "could not change what is logged")),
+    }
+}
+
+fn parse(filter: &str) -> Result<EnvFilter, Error> {
+    EnvFilter::try_new(filter).map_err(|cause| {
+        let context = format!("could not read the log filter {filter:?}");
+        Error::new(ErrorKind::Misconfigured, context).because(cause)
+    })
 }

@@ -23,7 +23,7 @@ mod token;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Command, CommandFactory, Parser, Subcommand};
 
 use crate::config::{self as settings, Config, Effective, Nonsense};
 use crate::error::{Error, ErrorKind};
@@ -121,6 +121,11 @@ impl Cli {
 }
 
 impl Globals {
+    /// What is to be logged, if this run was told. An empty variable counts as absent.
+    pub(crate) fn filter(&self) -> Option<&str> {
+        self.log.as_deref().filter(|filter| !filter.is_empty())
+    }
+
     /// The file to read: the one named, else `./relay.toml` when there is one.
     pub(crate) fn file(&self) -> Option<PathBuf> {
         self.config
@@ -133,8 +138,10 @@ impl Globals {
     /// # Errors
     /// `Misconfigured`: the file or a variable cannot be read.
     pub(crate) fn effective(&self) -> Result<Effective, Error> {
-        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-        let strangers = settings::strangers(names);
+        let variables = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        let strangers = settings::strangers(variables, &variables_of(&Cli::command()));
         if !strangers.is_empty() {
             return Err(misconfigured(&strangers));
         }
@@ -149,6 +156,12 @@ impl Globals {
     pub(crate) fn load(&self) -> Result<Config, Error> {
         self.effective()?.check().map_err(|faults| misconfigured(&faults))
     }
+}
+
+/// Variables that flags are read from.
+fn variables_of(command: &Command) -> Vec<String> {
+    let own = command.get_arguments().filter_map(|flag| Some(flag.get_env()?.to_str()?.to_owned()));
+    own.chain(command.get_subcommands().flat_map(variables_of)).collect()
 }
 
 /// One variable of the process' environment.

@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tracing_subscriber::EnvFilter;
+
 use super::keys::nearest;
 use super::units::{Size, Time};
 use super::written::{self, Written};
@@ -30,7 +32,7 @@ pub(super) struct Check<'a> {
 impl Check<'_> {
     /// Everything. Meaningless when faults were found.
     pub(super) fn config(&mut self, written: &Written) -> Config {
-        Config {
+        let mut config = Config {
             http: self.http(&written.http),
             postgres: self.postgres(&written.postgres),
             log: self.log(&written.log),
@@ -38,7 +40,9 @@ impl Check<'_> {
             realtime: self.realtime(&written.realtime),
             limits: self.limits(&written.limits),
             chat: self.chat(&written.chat),
-        }
+        };
+        self.together(written, &mut config);
+        config
     }
 
     fn http(&mut self, written: &written::Http) -> Http {
@@ -134,8 +138,33 @@ impl Check<'_> {
             // Fewer than a handful of segments could not be told from none.
             retain_bytes: self.size("log.retain_bytes", written.retain_bytes, 64 << 20),
             retain_age: self.time("log.retain_age", written.retain_age, 60_000, 365 * 86_400_000),
+            level: self.level(&written.level),
             is_ephemeral: false,
         }
+    }
+
+    /// A word, or a filter by target, such as `info,relay::source=debug`.
+    fn level(&mut self, written: &str) -> String {
+        const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+        let is_level = |word: &str| LEVELS.iter().any(|level| word.eq_ignore_ascii_case(level));
+        // A target alone would be read as everything of it and nothing else, which nobody means who writes "inof".
+        let odd = written.split(',').map(str::trim).find(|part| {
+            let is_filter = part.contains(['=', '[']);
+            !is_filter && !is_level(part)
+        });
+        let reason = match odd {
+            Some(word) => {
+                let near = nearest(word, LEVELS.into_iter())
+                    .map_or_else(String::new, |near| format!("; did you mean \"{near}\"?"));
+                format!("{word:?} is not one of {}{near}", LEVELS.join(", "))
+            }
+            None => match EnvFilter::try_new(written) {
+                Ok(_) => return written.to_owned(),
+                Err(error) => format!("it cannot be read: {error}"),
+            },
+        };
+        self.say("log.level", reason);
+        written.to_owned()
     }
 
     fn deletes(&mut self, word: &str) -> Deletes {
@@ -231,7 +260,7 @@ impl Check<'_> {
             memory: self.memory(written),
             frame_time: self.time("limits.frame_time", written.frame_time, 1_000, 3_600_000),
             write_stall: self.time("limits.write_stall", written.write_stall, 100, 3_600_000),
-            idle: self.time("limits.idle", written.idle, 1_000, 86_400_000),
+            idle: self.time("limits.idle", written.idle, 5_000, 86_400_000),
             record: self.size("limits.record", written.record, 1 << 10),
             presence_calls: written.presence_calls,
             presence_window: self.time(

@@ -55,22 +55,56 @@ fn replace_twins(written: &mut Written, origins: &mut Origins) {
 }
 
 /// Variables that look like settings and are none, so that a misspelt one does not go unnoticed.
-pub(crate) fn strangers(names: impl Iterator<Item = String>) -> Vec<Nonsense> {
-    let is_stranger = |name: &String| {
+pub(crate) fn strangers(
+    variables: impl Iterator<Item = (String, String)>,
+    known: &[String],
+) -> Vec<Nonsense> {
+    let is_stranger = |name: &str, value: &str| {
         name.starts_with("RELAY_")
-            && name.contains("__")
-            && KEYS.iter().all(|key| key.variable() != *name)
+            && !value.is_empty()
+            && KEYS.iter().all(|key| key.variable() != name)
+            && known.iter().all(|known| known != name)
+            && !is_of_a_service(name, value)
     };
     let fault = |name: String| {
-        let variables: Vec<String> = KEYS.iter().map(super::keys::Key::variable).collect();
-        let near = super::keys::nearest(&name, variables.iter().map(String::as_str));
-        let hint = near.map_or_else(
+        let hint = meant(&name).map_or_else(
             || "`relay config defaults` lists all settings".to_owned(),
             |near| format!("did you mean {near}?"),
         );
         Nonsense { key: name, reason: format!("no setting has this name; {hint}") }
     };
-    names.filter(is_stranger).map(fault).collect()
+    variables
+        .filter(|(name, value)| is_stranger(name, value))
+        .map(|(name, _)| fault(name))
+        .collect()
+}
+
+/// Whether Kubernetes sets this variable in every container beside a service whose name begins with `relay`.
+fn is_of_a_service(name: &str, value: &str) -> bool {
+    let is_of_a_port = |rest: &str| {
+        let (number, protocol) = rest.split_once('_').unwrap_or((rest, ""));
+        !number.is_empty()
+            && number.bytes().all(|byte| byte.is_ascii_digit())
+            && ["TCP", "UDP", "SCTP"].iter().any(|known| protocol.starts_with(known))
+    };
+    name.ends_with("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || name.ends_with("_PORT") && value.contains("://")
+        || name.rsplit_once("_PORT_").is_some_and(|(_, rest)| is_of_a_port(rest))
+}
+
+/// The variable that somebody probably meant: the same but for underscores, a key without its section, or a similar one.
+fn meant(name: &str) -> Option<String> {
+    let squeezed = |name: &str| name.replace('_', "");
+    let variables: Vec<String> = KEYS.iter().map(super::keys::Key::variable).collect();
+    if let Some(same) = variables.iter().find(|known| squeezed(known) == squeezed(name)) {
+        return Some(same.clone());
+    }
+    let rest = name.strip_prefix("RELAY_").unwrap_or(name).trim_matches('_').to_ascii_lowercase();
+    if let Some(key) = KEYS.iter().find(|key| key.name == rest) {
+        return Some(key.variable());
+    }
+    super::keys::nearest(name, variables.iter().map(String::as_str)).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -124,13 +158,36 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_variable_is_noticed() {
-        let names = ["RELAY_HTTP__LISTEN", "RELAY_HTTP__LISEN", "RELAY_SERVICE_HOST", "X__Y"];
-        let faults = strangers(names.map(str::to_owned).into_iter());
-        assert_eq!(faults.len(), 1);
-        assert_eq!(
-            faults[0].to_string(),
-            "RELAY_HTTP__LISEN: no setting has this name; did you mean RELAY_HTTP__LISTEN?"
-        );
+    fn a_variable_that_is_no_setting_is_noticed_and_what_was_meant_is_named() {
+        for (name, meant) in [
+            ("RELAY_HTTP__LISEN", "did you mean RELAY_HTTP__LISTEN?"),
+            ("RELAY_HTTP_LISTEN", "did you mean RELAY_HTTP__LISTEN?"),
+            ("RELAY_AUTH_JWT_SECRET", "did you mean RELAY_AUTH__JWT_SECRET?"),
+            ("RELAY_JWT_SECRET", "did you mean RELAY_AUTH__JWT_SECRET?"),
+            ("RELAY_LISTEN", "did you mean RELAY_HTTP__LISTEN?"),
+            ("RELAY_HTTP_PORT", "`relay config defaults` lists all settings"),
+            ("RELAY_WHATEVER_ELSE_THERE_MAY_BE", "`relay config defaults` lists all settings"),
+        ] {
+            let faults = strangers([(name.to_owned(), "4000".to_owned())].into_iter(), &[]);
+            let told: Vec<_> = faults.iter().map(ToString::to_string).collect();
+            assert_eq!(told, [format!("{name}: no setting has this name; {meant}")]);
+        }
+    }
+
+    #[test]
+    fn what_is_not_ours_is_passed_over() {
+        let variables = [
+            ("RELAY_HTTP__LISTEN", "x"),
+            ("RELAY_CONFIG", "x"),
+            ("RELAY_HTTP_LISTEN", ""),
+            ("RELAY_SERVICE_HOST", "10.0.0.1"),
+            ("RELAY_SERVICE_PORT_HTTP", "4000"),
+            ("RELAY_PORT", "tcp://10.0.0.1:4000"),
+            ("RELAY_METRICS_PORT_9464_TCP_ADDR", "10.0.0.1"),
+            ("RELAY_PORT_4000_TCP", "tcp://10.0.0.1:4000"),
+            ("X__Y", "x"),
+        ];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(strangers(variables.into_iter(), &["RELAY_CONFIG".to_owned()]), []);
     }
 }

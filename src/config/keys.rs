@@ -21,6 +21,8 @@ pub(crate) struct Key {
     pub(crate) read: fn(&mut Written, &str) -> Result<(), String>,
     /// The value as a person may see it; `None` when it is not set.
     pub(crate) show: fn(&Written) -> Option<String>,
+    /// Whether two readings say the same.
+    pub(crate) same: fn(&Written, &Written) -> bool,
 }
 
 macro_rules! keys {
@@ -32,6 +34,7 @@ macro_rules! keys {
             is_secret: false $(|| $secret)?,
             read: |written, text| written.$section.$name.read(text),
             show: |written| written.$section.$name.show(),
+            same: |one, other| one.$section.$name == other.$section.$name,
         }),*]
     };
 }
@@ -56,6 +59,7 @@ pub(crate) const KEYS: &[Key] = keys![
     log.dir,
     log.retain_bytes,
     log.retain_age,
+    log.level,
     auth.jwt_secret true,
     auth.jwt_secret_file,
     auth.jwks true,

@@ -9,8 +9,11 @@ mod check;
 mod env;
 mod file;
 mod keys;
+mod live;
 mod memory;
 mod origin;
+mod reload;
+mod together;
 mod units;
 mod written;
 
@@ -23,7 +26,9 @@ use crate::secret::Secret;
 use written::Written;
 
 pub use chat::{Chat, Preset, Table, Times};
+pub use live::Live;
 pub use origin::{Origin, Origins};
+pub use reload::Changes;
 
 /// Everything the relay was told.
 #[derive(Clone, Debug)]
@@ -101,6 +106,8 @@ pub struct Log {
     pub retain_bytes: usize,
     /// How old changes may become.
     pub retain_age: Duration,
+    /// What the relay says of itself on standard error, as a filter of `tracing`.
+    pub level: String,
     /// Nothing is kept on disk. Said by a flag of the run, not by the file.
     pub is_ephemeral: bool,
 }
@@ -160,7 +167,7 @@ pub enum Deletes {
 }
 
 /// What one client may use.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Sockets at once.
     pub connections: usize,
@@ -337,9 +344,13 @@ impl Effective {
     }
 }
 
-/// Variables that look like settings and are none, so that a misspelt one does not go unnoticed.
-pub fn strangers(names: impl Iterator<Item = String>) -> Vec<Nonsense> {
-    env::strangers(names)
+/// Variables that look like settings and are none, so that a misspelt one does not go unnoticed: names that begin with
+/// `RELAY_`, but those in `known`, empty ones, and what Kubernetes sets for a service that is called `relay`.
+pub fn strangers(
+    variables: impl Iterator<Item = (String, String)>,
+    known: &[String],
+) -> Vec<Nonsense> {
+    env::strangers(variables, known)
 }
 
 /// The shipped `relay.toml`: the manual of all settings, at their defaults.

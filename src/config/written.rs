@@ -56,6 +56,7 @@ pub(crate) struct Log {
     pub(crate) dir: PathBuf,
     pub(crate) retain_bytes: Size,
     pub(crate) retain_age: Time,
+    pub(crate) level: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -167,6 +168,7 @@ impl Default for Log {
             dir: PathBuf::from("relay-log"),
             retain_bytes: Size(1 << 30),
             retain_age: seconds(24 * 3600),
+            level: "info".to_owned(),
         }
     }
 }

@@ -11,7 +11,7 @@ const SAVING: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Budget {
     start: Instant,
-    interval_ns: u64,
+    interval_ns: AtomicU64,
     saving_ns: u64,
     even_ns: AtomicU64,
 }
@@ -24,21 +24,26 @@ impl Budget {
 
     /// The same, and after a rest never fewer than `burst` at once.
     pub(super) fn with_burst(per_second: u32, burst: u64, now: Instant) -> Self {
-        let interval_ns = 1_000_000_000 / u64::from(per_second.max(1));
+        let interval_ns = interval(per_second);
         let saving_ns = nanoseconds(SAVING).max(interval_ns.saturating_mul(burst));
         // Half of what fits, so that no sum overflows.
         Self {
             start: now,
-            interval_ns,
+            interval_ns: AtomicU64::new(interval_ns),
             saving_ns: saving_ns.min(u64::MAX / 4),
             even_ns: AtomicU64::new(0),
         }
     }
 
+    /// Allows another number a second from now on. What was taken stays taken.
+    pub(super) fn set_rate(&self, per_second: u32) {
+        self.interval_ns.store(interval(per_second), Ordering::Relaxed);
+    }
+
     /// Takes so many at once; false, and nothing taken, when fewer are left.
     pub(super) fn take(&self, count: u32, now: Instant) -> bool {
         let now_ns = self.since_start(now);
-        let taken_ns = self.interval_ns.saturating_mul(u64::from(count));
+        let taken_ns = self.interval().saturating_mul(u64::from(count));
         let take = |even_ns: u64| {
             let next = even_ns.max(now_ns).saturating_add(taken_ns);
             (next <= now_ns + self.saving_ns).then_some(next)
@@ -48,14 +53,14 @@ impl Budget {
 
     /// How many could be taken at once after a rest.
     pub(super) fn most(&self) -> u64 {
-        self.saving_ns / self.interval_ns
+        self.saving_ns / self.interval()
     }
 
     /// How many could be taken at the moment.
     pub(super) fn left(&self, now: Instant) -> u64 {
         let now_ns = self.since_start(now);
         let even_ns = self.even_ns.load(Ordering::Relaxed).max(now_ns);
-        (now_ns + self.saving_ns).saturating_sub(even_ns) / self.interval_ns
+        (now_ns + self.saving_ns).saturating_sub(even_ns) / self.interval()
     }
 
     /// Whether none is left at the moment.
@@ -68,9 +73,18 @@ impl Budget {
         self.even_ns.load(Ordering::Relaxed) <= self.since_start(now)
     }
 
+    fn interval(&self) -> u64 {
+        self.interval_ns.load(Ordering::Relaxed)
+    }
+
     fn since_start(&self, now: Instant) -> u64 {
         nanoseconds(now.saturating_duration_since(self.start))
     }
+}
+
+/// Nanoseconds between two of them, never none.
+fn interval(per_second: u32) -> u64 {
+    (1_000_000_000 / u64::from(per_second.max(1))).max(1)
 }
 
 /// 584 years fit; half of them are enough.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::departure::{Departure, Generation};
 use super::subject::{self, Subject, Subjects};
-use crate::config::Limits;
+use crate::config::{Limits, Live};
 use crate::metrics::Metrics;
 use crate::model::CallerIdentity;
 
@@ -14,7 +14,7 @@ use crate::model::CallerIdentity;
 pub struct Seats {
     /// When sockets say goodbye.
     pub departure: Departure,
-    most: usize,
+    limits: Live<Limits>,
     subjects: Subjects,
     metrics: Metrics,
 }
@@ -30,9 +30,9 @@ pub struct Seat {
 
 impl Seats {
     /// All of them are free.
-    pub fn new(limits: &Limits, metrics: Metrics) -> Self {
-        let (departure, subjects) = (Departure::new(), Subjects::new(limits));
-        Self { departure, most: limits.connections, subjects, metrics }
+    pub fn new(limits: Live<Limits>, metrics: Metrics) -> Self {
+        let (departure, subjects) = (Departure::new(), Subjects::new(limits.clone()));
+        Self { departure, limits, subjects, metrics }
     }
 
     /// What a caller may use.
@@ -48,7 +48,7 @@ impl Seats {
         let before = self.metrics.connections.inc();
         let (metrics, generation) = (self.metrics.clone(), self.departure.enter());
         let mut seat = Seat { metrics, generation, of_subject: None };
-        if i64::try_from(self.most).unwrap_or(i64::MAX) <= before {
+        if i64::try_from(self.limits.connections).unwrap_or(i64::MAX) <= before {
             return Err("ConnectionRateLimitReached");
         }
         let of_subject = self.subject(caller).seat().ok_or(subject::TOO_MANY_SOCKETS)?;

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::config::Limits;
+use crate::config::{Limits, Live};
 use crate::egress::budget::Budget;
 use crate::model::CallerIdentity;
 
@@ -61,7 +61,7 @@ pub struct Seat(Arc<Subject>);
 /// All subjects that have a seat or used something lately.
 #[derive(Debug)]
 pub(super) struct Subjects {
-    limits: Limits,
+    limits: Live<Limits>,
     most: usize,
     hasher: RandomState,
     known: Mutex<Known>,
@@ -167,13 +167,14 @@ impl Drop for Seat {
 
 impl Subjects {
     /// Nobody is known yet.
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(super) fn new(limits: impl Into<Live<Limits>>) -> Self {
+        let limits = limits.into();
         Self {
-            limits: limits.clone(),
             // A socket rarely has more than one, and requests have some, too.
             most: limits.connections.saturating_mul(2).max(FEW),
             hasher: RandomState::new(),
             known: Mutex::new(Known { sweep_at: FEW, ..Known::default() }),
+            limits,
         }
     }
 

@@ -116,6 +116,9 @@ pub(super) const REFUSED: &[&str] = &[
 /// What becomes of requests of the chat API.
 pub(super) const CHAT_REQUESTS: &[&str] = &["done", "failed", "refused"];
 
+/// What becomes of a configuration that is read again.
+pub(super) const CONFIG_RELOADS: &[&str] = &["done", "refused"];
+
 /// A counter for each of some reasons. Cloning shares them.
 #[derive(Clone, Debug)]
 pub struct Counters {

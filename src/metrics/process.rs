@@ -37,7 +37,7 @@ impl Collector for Process {
                 kib(&status, "VmSize:").map(|bytes| bytes as f64),
             ),
             ("open_fds", "Open file descriptors", open.map(|open| open as f64)),
-            ("max_fds", "File descriptors that may be open", most_files(own)),
+            ("max_fds", "File descriptors that may be open", most_files().map(|most| most as f64)),
             ("start_time_seconds", "When the process began, in seconds since 1970", begun(&stat)),
         ];
         for (name, help, figure) in figures {
@@ -90,8 +90,9 @@ fn field(stat: &str, number: usize) -> Option<&str> {
     stat.rsplit_once(") ")?.1.split_ascii_whitespace().nth(number.checked_sub(3)?)
 }
 
-fn most_files(process: &Path) -> Option<f64> {
-    let limits = std::fs::read_to_string(process.join("limits")).ok()?;
+/// How many files this process may have open; `None` when there is no limit, or nobody says.
+pub fn most_files() -> Option<u64> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_ascii_whitespace().next()?.parse().ok()
 }

@@ -90,7 +90,7 @@ async fn open(
             ChannelBinding::Prefer => TheirBinding::Prefer,
             ChannelBinding::Require => TheirBinding::Require,
         });
-    if let Some(password) = &target.password {
+    if let Some(password) = target.password.get() {
         config.password(password.reveal());
     }
     let failed = |error: tokio_postgres::Error| {

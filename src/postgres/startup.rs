@@ -4,6 +4,8 @@
 //! SCRAM-SHA-256 and, over TLS, SCRAM-SHA-256-PLUS. `channel_binding=require` accepts the last only. GSSAPI and SSPI
 //! are not spoken.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{
@@ -19,6 +21,7 @@ use super::stream;
 use super::target::{ChannelBinding, Host, Target, Wanted};
 use super::wire::{Frame, Wire};
 use crate::error::{Error, ErrorKind};
+use crate::secret::Secret;
 
 /// A connection that was let in, and to which of the hosts.
 #[derive(Debug)]
@@ -157,12 +160,16 @@ async fn log_in(
         Message::AuthenticationOk => may_skip_binding(target)?,
         Message::AuthenticationCleartextPassword => {
             may_skip_binding(target)?;
-            frontend::password_message(password(target)?, wire.output())?;
+            frontend::password_message(password(target)?.reveal().as_bytes(), wire.output())?;
             expect_ok(wire).await?;
         }
         Message::AuthenticationMd5Password(body) => {
             may_skip_binding(target)?;
-            let hash = md5_hash(target.user.as_bytes(), password(target)?, body.salt());
+            let hash = md5_hash(
+                target.user.as_bytes(),
+                password(target)?.reveal().as_bytes(),
+                body.salt(),
+            );
             frontend::password_message(hash.as_bytes(), wire.output())?;
             expect_ok(wire).await?;
         }
@@ -201,7 +208,7 @@ async fn sasl(
     if mechanism != SCRAM_SHA_256_PLUS {
         may_skip_binding(target)?;
     }
-    let mut scram = ScramSha256::new(password(target)?, binding);
+    let mut scram = ScramSha256::new(password(target)?.reveal().as_bytes(), binding);
     frontend::sasl_initial_response(mechanism, scram.message(), wire.output())?;
     match message(wire).await? {
         Message::AuthenticationSaslContinue(body) => scram.update(body.data()).map_err(forged)?,
@@ -224,9 +231,11 @@ fn may_skip_binding(target: &Target) -> Result<(), Failure> {
     }
 }
 
-fn password(target: &Target) -> Result<&[u8], Failure> {
-    let password = target.password.as_ref().map(|password| password.reveal().as_bytes());
-    password.ok_or_else(|| local("the server asks for a password, and postgres.url has none"))
+fn password(target: &Target) -> Result<Arc<Secret<String>>, Failure> {
+    target
+        .password
+        .get()
+        .ok_or_else(|| local("the server asks for a password, and postgres.url has none"))
 }
 
 /// A refusal of ours, during a login.

@@ -6,7 +6,10 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
 
 use super::words;
 use crate::error::{Error, ErrorKind};
@@ -18,7 +21,7 @@ use crate::secret::Secret;
 pub struct Target {
     pub(super) hosts: Box<[Host]>,
     pub(super) user: Box<str>,
-    pub(super) password: Option<Secret<String>>,
+    pub(super) password: Password,
     pub(super) database: Box<str>,
     pub(super) tls: Tls,
     pub(super) channel_binding: ChannelBinding,
@@ -26,6 +29,16 @@ pub struct Target {
     pub(super) application: Option<Box<str>>,
     pub(super) options: Option<Box<str>>,
     pub(super) wanted: Wanted,
+}
+
+/// The password, which every clone of a target shares, so that all of them learn of another one.
+#[derive(Clone, Debug)]
+pub(super) struct Password(Arc<ArcSwapOption<Secret<String>>>);
+
+impl Password {
+    pub(super) fn get(&self) -> Option<Arc<Secret<String>>> {
+        self.0.load_full()
+    }
 }
 
 /// One server to try.
@@ -123,6 +136,32 @@ impl Target {
         &self.user
     }
 
+    /// Whether another target differs in its password at most.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let Self { hosts, user, password: _, database, tls, .. } = self;
+        let Self { channel_binding, connect_timeout, application, options, wanted, .. } = self;
+        *hosts == other.hosts
+            && *user == other.user
+            && *database == other.database
+            && *tls == other.tls
+            && *channel_binding == other.channel_binding
+            && *connect_timeout == other.connect_timeout
+            && *application == other.application
+            && *options == other.options
+            && *wanted == other.wanted
+    }
+
+    /// Takes the password of another target, for every clone of this one and the connections they open from now on;
+    /// false when it is the same.
+    pub fn renew_password(&self, other: &Self) -> bool {
+        let (before, now) = (self.password.get(), other.password.get());
+        let is_new = before != now;
+        if is_new {
+            self.password.0.store(now);
+        }
+        is_new
+    }
+
     /// The same, but only `host`: so that two connections meet the same server.
     #[must_use]
     pub(super) fn only(&self, host: &Host) -> Self {
@@ -174,7 +213,9 @@ impl Target {
         Ok(Self {
             hosts: hosts(value("host").unwrap_or("localhost"), value("port").unwrap_or("5432"))?,
             user: user.into(),
-            password: value("password").map(|password| Secret::new(password.to_owned())),
+            password: Password(Arc::new(ArcSwapOption::from_pointee(
+                value("password").map(|password| Secret::new(password.to_owned())),
+            ))),
             database: value("dbname").unwrap_or(user).into(),
             tls: tls(value)?,
             channel_binding,
@@ -294,7 +335,7 @@ mod tests {
         assert_eq!(target.to_string(), "u@localhost:5432/u");
         assert_eq!(target.tls.mode, SslMode::Prefer);
         assert_eq!(target.connect_timeout, Some(Duration::from_secs(10)));
-        assert!(target.password.is_none());
+        assert!(target.password.get().is_none());
     }
 
     #[test]
@@ -326,6 +367,26 @@ mod tests {
         assert!(complaint("user=u sslcert=/c").contains("go together"));
         assert!(complaint("user=u connect_timeout=x").contains("connect_timeout"));
         assert!(complaint("user=u client_encoding=LATIN1").contains("UTF8"));
+    }
+
+    #[test]
+    fn another_password_reaches_every_clone_and_anything_else_is_another_target() {
+        let target = Target::parse("postgres://u:one@h/d").unwrap();
+        let clones = [target.clone(), target.only(&target.hosts[0])];
+        let same = Target::parse("postgres://u:one@h/d?sslmode=prefer").unwrap();
+        assert!(target.is_like(&same) && !target.renew_password(&same));
+        let renewed = Target::parse("postgres://u:two@h/d").unwrap();
+        assert!(target.is_like(&renewed) && target.renew_password(&renewed));
+        for clone in clones {
+            assert_eq!(clone.password.get().unwrap().reveal(), "two");
+        }
+        for other in [
+            "postgres://u:two@h2/d",
+            "postgres://v:two@h/d",
+            "postgres://u:two@h/d?sslmode=require",
+        ] {
+            assert!(!target.is_like(&Target::parse(other).unwrap()), "{other}");
+        }
     }
 
     #[test]

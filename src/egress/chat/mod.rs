@@ -33,7 +33,7 @@ use self::pool::Pools;
 use self::text::Texts;
 use crate::auth::token::Tokens;
 use crate::catalog::Catalog;
-use crate::config::{Chat as Settings, Limits, Preset};
+use crate::config::{Chat as Settings, Limits, Live, Preset};
 use crate::egress::seats::Seats;
 use crate::hub::{Backlog, Hub};
 use crate::metrics::{Metrics, reason};
@@ -52,7 +52,7 @@ pub struct Chat {
     /// Bytes of a body.
     body: usize,
     names: Names,
-    limits: Limits,
+    limits: Live<Limits>,
     /// What waits for sockets.
     backlog: Arc<Backlog>,
     seats: Arc<Seats>,
@@ -82,7 +82,7 @@ pub struct Services {
     /// Who may be here, and for how long.
     pub seats: Arc<Seats>,
     /// What one socket may use.
-    pub limits: Limits,
+    pub limits: Live<Limits>,
     /// What is counted.
     pub metrics: Metrics,
     /// Where sockets run.

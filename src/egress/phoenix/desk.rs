@@ -12,7 +12,7 @@ use crate::auth::policy::Policies;
 use crate::auth::token::Tokens;
 use crate::catalog::Catalog;
 use crate::changelog::Place;
-use crate::config::Limits;
+use crate::config::{Limits, Live};
 use crate::egress::budget::Budget;
 use crate::egress::seats::Seats;
 use crate::fanout::Latecomer;
@@ -44,7 +44,7 @@ pub struct Desk {
     /// Knows who is subscribed to what.
     pub hub: Arc<Hub>,
     /// What one client may use.
-    pub limits: Limits,
+    pub limits: Live<Limits>,
     /// Whether joins of public channels are refused.
     pub rules: Rules,
     /// What is counted.
@@ -88,7 +88,7 @@ impl Desk {
     /// Opens the desk.
     pub fn new(
         services: Services,
-        (limits, rules): (Limits, Rules),
+        (limits, rules): (Live<Limits>, Rules),
         metrics: Metrics,
         clock: fn() -> i64,
         stage: Stage,
@@ -183,6 +183,12 @@ impl Desk {
     /// This moment.
     pub fn now(&self) -> Now {
         Now { at: Instant::now(), unix: (self.clock)() }
+    }
+
+    /// Heeds rates of the whole relay that were reloaded.
+    pub fn renew_rates(&self) {
+        self.joins.set_rate(self.limits.joins_per_second);
+        self.http_messages.set_rate(self.limits.http_messages_per_second);
     }
 
     /// Takes one of the joins of this second; false when there is none left.
