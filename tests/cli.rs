@@ -3,6 +3,7 @@
 mod faults;
 mod five_minutes;
 mod policies;
+mod running;
 mod slot;
 mod tail;
 mod types;

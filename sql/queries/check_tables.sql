@@ -43,10 +43,6 @@ select jsonb_build_object(
   'is_partitioned', c.relkind = 'p',
   'has_key', exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary),
   'has_rls', c.relrowsecurity,
-  -- A file without a block: no row was ever written, or all were truncated.
-  'is_empty', not exists (
-    select from (select c.oid union select t.relid from pg_partition_tree(c.oid) t) part (oid)
-    where pg_relation_size(part.oid) > 0),
   'row_filter', w.row_filter,
   'columns_left_out', coalesce((
     select jsonb_agg(a.attname order by a.attnum)

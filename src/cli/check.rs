@@ -140,7 +140,11 @@ async fn look_at_postgres(
     for table in &tables {
         table.judge(&members, facts);
     }
-    attempt::judge(target, &tables, roles, config.postgres.check_timeout, facts).await?;
+    if let Err(error) = attempt::judge(target, &tables, roles, config.postgres.check_timeout, facts).await {
+        facts
+            .odd("policies", format!("could not be tried: {error}"))
+            .also("run the check again when Postgres has connections left");
+    }
     types::judge(sql, publication, roles, facts).await?;
     policies::judge(sql, publication, roles, facts).await?;
     realtime::Realtime::read(sql, of_roles.login(), roles).await?.judge(facts);

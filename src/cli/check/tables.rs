@@ -25,8 +25,6 @@ pub(super) struct Table {
     is_partitioned: bool,
     has_key: bool,
     pub(super) has_rls: bool,
-    /// Whether no row of it was ever written.
-    pub(super) is_empty: bool,
     row_filter: Option<String>,
     columns_left_out: Vec<String>,
     pub(super) open_partitions: Vec<String>,
