@@ -1,5 +1,6 @@
 -- Each table that clients may watch, and what each role a token may name can do with it. Partitions that are published because
--- their parent is count as the parent: rights and policies are the parent's when its rows are read through it.
+-- their parent is count as the parent: rights and policies are the parent's when its rows are read through it. And the table of
+-- messages, whose policies decide about private channels, whether it is published or not.
 -- $1 text: the publication
 -- $2 text[]: the roles
 with listed as (
@@ -31,6 +32,15 @@ watched as (
     limit 1
   ) parent on true
   group by 1
+),
+wanted as (
+  select w.*, false as is_messages from watched w
+  union all
+  select c.oid, false, null, '[]', true
+  from pg_class c
+  join pg_namespace n on n.oid = c.relnamespace
+  where n.nspname = 'realtime' and c.relname = 'messages' and c.relkind = 'p'
+    and not exists (select from watched w where w.oid = c.oid)
 )
 select jsonb_build_object(
   'oid', c.oid::bigint,
@@ -40,6 +50,7 @@ select jsonb_build_object(
   'quoted_schema', quote_ident(n.nspname),
   'owner', pg_get_userbyid(c.relowner),
   'is_named', w.is_named,
+  'is_messages', w.is_messages,
   'is_partitioned', c.relkind = 'p',
   'has_key', exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary),
   'has_rls', c.relrowsecurity,
@@ -83,10 +94,11 @@ select jsonb_build_object(
         'name', p.polname,
         'is_permissive', p.polpermissive,
         'is_for_role', r.oid = any (p.polroles),
-        'expression', pg_get_expr(p.polqual, p.polrelid)
+        'expression', pg_get_expr(case when p.polcmd = 'a' then p.polwithcheck else p.polqual end, p.polrelid)
       ) order by p.polname), '[]') as found
       from pg_policy p
-      where p.polrelid = c.oid and p.polcmd in ('r', '*')
+      -- Who may send is decided by those for INSERT.
+      where p.polrelid = c.oid and (p.polcmd in ('r', '*') or w.is_messages and p.polcmd = 'a')
         and exists (
           select from unnest(p.polroles) as named (oid) where named.oid = 0 or pg_has_role(r.oid, named.oid, 'usage'))
     ) policies
@@ -108,7 +120,7 @@ select jsonb_build_object(
     where r.rolname = any ($2::text[])
   )
 ) as found
-from watched w
+from wanted w
 join pg_class c on c.oid = w.oid
 join pg_namespace n on n.oid = c.relnamespace
 order by n.nspname, c.relname

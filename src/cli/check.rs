@@ -137,10 +137,12 @@ async fn look_at_postgres(
     let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
     let members = writes::Member::read(sql, publication, &oids).await?;
     publication::Publication::read(sql, publication).await?.judge(&members, facts);
-    for table in &tables {
+    for table in tables.iter().filter(|table| !table.is_messages) {
         table.judge(&members, facts);
     }
-    if let Err(error) = attempt::judge(target, &tables, roles, config.postgres.check_timeout, facts).await {
+    if let Err(error) =
+        attempt::judge(target, &tables, roles, config.postgres.check_timeout, facts).await
+    {
         facts
             .odd("policies", format!("could not be tried: {error}"))
             .also("run the check again when Postgres has connections left");

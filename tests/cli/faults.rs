@@ -29,6 +29,8 @@ pub(super) struct Fault {
     #[serde(default)]
     has_chat: bool,
     #[serde(default)]
+    has_realtime: bool,
+    #[serde(default)]
     since: u32,
     #[serde(default)]
     plant: String,

@@ -9,7 +9,9 @@ use crate::support::{Cluster, Database};
 /// Runs a shipped file as its reader does: through psql.
 fn psql(database: &Database, file: &str) {
     let path = format!("{}/sql/{file}", env!("CARGO_MANIFEST_DIR"));
-    let done = Command::new(bin_dir().join("psql"))
+    let own = bin_dir().join("psql");
+    let program = if own.exists() { own } else { "psql".into() };
+    let done = Command::new(program)
         .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", &database.url, "-f", &path])
         .stdin(Stdio::null())
         .output()

@@ -206,7 +206,13 @@ impl Said {
     fn is_of_the_policy(&self) -> bool {
         let code = &*self.code;
         let class = code.get(..2).unwrap_or_default();
-        matches!(class, "P0" | "21" | "25") || (class == "22" && code != "22004") || code == "42704"
+        let is_name = self.message.to_lowercase().contains("sch");
+        match class {
+            "P0" | "21" | "25" => true,
+            "22" => code != "22004",
+            "42" => matches!(code, "42704" | "42P17") || (code == "42501" && !is_name),
+            _ => false,
+        }
     }
 }
 
@@ -220,7 +226,10 @@ async fn one(
     let broke = |error| unreadable("what policies do").because(error);
     let claims = serde_json::json!({ "role": role, "sub": NOBODY, "aud": role });
     let trying = async {
-        sql.client.batch_execute("begin read only").await?;
+        // What policies on messages ask is the channel's name.
+        sql.client
+            .batch_execute("begin read only; set local realtime.topic = 'relay-check'")
+            .await?;
         let text = include_str!("../../../sql/queries/visibility_claims.sql");
         sql.client.query_one(text, &[&claims.to_string(), &NOBODY, &role]).await?;
         match &rows {
@@ -250,7 +259,12 @@ fn tell(table: &Table, failure: &Failure, roles: &str, facts: &mut Facts) {
             format!("{says}; tried on a row of nulls, because no role reads a row of it"),
         )
     } else {
-        facts.bad(table.about(), format!("{says}; changes that it judges are withheld"))
+        let consequence = if table.is_messages {
+            "private channels that it judges stay closed"
+        } else {
+            "changes that it judges are withheld"
+        };
+        facts.bad(table.about(), format!("{says}; {consequence}"))
     };
     fact.also(remedy(code, message));
 }

@@ -48,7 +48,10 @@ pub(super) async fn judge(config: &Config, facts: &mut Facts) {
         Answer::Http(503, body) if body.starts_with("standby: ") => {
             facts.good(ABOUT, format!("stands by, at {address}: {}", body.trim()));
         }
-        Answer::Http(503, body) if !body.contains('<') => judge_unready(address, body.trim(), metrics.as_deref(), facts),
+        // The relay says why in plain words; a proxy that stands in front of nothing answers with a page.
+        Answer::Http(503, body) if !body.contains('<') => {
+            judge_unready(address, body.trim(), metrics.as_deref(), facts)
+        }
         Answer::Http(status, _) => {
             facts
                 .bad(ABOUT, format!("something else answers at {address} (/readyz says {status})"))

@@ -22,6 +22,8 @@ pub(super) struct Table {
     pub(super) owner: String,
     /// Whether the publication names it, as opposed to every table or every one of a schema.
     pub(super) is_named: bool,
+    /// Whether it is the table of messages, of which only the policies are looked at here.
+    pub(super) is_messages: bool,
     is_partitioned: bool,
     has_key: bool,
     pub(super) has_rls: bool,
@@ -53,6 +55,9 @@ impl Table {
 
     /// What facts about it are called.
     pub(super) fn about(&self) -> String {
+        if self.is_messages {
+            return "realtime.messages".to_owned();
+        }
         format!("table {}.{}", self.schema, self.name)
     }
 

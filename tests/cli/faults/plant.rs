@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::scene::{self, readable, write};
 use super::{Fault, Holds, Server, Verdict};
-use crate::support::cluster::{bin_dir, command as of_postgres};
+use crate::support::cluster::command as of_postgres;
 use crate::support::relay::{SECRET, get};
 use crate::support::{Cluster, Database, PATIENCE, free_port, until};
 
@@ -135,6 +135,9 @@ impl Planted {
         if planted.fault.has_chat {
             database.execute(include_str!("../../../sql/ENABLE_REALTIME_CHAT.sql")).await;
         }
+        if planted.fault.has_realtime {
+            database.with_realtime_again();
+        }
         let elsewhere = planted.filled(&planted.fault.elsewhere);
         if !elsewhere.is_empty() {
             let url = cluster.url("postgres", "postgres");
@@ -160,14 +163,15 @@ impl Planted {
         planted
     }
 
-    /// A program that is no relay and reads the slot.
+    /// A program that reads the slot and does not call itself a relay.
     async fn read_slot(&self) -> Held {
         let slot = self.database.slot();
-        let options = ["--start", "-f", "/dev/null", "-o", "proto_version=1", "-o"];
-        let child = of_postgres(bin_dir().join("pg_recvlogical"))
-            .args(["-d", &self.database.url, "-S", &slot])
-            .args(options)
-            .arg("publication_names=supabase_realtime")
+        let url = format!("{}?application_name=warehouse", self.database.url_as("relay"));
+        let child = self
+            .command(&["run"])
+            .env("RELAY_POSTGRES__URL", url)
+            .env("RELAY_LOG__DIR", self.place.path().join("of-the-warehouse"))
+            .env("RELAY_HTTP__LISTEN", format!("127.0.0.1:{}", free_port()))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
