@@ -1,7 +1,11 @@
 //! The program as its user meets it: what each verb prints, with what exit code, and what it leaves behind.
 
+mod faults;
+mod five_minutes;
 mod policies;
+mod running;
 mod slot;
+mod tail;
 mod types;
 
 use std::io::{BufRead, BufReader, Read};
@@ -169,7 +173,11 @@ async fn check_names_each_fault_and_its_sql_mends_it() {
         ("table public.orders", "alter table orders replica identity nothing"),
         ("table public.orders", "revoke all on orders from anon, authenticated, service_role"),
         ("table public.orders", "revoke select on orders from authenticated"),
-        ("table public.orders", "revoke usage on schema public from authenticated, public"),
+        // A grant on the schema is printed where it opens nothing else.
+        (
+            "table public.orders",
+            "drop table chat_messages; revoke usage on schema public from authenticated, public",
+        ),
     ];
     // The first case empties the publication; it is to be about orders again afterwards.
     for (about, breaking) in cases {
@@ -241,7 +249,7 @@ async fn check_names_a_login_that_may_not_replicate_or_set_roles() {
 async fn check_names_an_agents_table_without_agents() {
     let database = healthy().await;
     database.execute(include_str!("../sql/ENABLE_REALTIME_CHAT.sql")).await;
-    check(on(&database, &["check"]), 69, &["✗ agents", "“agent sees no chats”: see agents"]);
+    check(on(&database, &["check"]), 0, &["! agents", "“agent sees no chats”: perhaps agents"]);
     database
         .execute(
             "insert into support_agents (user_id, display_name) values (gen_random_uuid(), 'Ann')",

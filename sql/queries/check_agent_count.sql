@@ -1,2 +1,5 @@
--- How many agents there are, as far as the current role can see.
-select count(*) as agents from public.support_agents
+-- How many agents there are, as far as the current role can see, and whether policies decide what it sees.
+select
+    count(*) as agents,
+    pg_catalog.row_security_active('public.support_agents') as is_filtered
+from public.support_agents

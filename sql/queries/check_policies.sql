@@ -5,7 +5,15 @@
 select
     quote_ident(home.nspname) as schema,
     quote_ident(session_user::text) as login,
-    string_agg(distinct c.oid::regclass::text, ', ') as tables
+    string_agg(distinct c.oid::regclass::text, ', ') as tables,
+    -- What the login role could read in the schema besides.
+    (
+        select string_agg(o.relname, ', ' order by o.relname)
+        from pg_class as o
+        where o.relnamespace = home.oid and o.relkind in ('r', 'p', 'v', 'm', 'f')
+          and (has_table_privilege(session_user, o.oid, 'select')
+            or has_any_column_privilege(session_user, o.oid, 'select'))
+    ) as opens
 from pg_publication_tables as p
 join pg_namespace as n on n.nspname = p.schemaname
 join pg_class as c on c.relnamespace = n.oid and c.relname = p.tablename and c.relrowsecurity
@@ -23,5 +31,5 @@ where p.pubname = $1
     select from pg_roles as r
     where r.rolname = any ($2) and not r.rolsuper and not r.rolbypassrls
       and not has_schema_privilege(r.oid, home.oid, 'usage'))
-group by home.nspname
+group by home.nspname, home.oid
 order by home.nspname;

@@ -21,7 +21,15 @@ from (
         and not (
           has_schema_privilege(r.oid, n.oid, 'usage')
           and (m.oid is null or has_table_privilege(r.oid, m.oid, 'select') and has_table_privilege(r.oid, m.oid, 'insert')))
-    ), '[]') as kept_out
+    ), '[]') as kept_out,
+    -- What a role that is kept out could read in the schema besides, if it were let in.
+    coalesce((
+      select jsonb_agg(distinct o.relname order by o.relname)
+      from pg_roles r
+      join pg_class o on o.relnamespace = n.oid and o.relkind in ('r', 'p', 'v', 'm', 'f') and o.oid is distinct from m.oid
+      where r.rolname = any ($4::text[]) and not has_schema_privilege(r.oid, n.oid, 'usage')
+        and (has_table_privilege(r.oid, o.oid, 'select') or has_any_column_privilege(r.oid, o.oid, 'select'))
+    ), '[]') as opens
   from pg_namespace n
   left join pg_class m on m.relnamespace = n.oid and m.relname = 'messages' and m.relkind = 'p'
   left join lateral (

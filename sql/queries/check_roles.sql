@@ -9,7 +9,13 @@ select
       -- Amazon's service grants replication through a role, not an attribute.
       where managed.rolname = 'rds_replication' and pg_has_role(me.oid, managed.oid, 'member')
     ),
-    'bypasses', me.rolbypassrls
+    'bypasses', me.rolbypassrls,
+    'most_connections', nullif(me.rolconnlimit, -1),
+    'connections', (select count(*) from pg_stat_activity a where a.usesysid = me.oid and a.pid <> pg_backend_pid()),
+    'relays', (
+      select count(*) from pg_stat_activity a where a.usesysid = me.oid and a.application_name like 'relay-source%'),
+    'server_connections',
+      current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
   ) as login,
   coalesce((
     select jsonb_agg(jsonb_build_object(
@@ -25,4 +31,5 @@ select
     left join pg_roles r on r.rolname = wanted.name
   ), '[]') as roles
 from pg_roles me
-where me.rolname = current_user
+-- Not the current user: the role may be set to become another one when it logs in.
+where me.rolname = session_user

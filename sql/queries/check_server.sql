@@ -5,6 +5,7 @@ from (
     current_setting('server_version') as version,
     current_setting('server_version_num')::int as version_number,
     current_database() as database,
+    current_setting('application_name') as application,
     pg_is_in_recovery() as is_standby,
     current_setting('wal_level') as wal_level,
     current_setting('max_replication_slots')::int as most_slots,

@@ -1,42 +1,57 @@
 //! `relay check`: a list of facts, each good or not, each that is not with what mends it.
 //!
-//! It reads and changes nothing. Faults of the configuration, Postgres, its roles, publication, tables and slot, the
-//! keys and the running relay are all named in one run, as far as they can be reached.
+//! It changes nothing: policies are tried in transactions that are read only and rolled back, and a file is written to
+//! `log.dir` and removed. Faults of the configuration, Postgres, its roles, publication, tables and slot, the keys, this
+//! machine and the running relay are all named in one run, as far as they can be reached.
+//!
+//! Promises of every statement it prints: it shows nobody anything beyond the table it names, it makes no write fail, and after
+//! it the fault is gone. Where there is no such statement, what to do is said in words.
 
+mod agents;
+mod attempt;
+mod chat;
+mod counters;
 mod fact;
+mod keeping;
 mod keys;
 mod policies;
 mod publication;
 mod realtime;
 mod relay;
+mod rights;
 mod roles;
 mod server;
 mod slot;
 mod symptoms;
 mod tables;
 mod types;
+mod writes;
 
 use std::io::IsTerminal;
 use std::time::Duration;
 
 use fact::{Facts, Verdict};
+use roles::Roles;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio_postgres::types::ToSql;
 
 use super::slot::state::Slot;
-use super::tail::reachable;
 use super::{Globals, environment, print};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind};
-use crate::postgres::Sql;
+use crate::postgres::{Sql, Target, connect};
 use crate::shutdown::Stage;
+
+/// What the check calls itself to Postgres, unless the address gives it a name.
+const APPLICATION: &str = "relay-check";
 
 /// What `relay check` is told.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Marks: ✓ as it should be, ! works and may be regretted, ✗ does not work.
-Exit code 0 when there is no ✗. Indented SQL can be run as it is, by a superuser or the owner.")]
+Exit code 0 when there is no ✗. Indented SQL can be run as it is, by a superuser or the owner; → is said in words, because
+it is for a person to decide or to fill in.")]
 pub(crate) struct Args {
     /// Print one JSON object
     #[arg(long)]
@@ -74,10 +89,10 @@ pub(crate) async fn run(args: Args, globals: &Globals) -> Result<(), Error> {
 
 async fn look(config: &Config, facts: &mut Facts) {
     let stage = Stage::new();
-    match super::slot::open(config, &stage).await {
-        Ok(sql) => {
+    match open(config, &stage).await {
+        Ok((target, sql)) => {
             facts.good("postgres.reachable", "yes");
-            if let Err(error) = look_at_postgres(&sql, config, facts).await {
+            if let Err(error) = look_at_postgres(&sql, &target, config, facts).await {
                 facts
                     .bad("postgres.reachable", error.to_string())
                     .also("run the check again, as a role that may read the catalogs");
@@ -91,58 +106,57 @@ async fn look(config: &Config, facts: &mut Facts) {
     }
     stage.stop(Duration::from_secs(1)).await;
     keys::judge(&config.auth, facts).await;
-    let figures = config.http.admin.map(|admin| reachable(admin.address));
-    relay::judge(reachable(config.http.listen), figures, facts).await;
+    keeping::judge(config, facts);
+    relay::judge(config, facts).await;
 }
 
-async fn look_at_postgres(sql: &Sql, config: &Config, facts: &mut Facts) -> Result<(), Error> {
-    let name = &config.postgres.slot;
+async fn open(config: &Config, stage: &Stage) -> Result<(Target, Sql), Error> {
+    let target = Target::parse(config.postgres.url.reveal())?;
+    // Compiling the questions would take longer than answering them.
+    let sql = connect(&target, APPLICATION, &[("jit", "off")], stage).await?;
+    Ok((target, sql))
+}
+
+async fn look_at_postgres(
+    sql: &Sql,
+    target: &Target,
+    config: &Config,
+    facts: &mut Facts,
+) -> Result<(), Error> {
+    let (name, publication, roles) =
+        (&config.postgres.slot, &*config.postgres.publication, &*config.auth.roles);
     let found = Slot::read(sql, name).await?;
     let is_held = found.as_ref().is_some_and(|slot| slot.pid.is_some());
-    server::Server::read(sql).await?.judge(found.is_some(), is_held, facts);
-    let roles = roles::Roles::read(sql, &config.auth.roles).await?;
-    roles.judge(facts);
-    publication::Publication::read(sql, &config.postgres.publication).await?.judge(facts);
-    for table in tables::Table::read(sql, &config.postgres.publication, &config.auth.roles).await? {
-        table.judge(facts);
+    let server = server::Server::read(sql).await?;
+    server.judge(found.is_some(), is_held, facts);
+    let chat_pool = config.chat.as_ref().map_or(0, |chat| chat.pool);
+    let needed = roles::connections(roles.len(), config.postgres.pool, chat_pool);
+    let of_roles = Roles::read(sql, roles).await?;
+    of_roles.judge(needed, facts);
+    let tables = tables::Table::read(sql, publication, roles).await?;
+    let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
+    let members = writes::Member::read(sql, publication, &oids).await?;
+    publication::Publication::read(sql, publication).await?.judge(&members, facts);
+    for table in tables.iter().filter(|table| !table.is_messages) {
+        table.judge(&members, facts);
     }
-    types::judge(sql, &config.postgres.publication, &config.auth.roles, facts).await?;
-    policies::judge(sql, &config.postgres.publication, &config.auth.roles, facts).await?;
-    let login = roles.login();
-    realtime::Realtime::read(sql, login, &config.auth.roles).await?.judge(facts);
-    judge_agents(sql, facts).await;
-    slot::judge(name, found.as_ref(), config.postgres.max_slot_lag, facts);
+    if let Err(error) =
+        attempt::judge(target, &tables, roles, config.postgres.check_timeout, facts).await
+    {
+        facts
+            .odd("policies", format!("could not be tried: {error}"))
+            .also("run the check again when Postgres has connections left");
+    }
+    types::judge(sql, publication, roles, facts).await?;
+    policies::judge(sql, publication, roles, facts).await?;
+    realtime::Realtime::read(sql, of_roles.login(), roles).await?.judge(facts);
+    if let Some(chat) = &config.chat {
+        chat::judge(sql, chat, (publication, roles), facts).await?;
+    }
+    agents::judge(sql, facts).await;
+    let budget = config.postgres.max_slot_lag;
+    slot::judge(name, found.as_ref(), (budget, server.reader()), facts);
     Ok(())
-}
-
-/// An empty table of agents is why no agent sees a chat. Asked as the role that may read it, in a transaction that
-/// is rolled back with the connection.
-async fn judge_agents(sql: &Sql, facts: &mut Facts) {
-    let is_there =
-        sql.client.query_one(include_str!("../../sql/queries/check_agents.sql"), &[]).await;
-    if !is_there.is_ok_and(|row| row.get("is_there")) {
-        return;
-    }
-    let as_service = "begin read only; set local role service_role";
-    let counted = match sql.client.batch_execute(as_service).await {
-        Ok(()) => {
-            sql.client.query_one(include_str!("../../sql/queries/check_agent_count.sql"), &[]).await
-        }
-        Err(error) => Err(error),
-    };
-    // Whatever happened, the connection is to be usable again; if it is not, the next question says so.
-    let _ = sql.client.batch_execute("rollback").await;
-    match counted.map(|row| row.get::<_, i64>("agents")) {
-        Ok(0) => {
-            facts
-                .bad("agents", "public.support_agents is empty: nobody is an agent, so nobody sees the chats of others")
-                .also("insert into public.support_agents (user_id, display_name) values ('<the sub of the agent''s token>', '<name>')");
-        }
-        Ok(agents) => facts.good("agents", format!("{agents} in public.support_agents")),
-        Err(_) => {
-            facts.odd("agents", "public.support_agents cannot be read as service_role, so it is not known whether there are any");
-        }
-    }
 }
 
 fn show(facts: &Facts, json: bool) -> Result<(), Error> {

@@ -1,7 +1,8 @@
 //! `relay tail`: a client that joins and prints what arrives.
 //!
 //! It joins again after every failure and says so, because what committed meanwhile was not shown. What it is told
-//! besides changes goes to standard error, so standard output holds changes only.
+//! besides changes goes to standard error, so standard output holds changes only. What it asked for and cannot have ends it;
+//! what it is told once it has it (rows that are withheld, gaps, a table that is out of the publication for a while) does not.
 
 mod line;
 
@@ -128,6 +129,7 @@ async fn watch(
     eprintln!("joined {address}; watching {}", described(wish));
     let stdout = std::io::stdout();
     let is_coloured = stdout.is_terminal() && environment("NO_COLOR").is_none();
+    let mut is_subscribed = false;
     loop {
         let heard = client.hear().await?;
         match heard.event.as_str() {
@@ -139,7 +141,7 @@ async fn watch(
                     return Ok(());
                 }
             }
-            "system" => report(&heard.payload)?,
+            "system" => report(&heard.payload, &mut is_subscribed)?,
             "phx_close" => {
                 let context = "the relay closed the channel";
                 return Err(Error::new(ErrorKind::PeerUnreachable, context));
@@ -149,13 +151,19 @@ async fn watch(
     }
 }
 
-/// Prints a `system` message. A wish that the relay cannot fulfil ends the watching.
-fn report(payload: &Value) -> Result<(), Error> {
+/// Prints a `system` message. A wish that the relay cannot fulfil ends the watching; what is told of one that it fulfils does
+/// not.
+fn report(payload: &Value, is_subscribed: &mut bool) -> Result<(), Error> {
     let text = |key: &str| payload.get(key).and_then(Value::as_str).unwrap_or_default();
-    if text("status") == "error" && text("extension") == "postgres_changes" {
-        return Err(Error::new(ErrorKind::Misconfigured, text("message")));
+    if text("extension") == "postgres_changes" {
+        if text("status") == "ok" {
+            *is_subscribed = true;
+        } else if !*is_subscribed {
+            return Err(Error::new(ErrorKind::Misconfigured, text("message")));
+        }
     }
-    eprintln!("{}: {}", text("extension"), text("message"));
+    let hint = if text("message").contains("SQLSTATE") { "; see `relay check`" } else { "" };
+    eprintln!("{}: {}{hint}", text("extension"), text("message"));
     Ok(())
 }
 
@@ -222,4 +230,22 @@ pub(crate) fn reachable(listen: std::net::SocketAddr) -> std::net::SocketAddr {
         });
     }
     address
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(status: &str, is_subscribed: &mut bool) -> bool {
+        let payload = json!({ "extension": "postgres_changes", "status": status, "message": "x" });
+        report(&payload, is_subscribed).is_ok()
+    }
+
+    #[test]
+    fn only_a_wish_that_is_refused_ends_it() {
+        let mut is_subscribed = false;
+        assert!(!told("error", &mut is_subscribed));
+        assert!(told("ok", &mut is_subscribed));
+        assert!(told("error", &mut is_subscribed));
+    }
 }

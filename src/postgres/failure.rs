@@ -143,6 +143,21 @@ pub(crate) fn advice(code: &str, message: &str) -> Option<&'static str> {
         "28000" if message.contains("does not exist") => {
             Some("create the role with RELAY_ROLE.sql")
         }
+        "28000" if message.contains("not permitted to log in") => {
+            Some("`alter role … login`, or name another role in postgres.url")
+        }
+        "28000" if message.contains("certificate") => {
+            Some("name the client's certificate and key with sslcert and sslkey in postgres.url")
+        }
+        "42501" if message.contains("for database") => {
+            Some("`grant connect on database … to` the role in postgres.url")
+        }
+        "55000" if message.contains("not accepting connections") => Some(
+            "`alter database … allow_connections true`, or name another database in postgres.url",
+        ),
+        "57014" if message.contains("statement timeout") => Some(
+            "something cut the time short: see statement_timeout in the options of postgres.url, and a pooler in between",
+        ),
         "42501" if message.contains("replication") || message.contains("WAL sender") => Some(
             "`alter role … replication` (on managed services: grant rds_replication or the like)",
         ),
@@ -150,7 +165,33 @@ pub(crate) fn advice(code: &str, message: &str) -> Option<&'static str> {
         "53300" if message.contains("standby") || message.contains("max_wal_senders") => {
             Some("raise max_wal_senders and restart Postgres")
         }
+        "53300" if message.contains("for role") => Some(
+            "raise the role's own limit (`alter role … connection limit …`), or lower postgres.pool and chat.pool",
+        ),
+        "53300" if message.contains("for database") => Some(
+            "raise the database's own limit (`alter database … connection limit …`), or lower postgres.pool and chat.pool",
+        ),
         "53300" => Some("raise max_connections, or close idle connections"),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The same code says that the server, the database or the role has no connection left, and each is mended elsewhere.
+    #[test]
+    fn advice_names_what_refused() {
+        for (code, message, words) in [
+            ("53300", "sorry, too many clients already", "max_connections"),
+            ("53300", "too many connections for role \"relay\"", "alter role"),
+            ("53300", "too many connections for database \"app\"", "alter database"),
+            ("28000", "role \"relay\" is not permitted to log in", "alter role … login"),
+            ("42501", "permission denied for database \"app\"", "grant connect"),
+            ("57014", "canceling statement due to statement timeout", "statement_timeout"),
+        ] {
+            assert!(advice(code, message).is_some_and(|told| told.contains(words)), "{message}");
+        }
     }
 }

@@ -14,6 +14,16 @@ pub const PINNED: [(&str, &str); 5] = [
     ("timezone", "UTC"),
 ];
 
+/// What no connection takes from its login role or database: another role than the one that logged in, and limits that would
+/// end what takes long by its nature, as the making of a slot does. What needs a limit sets its own.
+const UNDISTURBED: [(&str, &str); 5] = [
+    ("role", "none"),
+    ("statement_timeout", "0"),
+    ("lock_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("idle_session_timeout", "0"),
+];
+
 /// The startup packet's `options`: the operator's own, the pinned ones, then `more`.
 pub(super) fn pinned(own: Option<&str>, more: &[(&str, &str)]) -> String {
     plain(own, &[&PINNED, more].concat())
@@ -22,7 +32,7 @@ pub(super) fn pinned(own: Option<&str>, more: &[(&str, &str)]) -> String {
 /// The same without the pinned ones.
 pub(super) fn plain(own: Option<&str>, more: &[(&str, &str)]) -> String {
     let mut options = own.unwrap_or_default().to_owned();
-    for (name, value) in more {
+    for (name, value) in UNDISTURBED.iter().chain(more) {
         if !options.is_empty() {
             options.push(' ');
         }
@@ -46,7 +56,7 @@ mod tests {
     #[test]
     fn ours_come_last_and_blanks_are_escaped() {
         let options = pinned(Some("-c datestyle=German"), &[("search_path", r"a, b\c")]);
-        assert!(options.starts_with("-c datestyle=German -c datestyle=ISO -c "));
+        assert!(options.starts_with("-c datestyle=German -c role=none "));
         assert!(options.ends_with(r" -c search_path=a,\ b\\c"));
     }
 }

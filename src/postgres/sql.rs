@@ -14,7 +14,7 @@ use tracing::debug;
 
 use super::failure::{self, Answered};
 use super::session;
-use super::startup::{Failures, question, unwanted};
+use super::startup::{Failures, in_time, question, unwanted};
 use super::stream::{self, Stream};
 use super::target::{ChannelBinding, Host, Target};
 use crate::error::{Error, ErrorKind};
@@ -99,12 +99,14 @@ async fn open(
     let client = if stream.is_encrypted() {
         // "Direct" means that no request for TLS is sent: ours was, and was granted.
         config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
-        let (client, connection) = config.connect_raw(stream, Negotiated).await.map_err(failed)?;
+        let login = async { config.connect_raw(stream, Negotiated).await.map_err(failed) };
+        let (client, connection) = in_time(host, target, login).await?;
         drive(connection, stage);
         client
     } else {
         config.ssl_mode(SslMode::Disable);
-        let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(failed)?;
+        let login = async { config.connect_raw(stream, NoTls).await.map_err(failed) };
+        let (client, connection) = in_time(host, target, login).await?;
         drive(connection, stage);
         client
     };

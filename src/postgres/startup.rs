@@ -99,6 +99,22 @@ impl Failures {
     }
 }
 
+/// Bounds a login by connect_timeout. A server that is frozen accepts connections all the same, because its kernel does.
+pub(super) async fn in_time<T>(
+    host: &Host,
+    target: &Target,
+    login: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let Some(patience) = target.connect_timeout else { return login.await };
+    tokio::time::timeout(patience, login).await.unwrap_or_else(|_| {
+        let patience = patience.as_secs();
+        let text = format!(
+            "{host} accepts connections and says nothing for {patience} s (connect_timeout)"
+        );
+        Err(Error::new(ErrorKind::SourceUnreachable, text))
+    })
+}
+
 /// The error for a host that is there but is not what `target_session_attrs` wants.
 pub(super) fn unwanted(host: &Host, target: &Target) -> Error {
     let wanted = if target.wanted == Wanted::Primary { "primary" } else { "read-write" };
@@ -138,7 +154,8 @@ async fn open(
     let failed = |failure: Failure| {
         failure.because_of(format!("could not log in to {host} as {}", target.user))
     };
-    log_in(&mut wire, target, parameters).await.map_err(failed)?;
+    let login = async { log_in(&mut wire, target, parameters).await.map_err(failed) };
+    in_time(host, target, login).await?;
     wire.trust();
     if let Some(question) = question(target.wanted) {
         let rows = simple_query(&mut wire, question).await.map_err(failed)?;

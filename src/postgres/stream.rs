@@ -55,12 +55,19 @@ pub(super) async fn open(target: &Target, host: &Host) -> Result<Stream, Error> 
     }
     match secure(stream, target, host, name).await {
         Ok(stream) => Ok(stream),
-        Err(error) if target.tls.mode == SslMode::Prefer => {
+        // Who says nothing at all will not say more without TLS.
+        Err(error) if target.tls.mode == SslMode::Prefer && !is_silence(&error) => {
             warn!(%host, %error, "connecting without TLS, because sslmode is prefer");
             Ok(Stream::Tcp(tcp(name, port, target.connect_timeout).await?))
         }
         Err(error) => Err(error),
     }
+}
+
+/// Whether nothing was answered in time.
+fn is_silence(error: &Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(<dyn std::error::Error>::downcast_ref);
+    cause.is_some_and(|cause: &io::Error| cause.kind() == io::ErrorKind::TimedOut)
 }
 
 async fn unix(directory: &Path, port: u16) -> Result<Stream, Error> {
@@ -153,7 +160,8 @@ async fn secure(
             Some(problem) => {
                 let advice =
                     tls::advice(problem).map_or(String::new(), |advice| format!("; {advice}"));
-                Err(failed(ErrorKind::SourceRejected).because(format!("{problem}{advice}")))
+                Err(failed(ErrorKind::SourceRejected)
+                    .because(format!("{}{advice}", tls::reason(problem))))
             }
         },
     }

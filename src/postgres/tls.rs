@@ -52,10 +52,45 @@ pub(super) fn configuration(tls: &Tls) -> Result<Arc<ClientConfig>, Error> {
     Ok(Arc::new(config))
 }
 
+/// Why a handshake failed, without the names that the TLS library has for it.
+pub(super) fn reason(error: &TlsError) -> String {
+    let TlsError::InvalidCertificate(problem) = error else { return error.to_string() };
+    match problem {
+        CertificateError::UnknownIssuer => {
+            "the server's certificate is signed by nobody who is trusted here, or by itself"
+                .to_owned()
+        }
+        CertificateError::NotValidForName => {
+            "the server's certificate was made for another name".to_owned()
+        }
+        CertificateError::Expired => "the server's certificate has expired".to_owned(),
+        CertificateError::NotValidYet => "the server's certificate is not valid yet".to_owned(),
+        CertificateError::BadSignature => {
+            "the server's certificate has a signature that is not its issuer's".to_owned()
+        }
+        problem if is_authority(problem) => {
+            "the server's certificate is an authority's own, signed by itself".to_owned()
+        }
+        // These have a text for people.
+        CertificateError::NotValidForNameContext { .. }
+        | CertificateError::ExpiredContext { .. } => problem.to_string(),
+        problem => format!("the server's certificate is not accepted ({problem:?})"),
+    }
+}
+
+/// An authority's certificate where a server's is expected. The library has no variant of its own for it.
+fn is_authority(problem: &CertificateError) -> bool {
+    matches!(problem, CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity"))
+}
+
 /// What to do about a failed handshake, for the operator.
 pub(super) fn advice(error: &TlsError) -> Option<&'static str> {
     let TlsError::InvalidCertificate(problem) = error else { return None };
     match problem {
+        problem if is_authority(problem) => Some(
+            "make the server a certificate that is none of an authority (CA:FALSE) and name what signed it with sslrootcert, or \
+             encrypt without verifying with sslmode=require",
+        ),
         CertificateError::UnknownIssuer => Some(
             "name the file of the authority that signed the server's certificate with sslrootcert, \
              or encrypt without verifying with sslmode=require",

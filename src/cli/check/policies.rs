@@ -25,10 +25,15 @@ pub(super) async fn judge(
         let says = format!(
             "policies of {tables} name it, and neither the roles nor {login} may use it: rows that changed again before they were judged are withheld"
         );
-        // The login role can call nothing by it that it could not call before by acting as a role.
-        facts
-            .odd(format!("schema {schema}"), says)
-            .sql(format!("grant usage on schema {schema} to {login};"));
+        let opens: Option<String> = row.try_get("opens").map_err(failed)?;
+        let statement = format!("grant usage on schema {schema} to {login}");
+        let fact = facts.odd(format!("schema {schema}"), says);
+        match opens {
+            None => fact.sql(format!("{statement};")),
+            Some(opens) => {
+                fact.also(format!("{statement}, if it may read what that opens: {opens}"))
+            }
+        };
     }
     let text = include_str!("../../../sql/queries/check_login_settings.sql");
     for row in sql.client.query(text, &[]).await.map_err(failed)? {

@@ -29,6 +29,7 @@ struct Found {
     may_use: bool,
     forbidden: Vec<String>,
     kept_out: Vec<String>,
+    opens: Vec<String>,
 }
 
 impl Realtime {
@@ -137,13 +138,16 @@ impl Found {
         }
         for role in &self.kept_out {
             let role = quoted(role);
-            facts
-                .bad(
-                    "realtime.grants",
-                    format!("{role} may not use realtime.messages, so no policy can let it in"),
-                )
-                .sql(format!("grant usage on schema realtime to {role};"))
-                .sql(format!("grant select, insert, update on realtime.messages to {role};"));
+            let fact = facts.bad(
+                "realtime.grants",
+                format!("{role} may not use realtime.messages, so no policy can let it in"),
+            );
+            if self.has_row_security && self.opens.is_empty() {
+                fact.sql(format!("grant usage on schema realtime to {role};"))
+                    .sql(format!("grant select, insert, update on realtime.messages to {role};"));
+            } else {
+                fact.also(MIGRATE);
+            }
         }
         if self.may_use && self.forbidden.is_empty() && self.kept_out.is_empty() {
             facts.good(

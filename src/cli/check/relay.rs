@@ -1,77 +1,138 @@
-//! Facts about the relay itself, when it runs.
+//! Facts about the relay itself: whether it runs, what it withheld, and whether it could listen.
 
-use std::net::SocketAddr;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener};
 
+use super::counters;
 use super::fact::Facts;
 use crate::cli::get::get;
+use crate::cli::tail::reachable;
+use crate::config::Config;
 
-/// The facts about the relay listening at `address`, whose figures are at `figures`.
-pub(super) async fn judge(address: SocketAddr, figures: Option<SocketAddr>, facts: &mut Facts) {
-    let about = "relay";
-    match get(address, "/readyz").await {
-        Err(error) => {
+/// Facts about it are called so.
+const ABOUT: &str = "relay";
+
+/// What a listener said.
+enum Answer {
+    /// Status and body of `/readyz`.
+    Http(u16, String),
+    /// Nobody listens.
+    Nobody(String),
+    /// Somebody listens, and says nothing that is HTTP.
+    Stranger,
+}
+
+/// The facts about the relay of this configuration.
+pub(super) async fn judge(config: &Config, facts: &mut Facts) {
+    let address = reachable(config.http.listen);
+    let metrics = metrics(config).await;
+    match ask(address).await {
+        Answer::Nobody(why) => return judge_listener(config.http.listen, &why, facts),
+        Answer::Stranger => {
             facts
-                .odd(about, format!("nothing answers at {address} ({error}); that is well if it is not started yet"))
-                .also("start it with `relay run`");
+                .bad(
+                    ABOUT,
+                    format!(
+                        "a program that is no relay holds {address}: it does not answer /readyz"
+                    ),
+                )
+                .also("choose another http.listen, or stop that program");
             return;
         }
-        Ok((200, _)) => facts.good(about, format!("streams, at {address}")),
-        Ok((503, body)) if body.starts_with("standby: ") => {
-            return facts.good(about, format!("stands by, at {address}: {}", body.trim()));
+        Answer::Http(200, body) if body.trim() == "ok" => {
+            facts.good(ABOUT, format!("streams, at {address}"));
         }
-        Ok((503, body)) => {
-            facts
-                .bad(about, format!("answers at {address} and does not stream: {}", body.trim()))
-                .also("mend the faults above; it tries again by itself");
+        Answer::Http(503, body) if body.starts_with("standby: ") => {
+            facts.good(ABOUT, format!("stands by, at {address}: {}", body.trim()));
         }
-        Ok((status, _)) => {
+        // The relay says why in plain words; a proxy that stands in front of nothing answers with a page.
+        Answer::Http(503, body) if !body.contains('<') => {
+            judge_unready(address, body.trim(), metrics.as_deref().ok(), facts)
+        }
+        Answer::Http(status, _) => {
             facts
-                .bad(about, format!("something else answers at {address} (/readyz says {status})"))
+                .bad(ABOUT, format!("something else answers at {address} (/readyz says {status})"))
                 .also("choose another http.listen, or stop that program");
             return;
         }
     }
-    if let Some(figures) = figures
-        && let Ok((200, metrics)) = get(figures, "/metrics").await
-    {
-        judge_checks(&metrics, facts);
+    match metrics {
+        Ok(metrics) => counters::judge(&metrics, facts),
+        Err(why) => {
+            facts
+                .odd(
+                    "relay figures",
+                    format!("what it withheld and which gaps it told is not known: {why}"),
+                )
+                .also("give http.admin_listen an address of its own that this machine may reach");
+        }
     }
 }
 
-/// Slow policies are the usual reason for late changes.
-fn judge_checks(metrics: &str, facts: &mut Facts) {
-    let (Some(seconds), Some(rounds)) =
-        (value(metrics, "relay_check_seconds_sum"), value(metrics, "relay_check_seconds_count"))
-    else {
-        return;
+/// The running relay's metrics, or why they cannot be read.
+async fn metrics(config: &Config) -> Result<String, String> {
+    let Some(admin) = config.http.admin else {
+        return Err("http.admin_listen is off".to_owned());
     };
-    if rounds < 1.0 {
-        return;
+    let address = reachable(admin.address);
+    match get(address, "/metrics").await {
+        Ok((200, text)) => Ok(text),
+        Ok((status, _)) => Err(format!("{address} says {status} to /metrics")),
+        Err(error) => Err(format!("{address}: {error}")),
     }
-    let average_ms = seconds / rounds * 1000.0;
-    let says = format!("a row check took {average_ms:.1} ms on average, of {rounds:.0}");
-    if average_ms > 50.0 {
+}
+
+async fn ask(address: SocketAddr) -> Answer {
+    match get(address, "/readyz").await {
+        Ok((status, body)) => Answer::Http(status, body),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            Answer::Nobody(error.to_string())
+        }
+        // Accepted and then silent, or not HTTP; or not reached at all.
+        Err(error) => match std::net::TcpStream::connect_timeout(&address, PATIENCE) {
+            Ok(_) => Answer::Stranger,
+            Err(_) => Answer::Nobody(error.to_string()),
+        },
+    }
+}
+
+/// How long a listener on this machine may take to accept.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// It answers and is not ready. While only its log cannot be written, it delivers all the same.
+fn judge_unready(address: SocketAddr, why: &str, metrics: Option<&str>, facts: &mut Facts) {
+    let streams = metrics.and_then(|text| counters::value(text, "relay_source_streaming"));
+    if streams == Some(1.0) {
         facts
-            .odd("relay checks", format!("{says}: policies are slow"))
-            .also("give the tables that policies read an index on the columns they compare");
+            .bad(ABOUT, format!("streams, at {address}, and cannot keep what it streams: {why}"))
+            .also(
+                "changes are delivered and Postgres keeps their WAL meanwhile; mend the disk of log.dir, and it goes on by itself",
+            );
     } else {
-        facts.good("relay checks", says);
+        facts
+            .bad(ABOUT, format!("answers at {address} and does not stream: {why}"))
+            .also("mend the faults above; it tries again by itself");
     }
 }
 
-fn value(metrics: &str, name: &str) -> Option<f64> {
-    let line = metrics.lines().find_map(|line| line.strip_prefix(name))?;
-    line.rsplit(' ').next()?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_a_metric() {
-        let text = "# HELP relay_check_seconds x\nrelay_check_seconds_sum 1.5\nrelay_check_seconds_count 3\n";
-        assert_eq!(value(text, "relay_check_seconds_sum"), Some(1.5));
-        assert_eq!(value(text, "relay_nothing"), None);
-    }
+/// Nothing runs there: could it?
+fn judge_listener(listen: SocketAddr, why: &str, facts: &mut Facts) {
+    let says = match TcpListener::bind(listen) {
+        Ok(_) => {
+            facts
+                .odd(
+                    ABOUT,
+                    format!(
+                        "nothing answers at {listen} ({why}); that is well if it is not started yet"
+                    ),
+                )
+                .also("start it with `relay run`");
+            return;
+        }
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            format!("another program holds {listen} and does not answer")
+        }
+        Err(error) => format!("{listen} cannot be listened on: {error}"),
+    };
+    facts.bad(ABOUT, says).also("choose another http.listen, or stop what holds the port");
 }

@@ -22,6 +22,10 @@ struct Login {
     is_super: bool,
     may_replicate: bool,
     bypasses: bool,
+    most_connections: Option<usize>,
+    connections: usize,
+    relays: usize,
+    server_connections: usize,
 }
 
 #[derive(Debug, Deserialize)]
@@ -58,8 +62,8 @@ impl Roles {
         &self.login.name
     }
 
-    /// The facts.
-    pub(super) fn judge(&self, facts: &mut Facts) {
+    /// The facts. `needed`: how many connections the relay may open.
+    pub(super) fn judge(&self, needed: usize, facts: &mut Facts) {
         let login = &self.login;
         let about = format!("login {}", login.name);
         if !login.may_replicate {
@@ -76,8 +80,63 @@ impl Roles {
             facts
                 .good(about, "may replicate, and is neither superuser nor past row level security");
         }
+        login.judge_connections(needed, facts);
         for role in &self.api {
             role.judge(login, facts);
+        }
+    }
+}
+
+/// How many connections a relay may open with pools of these sizes for each of so many roles: those that judge rows or write
+/// for a chat, and those that read the slot, the catalog and what clients ask for.
+pub(super) const fn connections(roles: usize, pool: usize, chat_pool: usize) -> usize {
+    let (for_roles, others) = (roles * (pool + chat_pool), 2 * pool + 10);
+    for_roles + others
+}
+
+impl Login {
+    fn judge_connections(&self, needed: usize, facts: &mut Facts) {
+        let about = "postgres.connections";
+        let advice = "lower postgres.pool and chat.pool, or raise it";
+        let name = quoted(&self.name);
+        match self.most_connections {
+            // Without a relay, what is taken is taken by others.
+            Some(most) if most < 4 || (self.relays == 0 && most < self.connections + 4) => {
+                facts
+                    .bad(
+                        about,
+                        format!(
+                            "{name} may have {most} connections and has {}: too few to read the slot and the catalog",
+                            self.connections
+                        ),
+                    )
+                    .sql(format!("alter role {name} connection limit {};", needed + self.connections));
+            }
+            Some(most) if most < needed => {
+                facts
+                    .odd(
+                        about,
+                        format!(
+                            "{name} may have {most} connections, and the relay opens up to {needed}"
+                        ),
+                    )
+                    .also(advice);
+            }
+            _ if self.server_connections < needed => {
+                facts
+                    .odd(
+                        about,
+                        format!(
+                            "the server has {} connections for all, and the relay opens up to {needed}",
+                            self.server_connections
+                        ),
+                    )
+                    .also("lower postgres.pool and chat.pool, or raise max_connections and restart Postgres");
+            }
+            _ => {
+                facts
+                    .good(about, format!("there is room for the {needed} that the relay may open"));
+            }
         }
     }
 }
@@ -94,10 +153,9 @@ impl Role {
                 .sql(format!("grant {name} to {};", quoted(&login.name)))
                 .also("or run sql/SUPABASE_COMPAT.sql, or take it out of auth.roles");
         } else if self.is_super {
-            facts
-                .bad(about, "is a superuser: a token that names it may do anything")
-                .sql(format!("alter role {name} nosuperuser;"))
-                .also("or take it out of auth.roles");
+            facts.bad(about, "is a superuser: a token that names it may do anything").also(
+                "take it out of auth.roles, or take superuser from it if nothing relies on that",
+            );
         } else if !self.may_be_set {
             facts
                 .bad(
@@ -113,7 +171,11 @@ impl Role {
         } else if self.bypasses {
             facts
                 .odd(about, "may be set; bypasses row level security: its tokens read every row")
-                .sql(format!("alter role {name} nobypassrls;"));
+                .also("take it out of auth.roles, or take bypassrls from it if nothing relies on that");
+        } else if self.name == SERVICE {
+            facts
+                .odd(about, "may be set; does not bypass row level security, so servers with its tokens are shown only what policies show it")
+                .also("if its tokens are to read everything, as on Supabase: give it bypassrls");
         } else {
             facts.good(about, "may be set");
         }

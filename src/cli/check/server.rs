@@ -16,6 +16,7 @@ pub(super) struct Server {
     version: String,
     version_number: u32,
     database: String,
+    application: String,
     is_standby: bool,
     wal_level: String,
     most_slots: i64,
@@ -35,6 +36,11 @@ impl Server {
         let text = include_str!("../../../sql/queries/check_server.sql");
         let found = read_one(sql, text, &[]).await?;
         found.ok_or_else(|| super::unreadable("the server's settings"))
+    }
+
+    /// What a relay of this configuration calls itself when it reads the slot: the address may give it a name.
+    pub(super) fn reader(&self) -> &str {
+        if self.application == super::APPLICATION { "relay-source" } else { &self.application }
     }
 
     /// The facts. `has_slot` and `is_held`: whether our slot exists, and whether somebody reads it now.

@@ -8,7 +8,14 @@ use crate::cli::slot::state::{Slot, bytes};
 const FAR_BEHIND: i64 = 64 << 20;
 
 /// The facts about the slot called `name`, which may lag by `budget` bytes.
-pub(super) fn judge(name: &str, slot: Option<&Slot>, budget: usize, facts: &mut Facts) {
+///
+/// `application`: what the relay calls itself to Postgres.
+pub(super) fn judge(
+    name: &str,
+    slot: Option<&Slot>,
+    (budget, application): (usize, &str),
+    facts: &mut Facts,
+) {
     let about = format!("slot {name}");
     let Some(slot) = slot else {
         return facts.good(about, "does not exist yet; `relay run` creates it");
@@ -32,7 +39,14 @@ pub(super) fn judge(name: &str, slot: Option<&Slot>, budget: usize, facts: &mut 
             .also("set postgres.slot to another name, one for each database");
         return;
     }
-    if slot.is_lost() {
+    if let Some(holder) = slot.foreign_holder(application) {
+        facts
+            .bad(
+                about.clone(),
+                format!("is read by {holder}, which is no relay: the relay stands by until that one stops"),
+            )
+            .also("stop that reader, or set postgres.slot to another name");
+    } else if slot.is_lost() {
         let why = slot.invalidation_reason.as_deref().unwrap_or("WAL it needed was removed");
         facts
             .bad(about.clone(), format!("is lost ({why}); it can never be read again"))

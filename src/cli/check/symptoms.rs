@@ -17,11 +17,14 @@ struct Symptom {
 /// Without these nothing else could be looked at, so they explain everything.
 const ROOTS: [&str; 2] = ["config", "postgres.reachable"];
 
+/// Facts that explain no complaint: they are about a disk that may fill, or a thing that may be wanted.
+const SILENT: [&str; 5] =
+    ["postgres.keep_size", "limits", "realtime", "relay gaps", "postgres.connections"];
+
 const SYMPTOMS: [Symptom; 5] = [
     Symptom {
         name: "messages do not appear",
         causes: &[
-            "config",
             "postgres",
             "login",
             "publication",
@@ -30,6 +33,8 @@ const SYMPTOMS: [Symptom; 5] = [
             "role",
             "relay",
             "auth",
+            "chat",
+            "log.dir",
         ],
         otherwise: "watch the table with `relay tail <table>`; if rows show there, compare with \
                     `relay tail <table> --role authenticated --sub <user>`: policies decide the difference, \
@@ -37,7 +42,7 @@ const SYMPTOMS: [Symptom; 5] = [
     },
     Symptom {
         name: "agent sees no chats",
-        causes: &["agents", "role", "table", "auth", "publication"],
+        causes: &["agents", "role", "table", "auth", "publication", "chat"],
         otherwise: "see what the agent is shown: `relay tail live_chat_sessions --role authenticated --sub <agent's \
                     user>`; and that the dashboard joins with the agent's token (`relay token verify`), not the anon key",
     },
@@ -55,7 +60,7 @@ const SYMPTOMS: [Symptom; 5] = [
     },
     Symptom {
         name: "connection lost stays",
-        causes: &["relay", "auth"],
+        causes: &["relay", "auth", "limits", "log.dir"],
         otherwise: "check that the proxy in front passes WebSocket upgrades and idles longer than 60 s, that tokens \
                     are renewed before they expire, and that the browser can reach http.listen (`curl <address>/healthz`)",
     },
@@ -63,13 +68,16 @@ const SYMPTOMS: [Symptom; 5] = [
 
 /// The answers as lines of text.
 pub(super) fn lines(facts: &Facts) -> Vec<String> {
+    let names = |found: &[&Fact]| {
+        found.iter().map(|fact| fact.about.clone()).collect::<Vec<_>>().join(", ")
+    };
     let answer = |symptom: &Symptom| {
-        let causes: Vec<_> =
-            explaining(symptom, facts).iter().map(|fact| fact.about.clone()).collect();
-        let why = if causes.is_empty() {
-            format!("nothing above explains it; {}", symptom.otherwise)
-        } else {
-            format!("see {}", causes.join(", "))
+        let why = match explaining(symptom, facts) {
+            (Verdict::Bad, found) => format!("see {}", names(&found)),
+            (Verdict::Odd, found) => {
+                format!("perhaps {}; if not, {}", names(&found), symptom.otherwise)
+            }
+            (Verdict::Good, _) => format!("nothing above explains it; {}", symptom.otherwise),
         };
         format!("  “{}”: {why}", symptom.name)
     };
@@ -79,26 +87,44 @@ pub(super) fn lines(facts: &Facts) -> Vec<String> {
 /// The answers as JSON.
 pub(super) fn to_json(facts: &Facts) -> Value {
     let answer = |symptom: &Symptom| {
-        let causes: Vec<_> =
-            explaining(symptom, facts).iter().map(|fact| fact.about.as_str()).collect();
-        json!({ "symptom": symptom.name, "causes": causes, "otherwise": symptom.otherwise })
+        let (verdict, found) = explaining(symptom, facts);
+        let causes: Vec<_> = found.iter().map(|fact| fact.about.as_str()).collect();
+        json!({
+            "symptom": symptom.name,
+            "causes": causes,
+            "is_certain": verdict == Verdict::Bad,
+            "otherwise": symptom.otherwise,
+        })
     };
     SYMPTOMS.iter().map(answer).collect()
 }
 
-/// The facts that explain a symptom: its faults, or if there are none, what is merely odd.
-fn explaining<'a>(symptom: &Symptom, facts: &'a Facts) -> Vec<&'a Fact> {
-    let of = |verdict: Verdict| -> Vec<&'a Fact> {
-        let fits = |fact: &&Fact| {
-            fact.verdict == verdict
-                && ROOTS.iter().chain(symptom.causes).any(|cause| fact.about.starts_with(cause))
+/// The facts that explain a symptom, and what they are: faults, or if there are none what may be it, or nothing.
+fn explaining<'a>(symptom: &Symptom, facts: &'a Facts) -> (Verdict, Vec<&'a Fact>) {
+    let of = |verdict: Verdict, is_wanted: &dyn Fn(&Fact) -> bool| -> Vec<&'a Fact> {
+        let of_symptom = |fact: &&Fact| {
+            let mut causes = ROOTS.iter().chain(symptom.causes);
+            causes.any(|cause| fact.about.starts_with(cause))
         };
-        let mut found: Vec<_> = facts.iter().filter(fits).collect();
+        let mut found: Vec<_> = facts
+            .iter()
+            .filter(|fact| fact.verdict == verdict && is_wanted(fact))
+            .filter(of_symptom)
+            .collect();
         found.dedup_by(|one, other| one.about == other.about);
         found
     };
-    let faults = of(Verdict::Bad);
-    if faults.is_empty() { of(Verdict::Odd) } else { faults }
+    let faults = of(Verdict::Bad, &|_| true);
+    if !faults.is_empty() {
+        return (Verdict::Bad, faults);
+    }
+    // What is silent explains only the complaint that asks for it by its whole name.
+    let is_telling = |fact: &Fact| {
+        let is_asked_for = |silent: &&str| symptom.causes.contains(silent);
+        !SILENT.iter().any(|silent| fact.about.starts_with(silent) && !is_asked_for(silent))
+    };
+    let odd = of(Verdict::Odd, &is_telling);
+    if odd.is_empty() { (Verdict::Good, odd) } else { (Verdict::Odd, odd) }
 }
 
 #[cfg(test)]
@@ -119,6 +145,15 @@ mod tests {
         }
     }
 
+    /// Every server that was not set up for the relay has it, and it explains nothing.
+    #[test]
+    fn a_disk_that_may_fill_hides_no_advice() {
+        let mut facts = Facts::default();
+        facts.odd("postgres.keep_size", "odd");
+        let text = lines(&facts).join("\n");
+        assert!(text.contains("“messages do not appear”: nothing above explains it"), "{text}");
+    }
+
     #[test]
     fn a_fault_is_named_before_what_is_odd() {
         let mut facts = Facts::default();
@@ -126,6 +161,9 @@ mod tests {
         facts.bad("publication p", "bad");
         let text = lines(&facts).join("\n");
         assert!(text.contains("“messages do not appear”: see publication p"), "{text}");
-        assert!(text.contains("“delayed 2-3 s”: see table public.a"), "{text}");
+        assert!(
+            text.contains("“delayed 2-3 s”: perhaps table public.a; if not, the relay"),
+            "{text}"
+        );
     }
 }

@@ -90,6 +90,12 @@ impl Slot {
         })
     }
 
+    /// Who holds it, when that is nobody who calls itself `relay`, as a relay of this configuration does.
+    pub(crate) fn foreign_holder(&self, relay: &str) -> Option<String> {
+        self.application.as_deref().filter(|application| *application != relay)?;
+        self.holder()
+    }
+
     /// Whether WAL it needs is gone for good.
     pub(crate) fn is_lost(&self) -> bool {
         self.wal_status.as_deref() == Some("lost") || self.invalidation_reason.is_some()

@@ -1,0 +1,40 @@
+//! Whether anybody is an agent: with an empty table of agents no agent sees a chat.
+
+use super::fact::Facts;
+use crate::postgres::Sql;
+
+/// The fact, where there is such a table. It is asked as `service_role`, in a transaction that is rolled back; what row
+/// security hides from that role is not taken for absent.
+pub(super) async fn judge(sql: &Sql, facts: &mut Facts) {
+    let text = include_str!("../../../sql/queries/check_agents.sql");
+    let is_there = sql.client.query_one(text, &[]).await;
+    if !is_there.is_ok_and(|row| row.get("is_there")) {
+        return;
+    }
+    let as_service = "begin read only; set local role service_role";
+    let counted = match sql.client.batch_execute(as_service).await {
+        Ok(()) => {
+            let text = include_str!("../../../sql/queries/check_agent_count.sql");
+            sql.client.query_one(text, &[]).await
+        }
+        Err(error) => Err(error),
+    };
+    // Whatever happened, the connection is to be usable again; if it is not, the next question says so.
+    let _ = sql.client.batch_execute("rollback").await;
+    let counted =
+        counted.map(|row| (row.get::<_, i64>("agents"), row.get::<_, bool>("is_filtered")));
+    match counted {
+        Ok((0, false)) => {
+            facts
+                .odd("agents", "public.support_agents is empty: nobody is an agent, so nobody sees the chats of others")
+                .also("insert into public.support_agents (user_id, display_name) values ('<the sub of the agent''s token>', '<name>')");
+        }
+        Ok((0, true)) => {
+            facts.odd("agents", "row level security hides public.support_agents from service_role, so it is not known whether there are any");
+        }
+        Ok((agents, _)) => facts.good("agents", format!("{agents} in public.support_agents")),
+        Err(_) => {
+            facts.odd("agents", "public.support_agents cannot be read as service_role, so it is not known whether there are any");
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! Policies, tried as each role they bind: what raises, recurses or may not call or read something is named before the first
+//! change is withheld because of it.
+//!
+//! Promises: everything is read only, within a time, and rolled back. A table's first block is read as the role reads it, and
+//! each policy that applies judges a few of its rows by itself, which tells whose fault a failure is. The rows are those
+//! that a role past row security reads. Where there are none, it judges a row of nulls, and what fails is a warning: policies
+//! may take for granted that a column is not null.
+//!
+//! Not here: whether what a policy answers is right; nobody but its author knows.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::time::Duration;
+
+use tokio_postgres::Row;
+use tokio_postgres::error::{DbError, SqlState};
+
+use super::fact::Facts;
+use super::rights::{Access, Policy};
+use super::tables::Table;
+use super::unreadable;
+use crate::error::Error;
+use crate::postgres::quote::{fill, identifier};
+use crate::postgres::{NotActing, Sql, Target, connect_as, connect_pinned_as, without_values};
+use crate::shutdown::Stage;
+
+/// The longest one attempt may take, whatever `postgres.check_timeout` says.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// A user nobody is.
+const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
+
+/// What Postgres said of a policy, and how it is to be taken.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Failure {
+    policies: String,
+    said: Said,
+    /// It was said of a row of nulls, because there was no other.
+    is_of_nulls: bool,
+}
+
+/// A refusal: its SQLSTATE, and the message as far as it quotes no value.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Said {
+    code: String,
+    message: String,
+}
+
+/// Tries the policies of `tables` and says which fail for which of `roles`.
+///
+/// # Errors
+/// A connection broke.
+pub(super) async fn judge(
+    target: &Target,
+    tables: &[Table],
+    roles: &[String],
+    timeout: Duration,
+    facts: &mut Facts,
+) -> Result<(), Error> {
+    let mut found: BTreeMap<(usize, Failure), Vec<&str>> = BTreeMap::new();
+    let stage = Stage::new();
+    let limit = format!("{}ms", timeout.min(LONGEST).as_millis());
+    let settings = [
+        ("statement_timeout", &*limit),
+        ("lock_timeout", &*limit),
+        ("default_transaction_read_only", "on"),
+        ("jit", "off"),
+    ];
+    let mut samples: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+    for role in roles {
+        let read: Vec<_> = numbered(tables, |table| reads_all(table, role)).collect();
+        if read.is_empty() {
+            continue;
+        }
+        let Some(sql) =
+            opened(connect_pinned_as(target, "relay-check", role, &settings, &stage).await)?
+        else {
+            continue;
+        };
+        for (at, table, _) in read {
+            if let Entry::Vacant(place) = samples.entry(at) {
+                place.insert(sample(&sql, table, role).await?);
+            }
+        }
+    }
+    for role in roles {
+        let to_try: Vec<_> = numbered(tables, |table| to_try(table, role)).collect();
+        if to_try.is_empty() {
+            continue;
+        }
+        let Some(sql) = opened(connect_as(target, "relay-check", role, &settings, &stage).await)?
+        else {
+            continue;
+        };
+        for (at, table, access) in to_try {
+            let sample = samples.get(&at).map_or(&[][..], Vec::as_slice);
+            for failure in attempt(&sql, table, access, sample).await? {
+                found.entry((at, failure)).or_default().push(role);
+            }
+        }
+    }
+    stage.stop(Duration::from_secs(1)).await;
+    for ((at, failure), roles) in found {
+        if let Some(table) = tables.get(at) {
+            tell(table, &failure, &roles.join(", "), facts);
+        }
+    }
+    Ok(())
+}
+
+/// Tables of which something is wanted, with their places.
+fn numbered<'a>(
+    tables: &'a [Table],
+    wanted: impl Fn(&'a Table) -> Option<&'a Access>,
+) -> impl Iterator<Item = (usize, &'a Table, &'a Access)> {
+    tables.iter().enumerate().filter_map(move |(at, table)| Some((at, table, wanted(table)?)))
+}
+
+/// A connection that acts as a role; none where that was said of the role already.
+fn opened(connected: Result<Sql, NotActing>) -> Result<Option<Sql>, Error> {
+    match connected {
+        Ok(sql) => Ok(Some(sql)),
+        Err(NotActing::NotAMember { .. } | NotActing::NoSuchRole) => Ok(None),
+        Err(NotActing::Unreachable(error)) => Err(error),
+    }
+}
+
+/// What the role can do with the table, if policies decide which rows it reads.
+fn to_try<'a>(table: &'a Table, role: &str) -> Option<&'a Access> {
+    let access = table.roles.iter().find(|access| access.name == role)?;
+    let is_bound = table.has_rls && !access.bypasses && !access.policies.is_empty();
+    (is_bound && access.may_select && access.may_use_schema).then_some(access)
+}
+
+/// What the role can do with the table, if it reads every row that policies decide about for others.
+fn reads_all<'a>(table: &'a Table, role: &str) -> Option<&'a Access> {
+    let access = table.roles.iter().find(|access| access.name == role)?;
+    let is_wanted = table.has_rls && access.bypasses;
+    (is_wanted && access.may_select && access.may_use_schema).then_some(access)
+}
+
+async fn sample(sql: &Sql, table: &Table, role: &str) -> Result<Vec<String>, Error> {
+    let text = include_str!("../../../sql/queries/check_try_sample.sql");
+    let statement = fill(text, &[("table", &table.quoted)]);
+    let answer = one(sql, role, &statement, None).await?;
+    let row = answer.ok().and_then(|rows| rows.into_iter().next());
+    Ok(row.and_then(|row| row.try_get("rows").ok()).unwrap_or_default())
+}
+
+async fn attempt(
+    sql: &Sql,
+    table: &Table,
+    access: &Access,
+    sample: &[String],
+) -> Result<Vec<Failure>, Error> {
+    let text = include_str!("../../../sql/queries/check_try_rows.sql");
+    let rows = fill(text, &[("table", &table.quoted)]);
+    let whole = one(sql, &access.name, &rows, None).await?.err();
+    let is_of_nulls = sample.is_empty();
+    let rows: Vec<Option<&str>> =
+        if is_of_nulls { vec![None] } else { sample.iter().map(|row| Some(&**row)).collect() };
+    let mut alone = Vec::new();
+    for policy in &access.policies {
+        if let Some(statement) = judging(table, policy)
+            && let Err(said) = one(sql, &access.name, &statement, Some(&rows)).await?
+        {
+            alone.push((policy, said));
+        }
+    }
+    let failure = |policies: &str, said: Said, is_of_nulls| Failure {
+        policies: policies.to_owned(),
+        said,
+        is_of_nulls,
+    };
+    let Some(said) = whole else {
+        let telling = alone.into_iter().filter(|(_, said)| said.is_of_the_policy());
+        let failures = telling.map(|(policy, said)| failure(&policy.name, said, is_of_nulls));
+        return Ok(failures.collect());
+    };
+    let same: Vec<_> =
+        alone.iter().filter(|(_, other)| *other == said).map(|(policy, _)| *policy).collect();
+    let guilty = if same.is_empty() { access.policies.iter().collect() } else { same };
+    let names: Vec<_> = guilty.iter().map(|policy| policy.name.as_str()).collect();
+    Ok(vec![failure(&names.join(" or "), said, false)])
+}
+
+fn judging(table: &Table, policy: &Policy) -> Option<String> {
+    let places = [
+        ("table", &*table.quoted),
+        ("alias", &*identifier(&table.name)),
+        ("expression", policy.expression.as_deref()?),
+    ];
+    Some(fill(include_str!("../../../sql/queries/check_try_policy.sql"), &places))
+}
+
+impl Said {
+    fn of(error: &DbError) -> Self {
+        let code = error.code().code();
+        let message =
+            if code.starts_with("42") { error.message().to_owned() } else { without_values(error) };
+        Self { code: code.to_owned(), message }
+    }
+
+    /// Whether it tells of the policy when reading the table succeeds. The text of a policy is parsed anew here, unlike the
+    /// policy: a name that the role cannot look up is no fault of it.
+    fn is_of_the_policy(&self) -> bool {
+        let code = &*self.code;
+        let class = code.get(..2).unwrap_or_default();
+        let is_name = self.message.to_lowercase().contains("sch");
+        match class {
+            "P0" | "21" | "25" => true,
+            "22" => code != "22004",
+            "42" => matches!(code, "42704" | "42P17") || (code == "42501" && !is_name),
+            _ => false,
+        }
+    }
+}
+
+/// Runs one statement as the role with a token's claims, and rolls it back.
+async fn one(
+    sql: &Sql,
+    role: &str,
+    statement: &str,
+    rows: Option<&Vec<Option<&str>>>,
+) -> Result<Result<Vec<Row>, Said>, Error> {
+    let broke = |error| unreadable("what policies do").because(error);
+    let claims = serde_json::json!({ "role": role, "sub": NOBODY, "aud": role });
+    let trying = async {
+        // What policies on messages ask is the channel's name.
+        sql.client
+            .batch_execute("begin read only; set local realtime.topic = 'relay-check'")
+            .await?;
+        let text = include_str!("../../../sql/queries/visibility_claims.sql");
+        sql.client.query_one(text, &[&claims.to_string(), &NOBODY, &role]).await?;
+        match &rows {
+            Some(rows) => sql.client.query(statement, &[rows]).await,
+            None => sql.client.query(statement, &[]).await,
+        }
+    };
+    let answer = match trying.await {
+        Ok(rows) => Ok(rows),
+        Err(error) => match error.as_db_error() {
+            // Somebody else's lock says nothing of the policy.
+            Some(said) if *said.code() == SqlState::LOCK_NOT_AVAILABLE => Ok(Vec::new()),
+            Some(said) => Err(Said::of(said)),
+            None => return Err(broke(error)),
+        },
+    };
+    sql.client.batch_execute("rollback").await.map_err(broke)?;
+    Ok(answer)
+}
+
+fn tell(table: &Table, failure: &Failure, roles: &str, facts: &mut Facts) {
+    let Failure { policies, said: Said { code, message }, is_of_nulls } = failure;
+    let says = format!("policy {policies} fails for {roles}: {message} (SQLSTATE {code})");
+    let fact = if *is_of_nulls {
+        facts.odd(
+            table.about(),
+            format!("{says}; tried on a row of nulls, because no role reads a row of it"),
+        )
+    } else {
+        let consequence = if table.is_messages {
+            "private channels that it judges stay closed"
+        } else {
+            "changes that it judges are withheld"
+        };
+        facts.bad(table.about(), format!("{says}; {consequence}"))
+    };
+    fact.also(remedy(code, message));
+}
+
+/// What to do about an error of a policy. No grant is a statement here: what it would open is for its owner to say.
+fn remedy(code: &str, message: &str) -> String {
+    let told = match code {
+        "42501" if message.contains("function") || message.contains("procedure") => {
+            "grant execute on the function to the role, if its tokens may call it by themselves"
+        }
+        "42501" if message.contains("schema") => {
+            "grant usage on the schema to the role, if nothing in it is to be out of its reach"
+        }
+        "42501" if message.contains("read-only") => "let the policy read only",
+        "42501" => {
+            "let the policy ask a security definer function, which reads that with its owner's rights; or grant select on it, if every \
+             token of the role may read all of it"
+        }
+        "42P17" => {
+            "the policy reads its own table, perhaps through another table's policy: let it ask a security definer function whose owner the \
+             policies do not bind"
+        }
+        "P0001" => "let the function return false or null where it raises",
+        "25006" => "let the policy read only: it is judged in a transaction that may not write",
+        "42704" if message.contains("configuration parameter") => {
+            "read settings that may be missing with current_setting(<name>, true)"
+        }
+        "57014" => {
+            "it took longer than postgres.check_timeout for the table's first block: give the tables it reads an index on what it compares"
+        }
+        "21000" => "let the subquery return one row at most, or compare with `in`",
+        _ if code.starts_with("22") => {
+            "guard the cast: let the policy be false where a claim or a value does not fit"
+        }
+        _ => "mend the policy, or what it calls",
+    };
+    format!(
+        "{told}; to see it: begin; set local role <role>; set local request.jwt.claims = '<claims>'; select * from <table> limit 1; rollback"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_failure_has_its_remedy() {
+        for (code, message, words) in [
+            ("42501", "permission denied for function f", "grant execute"),
+            ("42501", "permission denied for schema s", "grant usage"),
+            ("42501", "permission denied for table t", "security definer"),
+            ("42P17", "infinite recursion detected in policy for relation \"t\"", "its own table"),
+            ("P0001", "no", "return false"),
+            ("42704", "unrecognized configuration parameter \"app.x\"", "current_setting"),
+            ("22P02", "invalid input syntax for type uuid", "guard the cast"),
+            ("57014", "canceling statement due to statement timeout", "check_timeout"),
+            ("XX000", "x", "mend the policy"),
+        ] {
+            assert!(remedy(code, message).contains(words), "{code} {message}");
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! README's five minutes, as a DBA who is new to it goes through them on a Postgres just made.
+
+use std::process::{Command, Stdio};
+
+use crate::cli::{check, on};
+use crate::support::cluster::bin_dir;
+use crate::support::{Cluster, Database};
+
+/// Runs a shipped file as its reader does: through psql.
+fn psql(database: &Database, file: &str) {
+    let path = format!("{}/sql/{file}", env!("CARGO_MANIFEST_DIR"));
+    let own = bin_dir().join("psql");
+    let program = if own.exists() { own } else { "psql".into() };
+    let done = Command::new(program)
+        .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", &database.url, "-f", &path])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{file}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+#[tokio::test]
+async fn a_perfect_install_is_green_though_nobody_is_an_agent_yet() {
+    let cluster = Cluster::start(&[]);
+    let database = cluster.database().await;
+    for file in ["SUPABASE_COMPAT.sql", "ENABLE_REALTIME_CHAT.sql", "RELAY_ROLE.sql"] {
+        psql(&database, file);
+    }
+    let words = [
+        "✓ login relay",
+        "✓ role anon",
+        "✓ role authenticated",
+        "✓ role service_role",
+        "✓ publication supabase_realtime",
+        "✓ table public.chat_messages",
+        "! agents",
+        "insert into public.support_agents",
+        "“messages do not appear”: perhaps relay; if not, watch the table with `relay tail <table>`",
+        "“agent sees no chats”: perhaps agents",
+    ];
+    check(on(&database, &["check"]), 0, &words);
+    let migrated = Command::new(env!("CARGO_BIN_EXE_relay"))
+        .args(["migrate", "--url", &database.url])
+        .current_dir(std::env::temp_dir())
+        .output()
+        .unwrap();
+    assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
+    check(
+        on(&database, &["check"]),
+        0,
+        &["✓ realtime ", "✓ realtime.messages", "✓ realtime.grants"],
+    );
+}
