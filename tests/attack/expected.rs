@@ -75,7 +75,7 @@ const WANTED: &[(&str, &[Promise])] = {
         ("regexps at joins", &[Refused, Rows, Bystander]),
         ("snapshots", &[Refused, Bystander]),
         ("silent connections", &[Bystander, Health]),
-        ("slow bodies", &[Bystander]),
+        ("slow bodies", &[Refused, Bystander]),
         ("broadcasts by HTTP", &[Bystander]),
         ("strangers in the chat", &[Bystander]),
         ("junk frames", &[Refused, Rows, Health]),
