@@ -67,10 +67,10 @@ const WANTED: &[(&str, &[Promise])] = {
     use Promise::{Bystander, Health, Log, Memory, Refused, Rows};
     &[
         ("unfinished frames", &[Refused, Memory]),
-        ("presences", &[Refused, Memory]),
-        ("wishes", &[Refused, Memory]),
-        ("match patterns", &[Refused, Memory, Rows]),
-        ("like filters", &[Refused, Rows, Bystander]),
+        ("presences", &[Refused, Memory, Rows]),
+        ("wishes", &[Refused, Memory, Rows, Health]),
+        ("match patterns", &[Refused, Bystander, Memory, Rows, Health]),
+        ("like filters", &[Refused, Bystander, Rows, Health]),
         ("tokens of one user", &[Rows, Bystander]),
         ("regexps at joins", &[Refused, Rows, Bystander]),
         ("snapshots", &[Refused, Bystander]),
@@ -78,8 +78,8 @@ const WANTED: &[(&str, &[Promise])] = {
         ("slow bodies", &[Refused, Bystander]),
         ("broadcasts by HTTP", &[Bystander]),
         ("strangers in the chat", &[Bystander]),
-        ("junk frames", &[Refused, Rows, Health]),
-        ("heartbeats", &[Refused, Rows, Health]),
+        ("junk frames", &[Refused, Bystander, Rows, Health]),
+        ("heartbeats", &[Refused, Bystander, Rows, Health]),
         ("refused joins", &[Log]),
     ]
 };
