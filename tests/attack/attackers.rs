@@ -52,7 +52,7 @@ impl Target {
         Self { port, form, noted: Arc::default() }
     }
 
-    /// The short form's number, or the long one's. Builds without optimisation take a tenth of what costs time.
+    /// The short form's number, or the long one's.
     pub fn size<T>(&self, short: T, long: T) -> T {
         if self.form == Form::Short { short } else { long }
     }
@@ -153,25 +153,42 @@ impl Member {
             self.settled();
         }
         loop {
-            match reader.next().await? {
-                Said::Text(text) => {
-                    let is_reply = text.contains(r#""phx_reply""#);
-                    if text.contains(r#""status":"error""#) || text.contains(r#""type":"error""#) {
-                        self.target.refused(&words(&text));
-                    }
-                    answered += usize::from(is_reply);
-                    if is_reply && answered == replies {
-                        self.settled();
-                    }
-                }
-                Said::Close(code) => {
-                    self.target.refused(&format!("closed {code}"));
-                    return None;
-                }
-                Said::Other => {}
+            let Some(said) = reader.next().await else { return self.gone(reader) };
+            let Said::Text(text) = said else { continue };
+            let is_reply = text.contains(r#""phx_reply""#);
+            if text.contains(r#""status":"error""#) || text.contains(r#""type":"error""#) {
+                self.target.refused(&words(&text));
+            }
+            answered += usize::from(is_reply);
+            if is_reply && answered == replies {
+                self.settled();
             }
         }
     }
+
+    /// The next message with one of these events.
+    pub async fn message(&mut self, reader: &mut Reader, events: &[&str]) -> Option<Value> {
+        match reader.message(events).await {
+            Some(message) => Some(message),
+            None => self.gone(reader),
+        }
+    }
+
+    /// Counts that it was sent away, or cut off; not that it was silent for long.
+    fn gone<T>(&self, reader: &Reader) -> Option<T> {
+        match reader.goodbye {
+            Some(1000) => {}
+            Some(code) => self.target.refused(&format!("closed {code}")),
+            None => self.target.refused("cut off"),
+        }
+        None
+    }
+}
+
+/// Writes, and then does nothing: whoever is sent away while it writes hears so by reading.
+pub async fn only(writing: impl Future<Output = Option<()>>) -> Option<()> {
+    writing.await;
+    std::future::pending().await
 }
 
 /// Whoever was refused has settled, too.

@@ -30,7 +30,7 @@ pub const PROMISES: &[Promise] = {
     &[Refused, Bystander, Rows, Memory, Health, Log]
 };
 
-/// MiB of memory; to be what `limits.memory` is by default, once there is that key.
+/// MiB of memory: half of `limits.memory` by default, because one address has a quarter of each kind of it.
 pub const MEMORY: u64 = 512;
 
 /// How long nineteen of twenty health checks take at most.
@@ -67,19 +67,19 @@ const WANTED: &[(&str, &[Promise])] = {
     use Promise::{Bystander, Health, Log, Memory, Refused, Rows};
     &[
         ("unfinished frames", &[Refused, Memory]),
-        ("presences", &[Refused, Memory]),
-        ("wishes", &[Refused, Memory]),
-        ("match patterns", &[Refused, Memory, Rows]),
-        ("like filters", &[Refused, Rows, Bystander]),
-        ("tokens of one user", &[Refused, Rows, Bystander]),
+        ("presences", &[Refused, Memory, Rows]),
+        ("wishes", &[Refused, Memory, Rows, Health]),
+        ("match patterns", &[Refused, Bystander, Memory, Rows, Health]),
+        ("like filters", &[Refused, Bystander, Rows, Health]),
+        ("tokens of one user", &[Rows, Bystander]),
         ("regexps at joins", &[Refused, Rows, Bystander]),
         ("snapshots", &[Refused, Bystander]),
-        ("silent connections", &[Refused, Bystander, Health]),
-        ("slow bodies", &[Refused, Bystander, Memory]),
+        ("silent connections", &[Bystander, Health]),
+        ("slow bodies", &[Refused, Bystander]),
         ("broadcasts by HTTP", &[Bystander]),
         ("strangers in the chat", &[Bystander]),
-        ("junk frames", &[Refused, Rows, Health]),
-        ("heartbeats", &[Refused, Rows, Health]),
+        ("junk frames", &[Refused, Bystander, Rows, Health]),
+        ("heartbeats", &[Refused, Bystander, Rows, Health]),
         ("refused joins", &[Log]),
     ]
 };

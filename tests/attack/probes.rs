@@ -111,8 +111,36 @@ pub fn request(token: &str, length: usize, connection: &str) -> String {
 #[derive(Debug, Default)]
 struct Measured {
     peak: AtomicU64,
-    health: Mutex<Vec<Option<Duration>>>,
-    attempts: Mutex<Vec<Option<Duration>>>,
+    health: Mutex<Attempts>,
+    attempts: Mutex<Attempts>,
+}
+
+/// What was tried, and since when the present attempt is under way.
+#[derive(Debug, Default)]
+struct Attempts {
+    ended: Vec<Option<Duration>>,
+    present: Option<Instant>,
+}
+
+impl Attempts {
+    /// One attempt, noted when it begins and when it ends.
+    fn note(attempts: &Mutex<Self>, attempt: impl FnOnce() -> Option<Duration>) {
+        attempts.lock().unwrap().present = Some(Instant::now());
+        let ended = attempt();
+        let mut attempts = attempts.lock().unwrap();
+        attempts.present = None;
+        attempts.ended.push(ended);
+    }
+
+    /// The times of what has ended since the last call; what did not end counts with the time it has taken so far.
+    fn times(attempts: &Mutex<Self>) -> Times {
+        let mut attempts = attempts.lock().unwrap();
+        let ended = std::mem::take(&mut attempts.ended);
+        let missing = ended.iter().filter(|time| time.is_none()).count();
+        let ended = ended.into_iter().map(|time| time.unwrap_or(PATIENCE));
+        let present = attempts.present.map(|since| since.elapsed());
+        Times::new(ended.chain(present).collect(), missing)
+    }
 }
 
 /// The measuring, until it is dropped.
@@ -158,14 +186,14 @@ impl Probes {
             probe(
                 PAUSES[1],
                 Box::new(move |runtime| {
-                    health.health.lock().unwrap().push(runtime.block_on(is_healthy(port)));
+                    Attempts::note(&health.health, || runtime.block_on(is_healthy(port)));
                 }),
             ),
             probe(
                 PAUSES[2],
                 Box::new(move |runtime| {
-                    let attempt = runtime.block_on(bystander.attempt(port));
-                    attempts.attempts.lock().unwrap().push(attempt);
+                    let attempt = || runtime.block_on(bystander.attempt(port));
+                    Attempts::note(&attempts.attempts, attempt);
                 }),
             ),
         ];
@@ -174,15 +202,10 @@ impl Probes {
 
     /// What was measured since the last call.
     pub fn phase(&self) -> Phase {
-        let times = |measured: &Mutex<Vec<Option<Duration>>>| {
-            let measured = std::mem::take(&mut *measured.lock().unwrap());
-            let missing = measured.iter().filter(|time| time.is_none()).count();
-            Times::new(measured.into_iter().map(|time| time.unwrap_or(PATIENCE)).collect(), missing)
-        };
         Phase {
             peak: self.measured.peak.swap(0, Ordering::Relaxed),
-            health: times(&self.measured.health),
-            attempts: times(&self.measured.attempts),
+            health: Attempts::times(&self.measured.health),
+            attempts: Attempts::times(&self.measured.attempts),
         }
     }
 }

@@ -71,9 +71,7 @@ pub fn join(reference: usize, channel: &str, wishes: &Value) -> String {
 pub enum Said {
     /// A text.
     Text(String),
-    /// Its goodbye.
-    Close(u16),
-    /// Anything else.
+    /// Anything else, its goodbye included.
     Other,
 }
 
@@ -83,7 +81,11 @@ pub struct Writer(OwnedWriteHalf);
 
 /// The half of a WebSocket that reads.
 #[derive(Debug)]
-pub struct Reader(BufReader<OwnedReadHalf>);
+pub struct Reader {
+    stream: BufReader<OwnedReadHalf>,
+    /// The code of the server's goodbye.
+    pub goodbye: Option<u16>,
+}
 
 /// Why there is no socket: the status, or none when the connection was not answered.
 pub type Unopened = Option<u16>;
@@ -104,7 +106,7 @@ pub async fn open_at(from: Ipv4Addr, port: u16, path: &str) -> Result<(Reader, W
     let (read, write) = stream.into_split();
     let mut read = BufReader::new(read);
     match answer(&mut read).await {
-        Ok(101) => Ok((Reader(read), Writer(write))),
+        Ok(101) => Ok((Reader { stream: read, goodbye: None }, Writer(write))),
         Ok(status) => Err(Some(status)),
         Err(_) => Err(None),
     }
@@ -139,19 +141,20 @@ impl Writer {
 impl Reader {
     /// What comes next; none when the connection is gone.
     pub async fn next(&mut self) -> Option<Said> {
-        let first = self.0.read_u8().await.ok()?;
-        let length = match self.0.read_u8().await.ok()? {
-            126 => u64::from(self.0.read_u16().await.ok()?),
-            127 => self.0.read_u64().await.ok()?,
+        let first = self.stream.read_u8().await.ok()?;
+        let length = match self.stream.read_u8().await.ok()? {
+            126 => u64::from(self.stream.read_u16().await.ok()?),
+            127 => self.stream.read_u64().await.ok()?,
             short => u64::from(short),
         };
         let mut payload = vec![0; usize::try_from(length).ok()?];
-        self.0.read_exact(&mut payload).await.ok()?;
+        self.stream.read_exact(&mut payload).await.ok()?;
         Some(match first & 0x0f {
             1 => Said::Text(String::from_utf8(payload).ok()?),
             8 => {
                 let code = payload.first_chunk::<2>();
-                Said::Close(code.map_or(1005, |code| u16::from_be_bytes(*code)))
+                self.goodbye = Some(code.map_or(1005, |code| u16::from_be_bytes(*code)));
+                Said::Other
             }
             _ => Said::Other,
         })

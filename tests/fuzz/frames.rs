@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use relay::auth::token::Verified;
 use relay::config::{Config, Limits};
 use relay::egress::phoenix::effect::{Done, Effect, Finding, Input, Now, Work};
+use relay::egress::phoenix::frame::{ClientMessage, Vsn};
 use relay::egress::phoenix::payload::{parse_access_token, parse_join};
 use relay::egress::phoenix::session::{Opening, Rules, Session};
 use relay::egress::phoenix::{PHOENIX_V1, PHOENIX_V2};
@@ -66,9 +67,11 @@ pub fn joins() -> Vec<Vec<u8>> {
     JOINS.map(|join| join.as_bytes().to_vec()).to_vec()
 }
 
-/// Reads the payload of a join, and that of a new token.
+/// Reads the payload of a join, and that of a new token, if a frame can have it.
 pub fn read_join(input: &[u8]) -> u64 {
     let Ok(text) = std::str::from_utf8(input) else { return 0 };
+    let frame = format!(r#"["1","1","realtime:room","phx_join",{text}]"#);
+    let Ok(ClientMessage { payload: text, .. }) = Vsn::V2.parse(&frame) else { return 1 };
     let token = parse_access_token(text).is_some();
     match parse_join(text) {
         Ok(join) => {
@@ -196,9 +199,12 @@ fn find(work: &Work) -> Option<Finding> {
 fn name(effect: &Effect) -> String {
     match effect {
         Effect::Send(relay::hub::Frame::Text(text)) => {
-            let value = serde_json::from_str::<serde_json::Value>(text.as_str());
-            assert!(value.is_ok(), "{}", text.as_str());
-            words(text.as_str().get(..40).unwrap_or("short"))
+            let text = text.as_str();
+            let value = serde_json::from_str::<serde_json::Value>(text);
+            assert!(value.is_ok(), "{text}");
+            let events = ["phx_reply", "phx_close", "phx_error", "system"];
+            let event = events.into_iter().find(|event| text.contains(event)).unwrap_or("other");
+            format!("{event} {}", text.contains(r#""status":"ok""#))
         }
         Effect::Refused(code) => (*code).to_owned(),
         Effect::Close(code, _) => code.to_string(),

@@ -5,8 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::super::attackers::{Attacking, Member, Target, public_key};
-use super::super::canary::USER;
-use super::super::socket::{join, message};
+use super::super::socket::{Reader, join, message};
 use super::holding::{filtered, talk};
 use crate::support::relay::{now, token};
 
@@ -56,9 +55,9 @@ pub fn joins(target: Target) -> Attacking {
 }
 
 /// Waits until a join was answered.
-async fn reply(member: &mut Member, reader: &mut super::super::socket::Reader) -> Option<()> {
+async fn reply(member: &mut Member, reader: &mut Reader) -> Option<()> {
     loop {
-        let reply = reader.message(&["phx_reply"]).await?;
+        let reply = member.message(reader, &["phx_reply"]).await?;
         if reply[1] == "7" {
             continue;
         }
@@ -73,7 +72,6 @@ async fn reply(member: &mut Member, reader: &mut super::super::socket::Reader) -
 /// One user on two sockets, each with snapshots of a large table without an index for what is asked.
 pub fn snapshots(target: Target) -> Attacking {
     let channels = target.size(2, 50);
-    assert_ne!(USER, MALLORY);
     Box::pin(target.crowd(2, move |member, _| {
         let wish = json!([{ "event": "*", "schema": "public", "table": "archive",
                             "filter": "body=match.^(x+)(x+)\\1\\2y$", "snapshot": { "limit": 10 } }]);

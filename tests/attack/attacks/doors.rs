@@ -24,10 +24,17 @@ pub fn silent(target: Target) -> Attacking {
     }))
 }
 
-/// Requests whose bodies come slowly, together as large as bodies may be.
+/// Requests whose bodies come slowly, together as large as bodies may be: long ones first, short ones for what is left.
 pub fn bodies(target: Target) -> Attacking {
-    let (requests, length) = target.size((10, 100_000), (143, 1_900_000));
-    Box::pin(target.crowd(requests, move |mut member, _| async move {
+    let (long, short, length) = target.size((8, 2, 100_000), (143, 40, 1_900_000));
+    Box::pin(target.crowd(long + short, move |mut member, number| async move {
+        let length = if number < long {
+            length
+        } else {
+            member.settled();
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            50_000
+        };
         let stream = dial(ATTACKER, member.target.port).await.ok()?;
         let (read, mut write) = stream.into_split();
         let send = async {

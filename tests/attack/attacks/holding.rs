@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::super::attackers::{Attacking, Member, Target, public_key};
+use super::super::attackers::{Attacking, Member, Target, only, public_key};
 use super::super::socket::{BINARY, head, join, message};
 
 /// Messages that begin and do not end: almost as long as a frame may be, then a byte a second.
@@ -22,7 +22,7 @@ pub fn unfinished(target: Target) -> Attacking {
         };
         // It listens from the beginning, because it may be sent away before all is written.
         tokio::select! {
-            end = send => end,
+            end = only(send) => end,
             end = member.listen(&mut reader, 0) => end,
         }
     }))
@@ -41,17 +41,17 @@ pub fn presences(target: Target) -> Attacking {
         }
         // What is tracked before is not.
         for _ in 0..channels {
-            reader.message(&["phx_reply"]).await?;
+            member.message(&mut reader, &["phx_reply"]).await?;
         }
         let track = json!({ "event": "track", "payload": { "x": "x".repeat(60_000) } });
         let send = async {
             for channel in 0..channels {
                 writer.text(&message(channel, &name(channel), "presence", &track)).await?;
             }
-            std::future::pending().await
+            Some(())
         };
         tokio::select! {
-            end = send => end,
+            end = only(send) => end,
             end = member.listen(&mut reader, channels) => end,
         }
     }))
@@ -97,10 +97,10 @@ pub async fn talk(mut member: Member, texts: Vec<String>, token: String) -> Opti
         for text in &texts {
             writer.text(text).await?;
         }
-        std::future::pending().await
+        Some(())
     };
     tokio::select! {
-        end = send => end,
+        end = only(send) => end,
         end = member.listen(&mut reader, texts.len()) => end,
     }
 }

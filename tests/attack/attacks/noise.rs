@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::attackers::{Attacking, Member, Target};
+use super::super::attackers::{Attacking, Member, Target, only};
 use super::super::socket::{TEXT, frame, message};
 
 /// Frames that are written at once.
@@ -31,10 +31,10 @@ fn flood(target: Target, frame: Vec<u8>) -> Attacking {
                 for _ in 0..batches {
                     writer.raw(&frames).await?;
                 }
-                std::future::pending().await
+                Some(())
             };
             tokio::select! {
-                end = send => end,
+                end = only(send) => end,
                 end = member.listen(&mut reader, 0) => end,
             }
         }
@@ -50,7 +50,7 @@ pub fn refused_joins(target: Target) -> Attacking {
             let name = format!("private-{number}");
             let payload = json!({ "config": { "private": true } });
             writer.text(&message(number, &name, "phx_join", &payload)).await?;
-            let reply = reader.message(&["phx_reply", "phx_close"]).await?;
+            let reply = member.message(&mut reader, &["phx_reply", "phx_close"]).await?;
             refused(&mut member, &reply);
         }
         member.listen(&mut reader, 0).await
