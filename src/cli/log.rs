@@ -11,6 +11,9 @@ pub(crate) enum Format {
     Json,
 }
 
+/// Below these levels parameters and frames are logged, which are claims, tokens and values of rows.
+const TALKATIVE: [&str; 3] = ["tokio_postgres=warn", "tungstenite=warn", "tokio_tungstenite=warn"];
+
 /// Starts logging, with the `usual` filter unless another is asked for.
 ///
 /// # Errors
@@ -21,6 +24,10 @@ pub(super) fn start(globals: &super::Globals, usual: &str) -> Result<(), Error> 
         let context = format!("could not read the log filter {filter:?}");
         Error::new(ErrorKind::Misconfigured, context).because(cause)
     })?;
+    let filter = TALKATIVE.iter().fold(filter, |filter, most| match most.parse() {
+        Ok(most) => filter.add_directive(most),
+        Err(_) => filter,
+    });
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match globals.log_format {
         Format::Text => {

@@ -75,6 +75,7 @@ async fn preflight(headers: HeaderMap) -> Response<Body> {
 #[derive(Debug)]
 struct Sender {
     principal: Arc<Principal>,
+    caller: CallerIdentity,
     /// Headers of the request, as policies see them: a JSON object.
     headers: Arc<str>,
     subject: Arc<Subject>,
@@ -104,13 +105,14 @@ async fn admit(desk: &Desk, request: &Parts) -> Result<Sender, Answer> {
     let caller = CallerIdentity::of(&verified.principal, network_of(&request.extensions));
     let subject = desk.seats.subject(&caller);
     let headers = as_json(headers, |_| true);
-    Ok(Sender { principal: verified.principal, headers, subject })
+    Ok(Sender { principal: verified.principal, caller, headers, subject })
 }
 
 impl Sender {
     /// Whether it may broadcast to a private topic.
     async fn may_send(&self, desk: &Desk, topic: &str) -> Result<bool, Denial> {
-        let asking = Asking { principal: &self.principal, topic, headers: &self.headers };
+        let Self { principal, caller, headers, .. } = self;
+        let asking = Asking { principal, topic, headers, caller };
         let may = desk.policies.may_write(asking, &[Extension::Broadcast]).await?;
         Ok(may == [true])
     }
