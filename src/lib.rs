@@ -30,6 +30,7 @@ pub mod relay;
 
 pub mod backoff;
 pub mod error;
+pub mod log_rate;
 pub mod memory;
 pub mod metrics;
 pub mod secret;

@@ -104,3 +104,89 @@ async fn slow_snapshots_of_one_subject_leave_a_place_for_the_others() {
         assert_eq!(client.change().await["record"]["id"], 0);
     }
 }
+
+/// Lines of a relay's log that have this in them.
+fn lines(relay: &Relay, words: &str) -> Vec<String> {
+    relay.log_text().lines().filter(|line| line.contains(words)).map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_policies_say_is_not_logged_and_what_clients_cause_is_logged_once() {
+    let database = database().await;
+    database
+        .execute(
+            "create function shown(body text) returns boolean language plpgsql as $$ begin
+               raise notice 'canary %', body; raise warning 'canary %', body;
+               if body = 'bad' then raise exception 'canary %', body using errcode = 'P0099'; end if;
+               return true; end $$;
+             create table loud (id int primary key, body text);
+             alter table loud enable row level security;
+             create policy loud on loud for select using (shown(body));
+             alter publication supabase_realtime add table loud;",
+        )
+        .await;
+    let relay = Relay::start(&database).await;
+    let mut clients = Vec::new();
+    for number in 0..5 {
+        let anon = token("anon", &json!({ "sub": format!("user {number}") }));
+        let mut client = Client::connect(&relay, &anon).await;
+        client.subscribe("room", json!([wish("loud", "")])).await;
+        clients.push(client);
+    }
+    database.execute("insert into loud values (1, 'good'), (2, 'bad')").await;
+    for client in &mut clients {
+        assert_eq!(client.change().await["record"]["id"], 1);
+        let told = client.expect("system").await;
+        assert!(told.payload["message"].as_str().unwrap().contains("P0099"), "{told:?}");
+    }
+    let withheld = lines(&relay, "withheld rows");
+    assert_eq!(withheld.len(), 1, "{withheld:?}");
+    for word in ["loud", "anon", "P0099", "check_failed"] {
+        assert!(withheld[0].contains(word), "{word} in {withheld:?}");
+    }
+    // A snapshot of the table fails for the same reason, for everybody.
+    let snapshot =
+        json!([{ "event": "*", "schema": "public", "table": "loud", "snapshot": { "limit": 5 } }]);
+    for client in &mut clients {
+        client.subscribe("snapshot", snapshot.clone()).await;
+        client.find("a gap", |received| received.payload["gap"].is_object()).await;
+    }
+    let failed = lines(&relay, "a snapshot could not be read");
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    for word in ["public.loud", "anon", "P0099", "snapshot_failed"] {
+        assert!(failed[0].contains(word), "{word} in {failed:?}");
+    }
+    // Nothing can be asked about private topics in this database.
+    for client in &mut clients {
+        let reply = client.join("secret", json!({ "config": { "private": true } })).await;
+        assert_eq!(reply["status"], "error");
+    }
+    let closed = lines(&relay, "private topics stay closed");
+    assert_eq!(closed.len(), 1, "{closed:?}");
+    assert!(closed[0].contains("anon"), "{closed:?}");
+    assert!(!relay.log_text().contains("canary"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn not_even_a_detailed_log_has_what_policies_say_or_what_is_asked_about() {
+    let database = database().await;
+    database
+        .execute(
+            "create function shown(body text) returns boolean language plpgsql as $$ begin
+               raise warning '%', body; return true; end $$;
+             create table loud (id int primary key, body text);
+             alter table loud enable row level security;
+             create policy loud on loud for select using (shown(body));
+             alter publication supabase_realtime add table loud;",
+        )
+        .await;
+    let relay = Relay::start_with(&database, &[("RUST_LOG", "trace")]).await;
+    let anon = token("anon", &json!({ "sub": "canary in a claim" }));
+    let mut client = Client::connect(&relay, &anon).await;
+    client.subscribe("room", json!([wish("loud", "body=like.canary%")])).await;
+    database.execute("insert into loud values (1, 'canary in a row')").await;
+    assert_eq!(client.change().await["record"]["id"], 1);
+    let log = relay.log_text();
+    assert!(log.contains("Postgres sent a notice"), "{log}");
+    assert!(!log.contains("canary in a"), "{log}");
+}

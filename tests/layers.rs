@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Lowest first. A module may use modules from lower floors, and itself.
 const FLOORS: &[&[&str]] = &[
-    &["error", "backoff", "shutdown", "metrics", "secret"],
+    &["error", "backoff", "shutdown", "metrics", "secret", "log_rate"],
     &["model"],
     &["memory"],
     &["pgoutput", "router", "rowjson", "config"],

@@ -29,6 +29,9 @@ mod row_security;
 // The shipped SQL, as psql shows it.
 mod sql;
 
+// Once a second one statement tells whether the catalog says something new.
+mod catalog_marks;
+
 // The floors of the house, and what its files may not hold.
 mod layers;
 

@@ -2,6 +2,8 @@
 
 use tokio_postgres::Error;
 
+use super::trouble::told;
+use crate::log_rate::admit;
 use crate::postgres::sqlstate;
 
 /// Why it is not known that somebody may read or send.
@@ -26,8 +28,8 @@ pub enum Denial {
 }
 
 impl Denial {
-    /// Judges what Postgres said.
-    pub(super) fn of(error: &Error) -> Self {
+    /// Judges what Postgres said to the policies of a role.
+    pub(super) fn of(error: &Error, role: &str) -> Self {
         let Some(said) = error.as_db_error() else { return Self::Unreachable };
         let code = said.code().code();
         let denial = match (code, code.get(..2).unwrap_or_default()) {
@@ -37,19 +39,29 @@ impl Denial {
             }
             ("25006", _) | (_, "08" | "53" | "57" | "58" | "XX") => Self::Unavailable,
             ("42883" | "3F000" | "42P01", _) => {
-                tracing::warn!(
-                    code,
-                    "a private topic stays closed: an object is missing; if it is realtime.probe, run `relay migrate`"
-                );
+                if let Some(left_out) = admit(&["denied", role, code]) {
+                    tracing::warn!(
+                        role,
+                        sqlstate = code,
+                        error = told(said),
+                        left_out,
+                        "private topics stay closed: an object is missing; if it is realtime.probe, run `relay migrate`"
+                    );
+                }
                 return Self::Failed;
             }
             _ => Self::Failed,
         };
-        tracing::warn!(
-            code,
-            ?denial,
-            "a private topic stays closed: its policies could not be tried"
-        );
+        if let Some(left_out) = admit(&["denied", role, code]) {
+            tracing::warn!(
+                role,
+                sqlstate = code,
+                error = told(said),
+                ?denial,
+                left_out,
+                "private topics stay closed: the policies on realtime.messages could not be tried"
+            );
+        }
         denial
     }
 

@@ -17,6 +17,7 @@ use super::pool::{Lent, Pool};
 use super::trouble::Setback;
 use super::visibility::{Asked, Trouble};
 use crate::backoff::Backoff;
+use crate::log_rate::admit;
 use crate::metrics::Metrics;
 use crate::model::filter::Condition;
 use crate::model::table::{Names, Policy};
@@ -288,9 +289,12 @@ impl Judge<'_> {
             self.metrics.check_waits.inc();
             if !has_warned && LONG_GATE < started.elapsed() {
                 has_warned = true;
-                warn!(
-                    "a committed transaction is still not visible to queries; is a synchronous standby missing?"
-                );
+                if let Some(left_out) = admit(&["invisible"]) {
+                    warn!(
+                        left_out,
+                        "a committed transaction is still not visible to queries; is a synchronous standby missing?"
+                    );
+                }
             }
             pause(gate::wait(count), self.stage).await?;
         }
@@ -311,8 +315,10 @@ impl Judge<'_> {
                 Ok(lent) => return Ok(lent),
                 Err(Unopened::Refused(trouble)) => return Err(trouble),
                 Err(Unopened::Unreachable(reason)) => {
-                    if attempt == TRIES {
-                        warn!(%reason, "rows cannot be checked; they wait until they can");
+                    if attempt == TRIES
+                        && let Some(left_out) = admit(&["unchecked", &reason])
+                    {
+                        warn!(%reason, left_out, "rows cannot be checked; they wait until they can");
                     }
                     pause(backoff.wait(u64::from(attempt)), self.stage).await?;
                 }

@@ -9,14 +9,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Semaphore, SemaphorePermit};
-
 use super::denial::Denial;
 use super::gate::wait;
 use super::policy_link::{Fault, Link, SETTINGS};
 use super::streamed::Streamed;
-use crate::model::Principal;
-use crate::postgres::{Target, connect_plain};
+use crate::log_rate::admit;
+use crate::model::{CallerIdentity, Network, Principal};
+use crate::postgres::{Target, Turn, Turns, connect_plain};
 use crate::shutdown::Stage;
 
 /// How long Postgres may take to say that it is there.
@@ -24,6 +23,9 @@ const GREETING: Duration = Duration::from_secs(2);
 
 /// Bytes of messages that are read of the past at once.
 pub const MOST_BYTES: usize = 16 << 20;
+
+/// Whose turn the relay's own questions use.
+const OWN: CallerIdentity = CallerIdentity::Stranger(Network::UNKNOWN);
 
 /// Who asks about what.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +36,8 @@ pub struct Asking<'a> {
     pub topic: &'a str,
     /// Headers of the request, as one JSON object.
     pub headers: &'a str,
+    /// Whose turn is used for it.
+    pub caller: &'a CallerIdentity,
 }
 
 /// What policies distinguish.
@@ -90,7 +94,7 @@ pub struct Policies {
     limit: Duration,
     stage: Stage,
     streamed: Arc<Streamed>,
-    places: Semaphore,
+    places: Turns<CallerIdentity>,
     idle: Mutex<Vec<Link>>,
 }
 
@@ -102,7 +106,8 @@ impl Policies {
             limit: settings.check_timeout,
             stage,
             streamed: Arc::default(),
-            places: Semaphore::new(settings.pool.max(1)),
+            // Somebody else has one of them, unless it is the only one.
+            places: Turns::new(settings.pool, settings.pool.saturating_sub(1).max(1)),
             idle: Mutex::default(),
         })
     }
@@ -116,11 +121,11 @@ impl Policies {
         asking: Asking<'_>,
         extensions: &[Extension],
     ) -> Result<Vec<bool>, Denial> {
-        let _place = self.place().await?;
+        let _place = self.place(asking.caller).await?;
         loop {
             let mut lent = self.lend().await?;
             let answer = self.in_time(lent.link.try_reading(asking, extensions)).await;
-            if let Some(answer) = self.settle(lent, answer) {
+            if let Some(answer) = self.settle(lent, answer, asking.principal.role()) {
                 return answer;
             }
         }
@@ -135,11 +140,11 @@ impl Policies {
         asking: Asking<'_>,
         extensions: &[Extension],
     ) -> Result<Vec<bool>, Denial> {
-        let _place = self.place().await?;
+        let _place = self.place(asking.caller).await?;
         loop {
             let mut lent = self.lend().await?;
             let answer = self.in_time(lent.link.try_writing(asking, extensions)).await;
-            if let Some(answer) = self.settle(lent, answer) {
+            if let Some(answer) = self.settle(lent, answer, asking.principal.role()) {
                 return answer;
             }
         }
@@ -156,15 +161,21 @@ impl Policies {
     ///
     /// # Errors
     /// Postgres could not be asked.
-    pub async fn replay(&self, topic: &str, since: i64, at_most: usize) -> Result<Past, Denial> {
+    pub async fn replay(
+        &self,
+        caller: &CallerIdentity,
+        topic: &str,
+        since: i64,
+        at_most: usize,
+    ) -> Result<Past, Denial> {
         let at_most = i32::try_from(at_most).unwrap_or(i32::MAX);
         // Beyond these Postgres has no timestamps; nothing is older or newer either.
         let since = since.clamp(-210_000_000_000_000, 9_000_000_000_000_000);
-        let _place = self.place().await?;
+        let _place = self.place(caller).await?;
         loop {
             let mut lent = self.lend().await?;
             let answer = self.in_time(self.read_past(&mut lent.link, topic, since, at_most)).await;
-            if let Some(answer) = self.settle(lent, answer) {
+            if let Some(answer) = self.settle(lent, answer, "") {
                 return answer;
             }
         }
@@ -175,11 +186,11 @@ impl Policies {
     /// # Errors
     /// Postgres could not be asked, or refused.
     pub async fn keep_partitions(&self) -> Result<(), Denial> {
-        let _place = self.place().await?;
+        let _place = self.place(&OWN).await?;
         loop {
             let mut lent = self.lend().await?;
             let answer = self.in_time(lent.link.keep_partitions()).await;
-            if let Some(answer) = self.settle(lent, answer) {
+            if let Some(answer) = self.settle(lent, answer, "") {
                 return answer;
             }
         }
@@ -188,11 +199,11 @@ impl Policies {
     /// Whether Postgres answers, within two seconds.
     pub async fn reach_postgres(&self) -> bool {
         let asking = async {
-            let _place = self.place().await?;
+            let _place = self.place(&OWN).await?;
             loop {
                 let mut lent = self.lend().await?;
                 let answer = self.in_time(lent.link.greet()).await;
-                if let Some(answer) = self.settle(lent, answer) {
+                if let Some(answer) = self.settle(lent, answer, "") {
                     return answer;
                 }
             }
@@ -219,9 +230,9 @@ impl Policies {
         }
     }
 
-    async fn place(&self) -> Result<SemaphorePermit<'_>, Denial> {
-        let place = tokio::time::timeout(self.limit, self.places.acquire()).await;
-        place.ok().and_then(Result::ok).ok_or(Denial::Busy)
+    async fn place(&self, caller: &CallerIdentity) -> Result<Turn<'_, CallerIdentity>, Denial> {
+        let place = tokio::time::timeout(self.limit, self.places.take(caller)).await;
+        place.map_err(|_| Denial::Busy)
     }
 
     async fn lend(&self) -> Result<Lent, Denial> {
@@ -242,7 +253,12 @@ impl Policies {
 
     /// Keeps a connection on which nothing of the question is left; dropping any other rolls back. `None`: it was of no
     /// use any more, and another may answer.
-    fn settle<T>(&self, lent: Lent, answer: Result<T, Option<Fault>>) -> Option<Result<T, Denial>> {
+    fn settle<T>(
+        &self,
+        lent: Lent,
+        answer: Result<T, Option<Fault>>,
+        role: &str,
+    ) -> Option<Result<T, Denial>> {
         let Lent { link, is_kept } = lent;
         let is_useful = matches!(answer, Ok(_) | Err(Some(Fault::Said(_))));
         if is_useful && link.is_clean() {
@@ -251,7 +267,9 @@ impl Policies {
         match answer {
             Ok(answer) => Some(Ok(answer)),
             Err(Some(Fault::Stale(_))) if is_kept => None,
-            Err(Some(Fault::Stale(error) | Fault::Said(error))) => Some(Err(Denial::of(&error))),
+            Err(Some(Fault::Stale(error) | Fault::Said(error))) => {
+                Some(Err(Denial::of(&error, role)))
+            }
             Err(Some(Fault::Shut)) => Some(Err(Denial::Unavailable)),
             Err(None) => Some(Err(Denial::Cancelled)),
         }
@@ -263,7 +281,9 @@ impl Policies {
         settings.extend(SETTINGS);
         let opened = connect_plain(&self.target, "relay-policy", &settings, &self.stage).await;
         opened.map(Link::new).map_err(|error| {
-            tracing::warn!(%error, "policies cannot be asked");
+            if let Some(left_out) = admit(&["policies", &error.to_string()]) {
+                tracing::warn!(%error, left_out, "policies cannot be asked");
+            }
             Denial::of_connecting(&error)
         })
     }

@@ -249,7 +249,7 @@ async fn become_principal(
     act_as: &Statement,
     asking: Asking<'_>,
 ) -> Result<(), Error> {
-    let Asking { principal, topic, headers } = asking;
+    let Asking { principal, topic, headers, caller: _ } = asking;
     let sub = principal.subject();
     client
         .query_one(act_as, &[&principal.role(), &principal.claims(), &sub, &topic, &headers])

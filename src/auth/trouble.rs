@@ -60,13 +60,16 @@ impl Setback {
 
 /// The trouble that `error` is, told without values.
 fn failed(error: &DbError) -> Trouble {
-    let code = error.code().code();
-    let message = match code.get(..2).unwrap_or_default() {
+    Trouble::Failed { code: error.code().code().to_owned(), message: told(error) }
+}
+
+/// What Postgres said, without values.
+pub(super) fn told(error: &DbError) -> String {
+    match error.code().code().get(..2).unwrap_or_default() {
         // Names of objects and privileges, limits, missing features: Postgres composes these without values.
         "25" | "42" | "0A" | "54" => error.message().to_owned(),
         "22" => without_values(error),
         "P0" => "a function raised an exception".to_owned(),
         _ => "the check raised an error".to_owned(),
-    };
-    Trouble::Failed { code: code.to_owned(), message }
+    }
 }

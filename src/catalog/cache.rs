@@ -41,11 +41,17 @@ struct Entry {
     /// When the answer had come: what is asked for later is newer.
     answered_at: Instant,
     used_at: Instant,
+    /// What the table was known to be made of, or to have been made of before.
+    mark: Option<Mark>,
     /// The composite types it is made of, which change without a word in the WAL.
     composites: Box<[u32]>,
     /// The transactions for whose rows these are known to be right.
     right_for: RightFor,
 }
+
+/// A number that changes with what a table's description is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark(pub(super) i64);
 
 /// Transactions for whose rows the composite types of a table are right.
 #[derive(Debug, Default)]
@@ -235,6 +241,7 @@ impl Cache {
             let entry = Entry {
                 composites: table.as_deref().map(composites).unwrap_or_default().into(),
                 right_for: RightFor::default(),
+                mark: None,
                 table: table.clone(),
                 generation,
                 fetched_at: Some(span.began),
@@ -258,10 +265,32 @@ impl Cache {
         if !is_same {
             entry.composites = table.as_ref().map(composites).unwrap_or_default().into();
             entry.right_for = RightFor::default();
+            entry.mark = None;
             entry.table = table.map(Arc::new);
         }
         entry.used_at = entry.used_at.max(span.began);
         entry.table.clone()
+    }
+
+    /// Notes the mark of a table that was read before the table was.
+    pub(super) fn mark(&mut self, oid: u32, mark: Mark) {
+        if let Some(entry) = self.tables.get_mut(&oid) {
+            entry.mark = Some(mark);
+        }
+    }
+
+    /// Believes an entry for longer, if its mark is still this.
+    pub(super) fn confirm(&mut self, oid: u32, mark: Mark, span: Span) -> bool {
+        let Some(entry) = self.tables.get_mut(&oid) else { return false };
+        // What is doubted is asked for again, and so is what two were told at the same time.
+        let is_confirmed = entry.mark == Some(mark)
+            && entry.fetched_at.is_some()
+            && entry.answered_at <= span.began;
+        if is_confirmed {
+            entry.fetched_at = Some(span.began);
+            entry.answered_at = span.ended;
+        }
+        is_confirmed
     }
 
     /// Puts the answer to a renewal, if the entry is still there.
@@ -310,125 +339,4 @@ impl Cache {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashMap;
-
-    use super::*;
-    use crate::model::sqltype::{Composite, Kind};
-    use crate::model::table::TableColumn;
-    use crate::model::{ReplicaIdentity, SqlType};
-
-    fn table(oid: u32, name: &str, has_row_security: bool) -> Option<Table> {
-        Some(Table {
-            is_partitioned: false,
-            oid,
-            schema: "public".into(),
-            name: name.into(),
-            is_published: true,
-            has_row_security,
-            identity: ReplicaIdentity::Default,
-            columns: Box::default(),
-            ancestors: Box::default(),
-            access: HashMap::new(),
-        })
-    }
-
-    /// A clock that goes on by milliseconds.
-    fn clock() -> impl Fn(u64, u64) -> Span {
-        let start = Instant::now();
-        let at = move |millis| start + Duration::from_millis(millis);
-        move |began, ended| Span { began: at(began), ended: at(ended) }
-    }
-
-    #[test]
-    fn of_two_answers_at_the_same_time_neither_is_believed_unless_they_are_the_same() {
-        let (mut cache, span) = (Cache::default(), clock());
-        cache.put(1, 0, table(1, "a", false), span(0, 10));
-        cache.put(1, 0, table(1, "a", false), span(5, 15));
-        assert_ne!(cache.by_oid(1, 0, span(20, 20).began), Known::Unknown);
-        let answered = cache.put(1, 7, table(1, "a", true), span(8, 12));
-        assert!(answered.is_some_and(|table| table.has_row_security), "it is an answer");
-        assert_eq!(cache.by_oid(1, 7, span(20, 20).began), Known::Unknown, "but is it the newer?");
-        cache.put(1, 0, table(1, "a", true), span(13, 14));
-        assert_eq!(cache.by_oid(1, 7, span(20, 20).began), Known::Unknown, "nor is it confirmed");
-        cache.put(1, 7, table(1, "a", true), span(16, 17));
-        assert_ne!(cache.by_oid(1, 7, span(20, 20).began), Known::Unknown);
-    }
-
-    #[test]
-    fn a_name_that_means_another_table_takes_the_first_one_s_answer_away() {
-        let (mut cache, span) = (Cache::default(), clock());
-        let name = ("public".into(), "a".into());
-        cache.found(&name, table(1, "a", false), span(0, 1));
-        cache.found(&name, table(2, "a", true), span(2, 3));
-        let now = span(4, 4).began;
-        assert_eq!(cache.by_oid(1, 0, now), Known::Unknown);
-        let Known::Fresh(Some(found)) = cache.by_name("public", "a", now) else {
-            panic!("unknown")
-        };
-        assert_eq!(found.oid, 2);
-        cache.found(&name, None, span(5, 6));
-        assert_eq!(cache.by_name("public", "a", span(7, 7).began), Known::Fresh(None));
-        assert_eq!(cache.by_oid(2, 0, span(7, 7).began), Known::Unknown);
-    }
-
-    /// A table with a column of the composite type 9001, made of these attributes.
-    fn of_composite(oid: u32, names: &[&str]) -> Table {
-        let text = SqlType { oid: 25, name: "text".into(), kind: Kind::Text };
-        let attributes = names.iter().map(|&name| (name.into(), text.clone())).collect();
-        let kind = Kind::Composite(Composite { attributes, earlier: Arc::default() });
-        let column = TableColumn {
-            cast: "text".into(),
-            name: "spot".into(),
-            sql_type: SqlType { oid: 9001, name: "spot".into(), kind },
-            is_primary_key: false,
-            generated: None,
-        };
-        Table { columns: [column].into(), ..table(oid, "a", false).unwrap() }
-    }
-
-    #[test]
-    fn composite_types_are_right_for_the_transactions_that_a_look_has_seen() {
-        let (mut cache, span) = (Cache::default(), clock());
-        let now = span(10, 10).began;
-        let table = cache.put(1, 0, Some(of_composite(1, &["x"])), span(0, 1)).unwrap();
-        cache.put(2, 0, Some(of_composite(2, &["x"])), span(0, 1));
-        cache.set_right_for(1, 50);
-        assert_eq!(cache.of_row(1, 0, 50, now), Known::Fresh(Some(Arc::clone(&table))));
-        assert_eq!(cache.of_row(1, 0, 51, now), Known::Composed(Arc::clone(&table)));
-        // Nothing changed: the pointer is the same, and all that the snapshot sees is settled.
-        let seen = |text: &str| text.parse::<Snapshot>().ok();
-        let same = cache.retype(&table, of_composite(1, &["x"]), seen("60:60:"));
-        assert!(Arc::ptr_eq(&same, &table));
-        assert_eq!(cache.of_row(1, 0, 59, now), Known::Fresh(Some(Arc::clone(&table))));
-        assert_eq!(cache.of_row(1, 0, 60, now), Known::Composed(Arc::clone(&table)));
-        // It changed: the other table is made of it as well.
-        let other = cache.retype(&table, of_composite(1, &["y"]), seen("61:61:"));
-        assert_eq!(cache.of_row(1, 0, 60, now), Known::Fresh(Some(Arc::clone(&other))));
-        assert_eq!(cache.by_oid(2, 0, now), Known::Unknown);
-        let Kind::Composite(spot) = &other.columns[0].sql_type.kind else { panic!("no composite") };
-        assert_eq!(spot.earlier.len(), 1);
-    }
-
-    #[test]
-    fn a_commit_that_nobody_sees_is_waited_for_once_and_not_for_long() {
-        let (mut cache, span) = (Cache::default(), clock());
-        let at = |millis| span(millis, millis).began;
-        let table = cache.put(1, 0, Some(of_composite(1, &["x"])), span(0, 1)).unwrap();
-        assert!(cache.wait(1, at(10)) && cache.wait(1, at(200)));
-        assert!(!cache.wait(1, at(260)) && !cache.wait(1, at(300)));
-        cache.retype(&table, of_composite(1, &["x"]), "60:60:".parse().ok());
-        assert!(cache.wait(1, at(400)));
-    }
-
-    #[test]
-    fn what_nobody_uses_is_not_kept_by_being_renewed() {
-        let (mut cache, span) = (Cache::default(), clock());
-        cache.put(1, 0, table(1, "a", false), span(0, 1));
-        for seconds in 1..=60 {
-            cache.renew(1, table(1, "a", false), span(seconds * 1000, seconds * 1000 + 1));
-        }
-        assert_eq!(cache.in_use(span(59_000, 0).began), [1]);
-        assert!(cache.in_use(span(61_000, 0).began).is_empty());
-    }
-}
+mod tests;

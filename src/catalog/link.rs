@@ -3,11 +3,15 @@
 //! Questions are asked one after the other. A question that takes too long costs the connection, never the caller's
 //! patience, and nor does a long line: overflow is the error of whoever has waited its time.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex as Lock, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::Mutex;
-use tokio_postgres::Client;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Row, Statement};
 
 use crate::error::{Error, ErrorKind};
 use crate::postgres::{Sql, Target, connect};
@@ -33,7 +37,40 @@ pub(super) struct Link {
     application: &'static str,
     statement_timeout_ms: &'static str,
     stage: Stage,
-    open: Mutex<Option<Sql>>,
+    open: Mutex<Option<Open>>,
+}
+
+/// Parameters of a query.
+pub(super) type Parameters = Arc<[Box<dyn ToSql + Send + Sync>]>;
+
+/// A connection, and what is prepared on it.
+#[derive(Debug)]
+struct Open {
+    sql: Sql,
+    prepared: Lock<HashMap<&'static str, Statement>>,
+}
+
+impl Open {
+    async fn query(
+        &self,
+        text: &'static str,
+        parameters: Parameters,
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let client = &self.sql.client;
+        let known = self.prepared.lock().unwrap_or_else(PoisonError::into_inner).get(text).cloned();
+        let statement = match known {
+            Some(statement) => statement,
+            None => {
+                let statement = client.prepare(text).await?;
+                let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+                prepared.insert(text, statement.clone());
+                statement
+            }
+        };
+        let parameters: Vec<&(dyn ToSql + Sync)> =
+            parameters.iter().map(|parameter| &**parameter as &(dyn ToSql + Sync)).collect();
+        client.query(&statement, &parameters).await
+    }
 }
 
 impl Link {
@@ -55,20 +92,39 @@ impl Link {
         &self,
         question: impl for<'a> Fn(&'a Client) -> BoxFuture<'a, Result<T, tokio_postgres::Error>>,
     ) -> Result<T, Error> {
+        self.ask_open(|open| question(&open.sql.client)).await
+    }
+
+    /// Asks one query that stays prepared: one round trip, but for the first time on a connection.
+    ///
+    /// # Errors
+    /// As [`Link::ask`].
+    pub(super) async fn query(
+        &self,
+        text: &'static str,
+        parameters: Parameters,
+    ) -> Result<Vec<Row>, Error> {
+        self.ask_open(|open| open.query(text, Arc::clone(&parameters)).boxed()).await
+    }
+
+    async fn ask_open<T>(
+        &self,
+        question: impl for<'a> Fn(&'a Open) -> BoxFuture<'a, Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, Error> {
         let mut open = in_time(self.open.lock()).await?;
         let mut was_open = open.is_some();
         loop {
             // Taken out while in use, so that a caller that goes away leaves no half-read connection behind.
-            let sql = match open.take().filter(|sql| !sql.client.is_closed()) {
-                Some(sql) => sql,
+            let held = match open.take().filter(|held| !held.sql.client.is_closed()) {
+                Some(held) => held,
                 None => self.connect().await?,
             };
-            match tokio::time::timeout(PATIENCE, question(&sql.client)).await {
+            match tokio::time::timeout(PATIENCE, question(&held)).await {
                 Ok(Ok(answer)) => {
-                    *open = Some(sql);
+                    *open = Some(held);
                     return Ok(answer);
                 }
-                Ok(Err(error)) if error.as_db_error().is_none() || sql.client.is_closed() => {
+                Ok(Err(error)) if error.as_db_error().is_none() || held.sql.client.is_closed() => {
                     if !was_open {
                         return Err(unreadable(ErrorKind::SourceUnreachable).because(error));
                     }
@@ -83,10 +139,11 @@ impl Link {
         }
     }
 
-    async fn connect(&self) -> Result<Sql, Error> {
+    async fn connect(&self) -> Result<Open, Error> {
         let timeout = [("statement_timeout", self.statement_timeout_ms)];
         let settings = [SETTINGS, &timeout].concat();
-        connect(&self.target, self.application, &settings, &self.stage).await
+        let sql = connect(&self.target, self.application, &settings, &self.stage).await?;
+        Ok(Open { sql, prepared: Lock::default() })
     }
 }
 

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use tokio_postgres::{Client, Row};
 
+use super::link::{Link, Parameters, unreadable};
 use super::types::Types;
+use crate::error::{Error, ErrorKind};
 use crate::model::table::{Access, Columns, Generated, Names, Policy, Reads, Rows, TableColumn};
 use crate::model::{ReplicaIdentity, Table};
 use crate::postgres::quote::fill;
@@ -60,6 +62,25 @@ pub(super) async fn tables(
     described
 }
 
+/// A number for each of the tables that exist which changes with what is said of it, through the connection that the
+/// catalog is read by.
+pub(super) async fn marks(
+    link: &Link,
+    scope: &Scope,
+    oids: &[u32],
+) -> Result<HashMap<u32, i64>, Error> {
+    let sql = include_str!("../../sql/queries/catalog_marks.sql");
+    let parameters: Parameters = Arc::new([
+        Box::new(oids.to_vec()),
+        Box::new(scope.publication.to_string()),
+        Box::new(scope.roles.to_vec()),
+    ]);
+    let rows = link.query(sql, parameters).await?;
+    let mark = |row: &Row| Ok((row.try_get("oid")?, row.try_get("mark")?));
+    let marks: Result<_, tokio_postgres::Error> = rows.iter().map(mark).collect();
+    marks.map_err(|error| unreadable(ErrorKind::Bug).because(error))
+}
+
 /// Those of `oids` that cannot be looked at without waiting for somebody's lock.
 pub(super) async fn locked(
     client: &Client,
@@ -98,16 +119,17 @@ pub(super) async fn publishes(
 
 /// The tables of the publication.
 pub(super) async fn published(
-    client: &Client,
+    link: &Link,
     scope: &Scope,
-) -> Result<HashSet<(Box<str>, Box<str>)>, tokio_postgres::Error> {
+) -> Result<HashSet<(Box<str>, Box<str>)>, Error> {
     let sql = include_str!("../../sql/queries/catalog_published.sql");
-    let rows = client.query(sql, &[&&*scope.publication]).await?;
+    let rows = link.query(sql, Arc::new([Box::new(scope.publication.to_string())])).await?;
     let name = |row: &Row| {
         let (schema, name): (String, String) = (row.try_get("schema")?, row.try_get("name")?);
         Ok((schema.into(), name.into()))
     };
-    rows.iter().map(name).collect()
+    let names: Result<_, tokio_postgres::Error> = rows.iter().map(name).collect();
+    names.map_err(|error| unreadable(ErrorKind::Bug).because(error))
 }
 
 /// The roles of the allow-list that do not exist.

@@ -218,12 +218,7 @@ impl Catalog {
     /// # Errors
     /// Postgres could not be asked.
     pub async fn published(&self) -> Result<HashSet<(Box<str>, Box<str>)>, Error> {
-        self.link
-            .ask(|client| {
-                let scope = self.scope.clone();
-                async move { lookup::published(client, &scope).await }.boxed()
-            })
-            .await
+        lookup::published(&self.link, &self.scope).await
     }
 
     /// The publication's name.

@@ -1,4 +1,7 @@
 //! Keeping what is remembered true: once a second for everything in use.
+//!
+//! Promises: once a second one statement, which stays prepared, asks whether anything has changed of what is remembered; only
+//! what may have is asked for again. What was found out after its mark was read is taken for changed the next time.
 
 use std::collections::HashMap;
 use std::sync::Weak;
@@ -7,8 +10,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::Catalog;
+use super::cache::Mark;
 use super::cache::Span;
+use super::{Catalog, lookup};
 use crate::error::Error;
 use crate::model::Table;
 use crate::shutdown::Stage;
@@ -43,6 +47,15 @@ async fn renew(catalog: &Catalog) -> Result<(), Error> {
     if oids.is_empty() {
         return Ok(());
     }
+    let began = Instant::now();
+    let marks = lookup::marks(&catalog.link, &catalog.scope, &oids).await?;
+    let span = Span { began, ended: Instant::now() };
+    oids.retain(|oid| {
+        marks.get(oid).is_none_or(|mark| !catalog.cache().confirm(*oid, Mark(*mark), span))
+    });
+    if oids.is_empty() {
+        return Ok(());
+    }
     // A table that is being altered is looked up again before use; it must not hold up the others.
     let locked = catalog.locked(oids.clone()).await?;
     oids.retain(|oid| !locked.contains(oid));
@@ -54,6 +67,10 @@ async fn renew(catalog: &Catalog) -> Result<(), Error> {
     let mut cache = catalog.cache();
     for oid in oids {
         cache.renew(oid, tables.remove(&oid), span);
+        // The mark is older than what was found out now: what changed in between changes it.
+        if let Some(mark) = marks.get(&oid) {
+            cache.mark(oid, Mark(*mark));
+        }
     }
     Ok(())
 }

@@ -16,6 +16,8 @@ pub(crate) enum Format {
 
 /// Replaces the filter of the log, of which a process has one.
 static REPLACE: OnceLock<Box<dyn Fn(EnvFilter) -> bool + Send + Sync>> = OnceLock::new();
+/// Below these levels parameters and frames are logged, which are claims, tokens and values of rows.
+const TALKATIVE: [&str; 3] = ["tokio_postgres=warn", "tungstenite=warn", "tokio_tungstenite=warn"];
 
 /// Starts logging, with the `usual` filter unless another is asked for.
 ///
@@ -58,8 +60,12 @@ pub(super) fn set(globals: &Globals, level: &str) -> Result<(), Error> {
 }
 
 fn parse(filter: &str) -> Result<EnvFilter, Error> {
-    EnvFilter::try_new(filter).map_err(|cause| {
+    let filter = EnvFilter::try_new(filter).map_err(|cause| {
         let context = format!("could not read the log filter {filter:?}");
         Error::new(ErrorKind::Misconfigured, context).because(cause)
-    })
+    })?;
+    Ok(TALKATIVE.iter().fold(filter, |filter, most| match most.parse() {
+        Ok(most) => filter.add_directive(most),
+        Err(_) => filter,
+    }))
 }

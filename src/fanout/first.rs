@@ -21,6 +21,7 @@ use crate::auth::first::{FirstRows, MOST_BYTES, Reading, Unread};
 use crate::auth::visibility::Trouble;
 use crate::changelog::Place;
 use crate::hub::{FirstShown, Hole, Member, Notice, Seen};
+use crate::log_rate::admit;
 use crate::metrics::reason;
 use crate::model::{
     Column, Event, FirstRead, OldRow, Position, Relation, Row, Snapshot, Subscription, Table,
@@ -80,7 +81,7 @@ pub(super) async fn show(fanout: &Fanout, held: &Held, job: Job) {
                 last_words = Some(Notice::of_first_read("Snapshot complete".to_owned(), shown));
             }
             Err(Failure(why, words)) => {
-                tracing::warn!(reason = why, "a snapshot could not be read; its channel was told");
+                note(&asked, member.principal().role(), why, &words);
                 let message = format!(
                     "The snapshot could not be read: {words}. Please read the table yourself."
                 );
@@ -95,6 +96,25 @@ pub(super) async fn show(fanout: &Fanout, held: &Held, job: Job) {
     if !member.open(seen) {
         let words = "Changes may be missing: too much happened while the snapshot was read. Please read the table again.";
         let _ = member.notify(&hole(fanout, at, "snapshot_behind", words.to_owned()));
+    }
+}
+
+/// Logs why rows could not be read.
+fn note(asked: &[Asked], role: &str, reason: &str, words: &str) {
+    let tables = asked.iter().filter_map(|(_, wish, _)| match &wish.target {
+        Target::Table { schema, table } => Some(format!("{schema}.{table}")),
+        Target::Schema(_) | Target::All => None,
+    });
+    let tables = tables.collect::<Vec<_>>().join(", ");
+    if let Some(left_out) = admit(&["snapshot", &tables, role, reason, words]) {
+        tracing::warn!(
+            tables,
+            role,
+            reason,
+            error = words,
+            left_out,
+            "a snapshot could not be read; its channel was told"
+        );
     }
 }
 

@@ -12,6 +12,7 @@ use super::sighting::{Layout, Sighting};
 use crate::auth::visibility::Trouble;
 use crate::changelog::Place;
 use crate::hub::{Member, Membership};
+use crate::log_rate::admit;
 use crate::metrics::reason;
 use crate::model::{Cell, Change, Event, OldRow, Row, Subscription, Target};
 
@@ -33,7 +34,18 @@ impl Fanout {
         let (values, mut trouble) = match generating.await {
             Ok(values) => (values, None),
             Err(trouble) => {
-                tracing::warn!(table = %layout.table.name, ?trouble, "could not compute generated columns");
+                let (schema, table) = (&*layout.table.schema, &*layout.table.name);
+                if let Some(left_out) =
+                    admit(&["generated", schema, table, &format!("{trouble:?}")])
+                {
+                    tracing::warn!(
+                        schema,
+                        table,
+                        ?trouble,
+                        left_out,
+                        "could not compute generated columns"
+                    );
+                }
                 self.metrics.withheld.get_or_create(&reason("generated_column")).inc();
                 (Vec::new(), Some(trouble))
             }

@@ -12,18 +12,17 @@
 //! the most lets its changes go, and its members are told of a gap.
 
 mod queue;
+mod shed;
 mod whose;
 mod withheld;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use smallvec::SmallVec;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
 
 use self::queue::{Lane, Piece, Queued};
 pub(super) use self::whose::{Of, Whose};
@@ -34,8 +33,7 @@ use super::render::Shown;
 use super::round::{Judged, judge};
 use super::sighting::Sighting;
 use super::work::{Answers, Ask, Decision, Plan, Work};
-use crate::hub::{Hole, Member, Notice};
-use crate::metrics::reason;
+use crate::hub::{Member, Notice};
 use crate::model::{Epoch, Position, Principal};
 
 /// Changes judged in one round of a lane.
@@ -52,9 +50,6 @@ const APART_LIMIT: usize = 32 << 20;
 
 /// Bytes that the changes waiting in all lanes may take.
 const HELD_LIMIT: usize = 256 << 20;
-
-/// How long the fan-out waits for lanes that hold too much to get down to half of it.
-const ROOM_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Members remembered by the lane they last waited in before those that wait no longer are forgotten.
 const REMEMBERED: usize = 1024;
@@ -127,7 +122,7 @@ impl Lanes {
             let piece = Piece::Change((work, holds));
             self.enqueue(whose, after, size + asks, piece, &members);
         }
-        while APART_LIMIT < self.apart_bytes && self.shed_heaviest(|whose| whose.is_apart()) {}
+        while APART_LIMIT < self.apart_bytes && self.shed_heaviest(Whose::is_apart) {}
     }
 
     fn enqueue(
@@ -325,61 +320,6 @@ impl Lanes {
     pub(super) fn waiting_from(&self, present: Epoch) -> Option<Position> {
         let begins = self.lanes.values().filter_map(Lane::begins);
         begins.min_by_key(|position| (position.epoch == present, position.commit_lsn))
-    }
-
-    /// Returns once the lanes hold little enough.
-    pub(super) async fn make_room(&mut self) {
-        if self.held.total() <= HELD_LIMIT {
-            return;
-        }
-        self.pump();
-        let deadline = Instant::now() + ROOM_PATIENCE;
-        while HELD_LIMIT / 2 < self.held.total() {
-            if timeout_at(deadline, self.turn()).await.is_err() && !self.shed_heaviest(|_| true) {
-                break;
-            }
-        }
-    }
-
-    /// Lets the changes go that wait in the lane with the most, of those that may be chosen; false when none do.
-    fn shed_heaviest(&mut self, may_be: impl Fn(&Whose) -> bool) -> bool {
-        let lanes = self.lanes.iter_mut().filter(|(whose, _)| may_be(whose));
-        let heaviest = lanes.max_by_key(|(_, lane)| lane.bytes);
-        let Some((whose, lane)) = heaviest.filter(|(_, lane)| lane.bytes != 0) else {
-            return false;
-        };
-        let whose = whose.clone();
-        if whose.is_apart() {
-            self.apart_bytes = self.apart_bytes.saturating_sub(lane.bytes);
-        }
-        lane.bytes = 0;
-        let shed = std::mem::take(&mut lane.queue);
-        self.fanout.metrics.gaps.get_or_create(&reason("row_checks_behind")).inc();
-        let mut told = HashSet::new();
-        let mut members = Vec::new();
-        for queued in &shed {
-            let (asked, noticed): (&[Ask], &[Arc<Member>]) = match &queued.piece {
-                Piece::Change((work, _)) => (&work.asks, &[]),
-                Piece::Notice(_, members) => (&[], members),
-            };
-            let concerned = asked.iter().map(|ask| &ask.member).chain(noticed);
-            members.extend(concerned.filter(|member| told.insert(member.id)).cloned());
-        }
-        tracing::error!(
-            changes = shed.len(),
-            members = members.len(),
-            "shed a principal's backlog; its members were told"
-        );
-        let message =
-            "Changes are missing: row checks could not keep up. Please read the table again."
-                .to_owned();
-        let hole = Hole { reason: "row_checks_behind", ..Hole::default() };
-        let notice = Notice::of_hole(message, hole);
-        let ids: Vec<u64> = told.into_iter().collect();
-        self.enqueue(whose, SmallVec::new(), 0, Piece::Notice(notice, members), &ids);
-        self.stirred.append(&mut self.blocked);
-        self.pump();
-        true
     }
 
     fn deliver(

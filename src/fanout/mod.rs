@@ -46,6 +46,7 @@ use crate::catalog::{Catalog, Seen};
 use crate::changelog::{ChangeLog, Gap, Place, Read};
 use crate::config::Deletes;
 use crate::hub::{Hole, Hub, Member, Membership, Notice, Receives};
+use crate::log_rate::admit;
 use crate::metrics::{Metrics, reason};
 use crate::model::time::PgTime;
 use crate::model::{Change, Epoch, Position, Relation, Row, Table, Target, Transaction};
@@ -282,7 +283,9 @@ impl Fanout {
             match ask().await {
                 Ok(answer) => return answer,
                 Err(error) => {
-                    tracing::warn!(%error, "waiting for the catalog");
+                    if let Some(left_out) = admit(&["catalog", &error.to_string()]) {
+                        tracing::warn!(%error, left_out, "waiting for the catalog");
+                    }
                     tokio::time::sleep(CATALOG_RETRY).await;
                 }
             }
@@ -351,7 +354,13 @@ impl Fanout {
             }
             Ok(None) => {}
             Err(why) => {
-                tracing::warn!(reason = why, "a message of the database was not passed on");
+                if let Some(left_out) = admit(&["message", why]) {
+                    tracing::warn!(
+                        reason = why,
+                        left_out,
+                        "a message of the database was not passed on"
+                    );
+                }
                 self.metrics.withheld.get_or_create(&reason(why)).inc();
             }
         }

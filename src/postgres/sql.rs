@@ -1,7 +1,7 @@
 //! Ordinary SQL connections: tokio-postgres over a stream we negotiated ourselves, so that every sslmode is ours.
 
 use std::convert::Infallible;
-use std::future::{Ready, ready};
+use std::future::{Ready, poll_fn, ready};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::config::{ChannelBinding as TheirBinding, SslMode, SslNegotiation};
 use tokio_postgres::tls::{ChannelBinding as Binding, TlsConnect, TlsStream};
-use tokio_postgres::{Config, NoTls};
+use tokio_postgres::{AsyncMessage, Config, Connection, Error as Failed, NoTls};
 use tracing::debug;
 
 use super::failure::{self, Answered};
@@ -119,15 +119,31 @@ async fn open(
     Ok(Sql { client })
 }
 
-fn drive(
-    connection: impl Future<Output = Result<(), tokio_postgres::Error>> + Send + 'static,
-    stage: &Stage,
-) {
+/// Reads what comes until the connection ends. A notice is what a function of the database's users says, with values of
+/// rows as often as not: of it no more than its code is told.
+async fn read<S, T>(mut connection: Connection<S, T>) -> Result<(), Failed>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
+        if let AsyncMessage::Notice(notice) = message? {
+            debug!(code = notice.code().code(), "Postgres sent a notice");
+        }
+    }
+    Ok(())
+}
+
+fn drive<S, T>(connection: Connection<S, T>, stage: &Stage)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let stopping = stage.clone();
     stage.spawn(async move {
         tokio::select! {
             () = stopping.stopping() => {}
-            result = connection => if let Err(error) = result {
+            result = read(connection) => if let Err(error) = result {
                 debug!(%error, "sql connection ended");
             },
         }

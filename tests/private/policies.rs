@@ -6,7 +6,7 @@ use std::time::Duration;
 use relay::auth::denial::Denial;
 use relay::auth::policy::{Asking, Extension, Policies};
 use relay::config::Postgres;
-use relay::model::Principal;
+use relay::model::{CallerIdentity, Network, Principal};
 use relay::postgres::Target;
 use relay::secret::Secret;
 use relay::shutdown::Stage;
@@ -30,7 +30,7 @@ impl Scene {
     }
 
     async fn may(&self, principal: &Principal, topic: &str, headers: &str) -> [Vec<bool>; 2] {
-        let asking = Asking { principal, topic, headers };
+        let asking = Asking { principal, topic, headers, caller: &CALLER };
         [
             self.policies.may_read(asking, &BOTH).await.unwrap(),
             self.policies.may_write(asking, &BOTH).await.unwrap(),
@@ -70,6 +70,9 @@ impl Scene {
         does
     }
 }
+
+/// Whose turn is used.
+const CALLER: CallerIdentity = CallerIdentity::Stranger(Network::UNKNOWN);
 
 fn policies(db: &Database) -> Arc<Policies> {
     policies_with(db, 2)
@@ -177,21 +180,21 @@ async fn what_cannot_be_tried_is_a_denial_in_the_original_s_words() {
     )
     .await;
     let ann = user("ann");
-    let asking = Asking { principal: &ann, topic: "x", headers: "{}" };
+    let asking = Asking { principal: &ann, topic: "x", headers: "{}", caller: &CALLER };
     let denial = scene.policies.may_read(asking, &BOTH).await.unwrap_err();
     assert_eq!(
         denial.of_join("x"),
         "Unauthorized: You do not have permissions to read from this Channel topic: x"
     );
     let nobody = Principal::new("nobody_at_all", "{}");
-    let asking = Asking { principal: &nobody, topic: "x", headers: "{}" };
+    let asking = Asking { principal: &nobody, topic: "x", headers: "{}", caller: &CALLER };
     assert_eq!(scene.policies.may_read(asking, &BOTH).await, Err(Denial::Failed));
 
     let partitions =
         "select string_agg('drop table ' || i.inhrelid::regclass, ';') from pg_inherits i
                       where i.inhparent = 'realtime.messages'::regclass";
     scene.db.execute(&scene.db.text(partitions).await).await;
-    let asking = Asking { principal: &ann, topic: "abc", headers: "{}" };
+    let asking = Asking { principal: &ann, topic: "abc", headers: "{}", caller: &CALLER };
     let denial = scene.policies.may_read(asking, &BOTH).await.unwrap_err();
     assert_eq!(
         denial.of_join("abc"),
@@ -205,7 +208,7 @@ async fn what_cannot_be_tried_is_a_denial_in_the_original_s_words() {
 async fn a_database_without_the_schema_keeps_private_topics_closed() {
     let db = Cluster::shared().database().await.with_roles().await;
     let ann = user("ann");
-    let asking = Asking { principal: &ann, topic: "x", headers: "{}" };
+    let asking = Asking { principal: &ann, topic: "x", headers: "{}", caller: &CALLER };
     assert_eq!(policies(&db).may_read(asking, &BOTH).await, Err(Denial::Failed));
     assert_eq!(policies(&db).may_write(asking, &BOTH).await, Err(Denial::Failed));
 }
@@ -230,14 +233,14 @@ async fn the_past_is_the_newest_messages_oldest_first() {
          from generate_series(1, 3) n",
     )
     .await;
-    let kept = scene.policies.replay("t", 0, 2).await.unwrap().messages;
+    let kept = scene.policies.replay(&CALLER, "t", 0, 2).await.unwrap().messages;
     let events: Vec<&str> = kept.iter().map(|kept| &*kept.event).collect();
     assert_eq!(events, ["e2", "e1"]);
     assert_eq!(kept[0].payload, Err(vec![0, 255]));
     assert_eq!(kept[1].payload.as_deref(), Ok("{\"n\": 1.50}"));
-    assert!(scene.policies.replay("t", i64::MAX, 2).await.unwrap().messages.is_empty());
-    assert_eq!(scene.policies.replay("t", i64::MIN, 25).await.unwrap().messages.len(), 3);
-    assert!(scene.policies.replay("other", 0, 2).await.unwrap().messages.is_empty());
+    assert!(scene.policies.replay(&CALLER, "t", i64::MAX, 2).await.unwrap().messages.is_empty());
+    assert_eq!(scene.policies.replay(&CALLER, "t", i64::MIN, 25).await.unwrap().messages.len(), 3);
+    assert!(scene.policies.replay(&CALLER, "other", 0, 2).await.unwrap().messages.is_empty());
 }
 
 #[tokio::test]
@@ -249,7 +252,7 @@ async fn a_large_past_is_read_only_as_far_as_its_newest_messages_fit() {
          from generate_series(1, 20) n",
     )
     .await;
-    let kept = scene.policies.replay("t", 0, 10_000).await.unwrap().messages;
+    let kept = scene.policies.replay(&CALLER, "t", 0, 10_000).await.unwrap().messages;
     let events: Vec<String> = kept.iter().map(|kept| kept.event.to_string()).collect();
     let newest: Vec<String> = (1..=15).rev().map(|n| format!("e{n}")).collect();
     assert_eq!(events, newest);
@@ -269,7 +272,7 @@ async fn one_principal_is_never_tried_with_what_was_planned_for_another() {
     for name in ["ann", "bob", "ann"] {
         let principal = user(name);
         for topic in ["ann", "bob"] {
-            let asking = Asking { principal: &principal, topic, headers: "{}" };
+            let asking = Asking { principal: &principal, topic, headers: "{}", caller: &CALLER };
             let expected = Ok(vec![topic == name; 2]);
             assert_eq!(policies.may_read(asking, &BOTH).await, expected, "{name} hears {topic}");
             assert_eq!(policies.may_write(asking, &BOTH).await, expected, "{name} says {topic}");
@@ -309,14 +312,18 @@ async fn nothing_of_one_question_is_left_for_the_next() {
         (&nobody, "open", Err(Denial::Failed)),
         (&ann, "a\0b", Err(Denial::Failed)),
     ] {
-        let asking = Asking { principal, topic, headers: r#"{"x-team":"7"}"# };
-        let open = Asking { principal: &ann, topic: "open", headers: "{}" };
+        let asking = Asking { principal, topic, headers: r#"{"x-team":"7"}"#, caller: &CALLER };
+        let open = Asking { principal: &ann, topic: "open", headers: "{}", caller: &CALLER };
         assert_eq!(policies.may_read(asking, &BOTH).await, expected, "{topic}");
         assert_eq!(policies.may_read(open, &BOTH).await, Ok(vec![true, true]), "after {topic}");
         assert_eq!(policies.may_write(asking, &BOTH).await, expected, "{topic}");
         assert_eq!(policies.may_read(open, &BOTH).await, Ok(vec![true, true]), "after {topic}");
         // Only the relay's own role may.
-        assert_eq!(policies.replay(topic, 0, 1).await.is_ok(), !topic.contains('\0'), "{topic}");
+        assert_eq!(
+            policies.replay(&CALLER, topic, 0, 1).await.is_ok(),
+            !topic.contains('\0'),
+            "{topic}"
+        );
         assert_eq!(policies.keep_partitions().await, Ok(()), "{topic}");
         pids.push(scene.db.text(pid).await);
         assert_eq!(scene.db.text("select count(*)::text from realtime.messages").await, "0");
@@ -340,7 +347,8 @@ async fn a_function_that_claims_to_be_immutable_is_asked_for_everybody() {
     for _ in 0..8 {
         for (who, may) in [("ann", true), ("bob", false)] {
             let principal = user(who);
-            let asking = Asking { principal: &principal, topic: "t", headers: "{}" };
+            let asking =
+                Asking { principal: &principal, topic: "t", headers: "{}", caller: &CALLER };
             assert_eq!(policies.may_read(asking, &BOTH).await, Ok(vec![may, may]), "{who}");
             assert_eq!(policies.may_write(asking, &BOTH).await, Ok(vec![may, may]), "{who}");
         }

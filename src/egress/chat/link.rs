@@ -13,6 +13,7 @@ use tokio_postgres::types::{Format, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Error, Row, Statement};
 
 use super::problem::Problem;
+use crate::log_rate::admit;
 use crate::model::Principal;
 use crate::postgres::Sql;
 use crate::postgres::quote::{fill, identifier};
@@ -90,11 +91,14 @@ impl Link {
             Err(error)
                 if error.code().is_some_and(|code| ["42501", "22023"].contains(&code.code())) =>
             {
-                tracing::warn!(
-                    role,
-                    "the chat API may not act as a role: create it, and grant it to the relay's own: grant {} to …",
-                    identifier(role)
-                );
+                if let Some(left_out) = admit(&["chat role", role]) {
+                    tracing::warn!(
+                        role,
+                        left_out,
+                        "the chat API may not act as a role: create it, and grant it to the relay's own: grant {} to …",
+                        identifier(role)
+                    );
+                }
                 let detail = format!("The server may not act as role \"{role}\".");
                 return Err(Problem::broken(detail));
             }

@@ -16,6 +16,7 @@ use tokio_postgres::Error;
 
 use super::link::{Done, Link, SETTINGS, Step};
 use super::problem::Problem;
+use crate::log_rate::admit;
 use crate::model::Principal;
 use crate::postgres::{Target, connect};
 use crate::shutdown::Stage;
@@ -145,7 +146,9 @@ impl Pools {
             match connect(&self.target, "relay-chat", &settings, &self.stage).await {
                 Ok(sql) => Link::new(sql, role).await,
                 Err(error) => {
-                    tracing::warn!(%error, "the chat API cannot reach Postgres");
+                    if let Some(left_out) = admit(&["chat pool", &error.to_string()]) {
+                        tracing::warn!(%error, left_out, "the chat API cannot reach Postgres");
+                    }
                     Err(Problem::later("The database cannot be reached."))
                 }
             }

@@ -9,6 +9,7 @@ use axum::response::IntoResponse;
 use serde_json::json;
 use tokio_postgres::Error;
 
+use crate::log_rate::admit;
 use crate::postgres::without_values;
 
 /// A refusal or a failure.
@@ -80,11 +81,20 @@ impl Problem {
                 Self::later("The database cannot answer now.")
             }
             ("42P01" | "42703" | "3F000" | "42883", _) => {
-                tracing::warn!(code, message, "the chat's tables are not as [chat] says");
+                if let Some(left_out) = admit(&["chat tables", code, message]) {
+                    tracing::warn!(
+                        code,
+                        message,
+                        left_out,
+                        "the chat's tables are not as [chat] says"
+                    );
+                }
                 Self::broken("The chat's tables are not as the server's configuration says.")
             }
             _ => {
-                tracing::warn!(code, "a request of the chat API failed in Postgres");
+                if let Some(left_out) = admit(&["chat", code]) {
+                    tracing::warn!(code, left_out, "a request of the chat API failed in Postgres");
+                }
                 Self::broken("The database refused what the server asked.")
             }
         };

@@ -79,7 +79,8 @@ async fn run(desk: Arc<Desk>, headers: Arc<str>, network: Network, work: Work) -
             }))
         }
         Work::Authorise { principal, topic, wants_presence, replay } => {
-            let asking = Asking { principal: &principal, topic: &topic, headers: &headers };
+            let caller = &CallerIdentity::of(&principal, network);
+            let asking = Asking { principal: &principal, topic: &topic, headers: &headers, caller };
             let mut extensions = vec![Extension::Broadcast];
             extensions.extend(wants_presence.then_some(Extension::Presence));
             let readable = desk.policies.may_read(asking, &extensions).await;
@@ -89,14 +90,15 @@ async fn run(desk: Arc<Desk>, headers: Arc<str>, network: Network, work: Work) -
             });
             let past = match replay {
                 Some((since, limit)) if readable.is_ok_and(|readable| readable.broadcast) => {
-                    Some(desk.policies.replay(&topic, since, limit).await)
+                    Some(desk.policies.replay(caller, &topic, since, limit).await)
                 }
                 _ => None,
             };
             Finding::Authorised { readable, past }
         }
         Work::MaySay { principal, topic, wants_presence } => {
-            let asking = Asking { principal: &principal, topic: &topic, headers: &headers };
+            let caller = &CallerIdentity::of(&principal, network);
+            let asking = Asking { principal: &principal, topic: &topic, headers: &headers, caller };
             let extensions = [Extension::Broadcast, Extension::Presence];
             let writable = desk.policies.may_write(asking, &extensions).await;
             let writable = writable.map(|may| Writable {
@@ -113,7 +115,8 @@ async fn run(desk: Arc<Desk>, headers: Arc<str>, network: Network, work: Work) -
             Finding::MaySay { writable, hears_presence }
         }
         Work::CatchUp { topic, since, limit } => {
-            let past = desk.policies.replay(&topic, since, limit).await;
+            let caller = &CallerIdentity::Stranger(network);
+            let past = desk.policies.replay(caller, &topic, since, limit).await;
             Finding::CaughtUp(past.map(|past| past.messages))
         }
         Work::AwaitMessages => {

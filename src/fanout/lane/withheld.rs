@@ -6,8 +6,9 @@ use super::Lanes;
 use crate::auth::visibility::Trouble;
 use crate::fanout::sighting::Sighting;
 use crate::hub::{Member, Notice};
+use crate::log_rate::admit;
 use crate::metrics::reason;
-use crate::model::Relation;
+use crate::model::{Relation, Table};
 
 impl Lanes {
     /// Tells members that changes of a table are withheld that cannot be looked at any more.
@@ -52,10 +53,23 @@ impl Lanes {
         self.fanout.metrics.withheld.get_or_create(&reason(word)).inc();
         if member.is_new_trouble() {
             let table = sighting.table();
-            tracing::warn!(schema = %table.schema, table = %table.name, reason = word, "withheld a row");
+            Self::note(table, member.principal().role(), word, trouble);
             let message =
                 format!("Changes of {}.{} are withheld: {text}", table.schema, table.name);
             self.way.tell(member, &Notice::of_changes(false, message));
+        }
+    }
+    /// Logs why rows are withheld.
+    fn note(table: &Table, role: &str, reason: &str, trouble: &Trouble) {
+        let (sqlstate, error) = match trouble {
+            Trouble::Failed { code, message } => (Some(&**code), Some(&**message)),
+            _ => (None, None),
+        };
+        let cause =
+            ["withheld", &*table.schema, &*table.name, role, reason, sqlstate.unwrap_or_default()];
+        if let Some(left_out) = admit(&cause) {
+            let (schema, table) = (&*table.schema, &*table.name);
+            tracing::warn!(schema, table, role, reason, sqlstate, error, left_out, "withheld rows");
         }
     }
 }

@@ -61,10 +61,10 @@ async fn preflight(headers: HeaderMap) -> Response<Body> {
 #[derive(Debug)]
 struct Sender {
     principal: Arc<Principal>,
+    caller: CallerIdentity,
     /// Headers of the request, as policies see them: a JSON object.
     headers: Arc<str>,
     subject: Arc<Subject>,
-    caller: CallerIdentity,
 }
 
 /// Believes the sender and finds it within its rate, or says what to answer.
@@ -97,7 +97,8 @@ async fn admit(desk: &Desk, request: &Parts) -> Result<Sender, Answer> {
 impl Sender {
     /// Whether it may broadcast to a private topic.
     async fn may_send(&self, desk: &Desk, topic: &str) -> Result<bool, Denial> {
-        let asking = Asking { principal: &self.principal, topic, headers: &self.headers };
+        let Self { principal, caller, headers, .. } = self;
+        let asking = Asking { principal, topic, headers, caller };
         let may = desk.policies.may_write(asking, &[Extension::Broadcast]).await?;
         Ok(may == [true])
     }
