@@ -179,8 +179,12 @@ member as (
 fact as (
   select u.name, u.place, c.oid, c.relrowsecurity, coalesce(p.puballtables, false) as is_of_all,
     (select count(*) from pg_policy y where y.polrelid = c.oid) as policies,
-    (select count(*) from pg_index i join pg_class x on x.oid = i.indexrelid
-      where i.indrelid = c.oid and x.relname like 'realtime\_chat\_%') as indexes,
+    array(
+      select format('public.%I', x.relname)
+      from pg_index i join pg_class x on x.oid = i.indexrelid
+      where i.indrelid = c.oid and x.relname like 'realtime\_chat\_%'
+      order by x.relname
+    ) as indexes,
     (
       select string_agg(m.member, ', ' order by m.member)
       from member m
@@ -207,8 +211,8 @@ select
     format('%s, %s %s', case when f.relrowsecurity then 'on' else 'off' end, f.policies,
       case f.policies when 1 then 'policy' else 'policies' end)
   end as "row level security and policies",
-  f.indexes as "indexes of ENABLE",
-  case when f.is_published or f.indexes > 0 then 'no' else 'yes' end as "disabled",
+  cardinality(f.indexes) as "indexes of ENABLE",
+  case when f.is_published or f.indexes <> '{}' then 'no' else 'yes' end as "disabled",
   nullif(concat_ws('; ',
     case when f.oid is null then 'the table does not exist' end,
     case
@@ -219,8 +223,9 @@ select
           'alter publication supabase_realtime drop table %s takes it out', f.entries)
       when f.is_published then 'supabase_realtime publishes every table of the schema: that is not undone here'
     end,
-    case when f.indexes > 0
-      then 'indexes named realtime_chat_… are there: run this file again; what then stays is not of ENABLE' end,
+    case when f.indexes <> '{}'
+      then format('indexes are there: run this file again; what then stays bears no mark of ENABLE, and drop index %s drops it',
+        array_to_string(f.indexes, ', ')) end,
     (
       select string_agg(
         case

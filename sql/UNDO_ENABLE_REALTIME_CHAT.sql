@@ -226,9 +226,11 @@ from (
   union all
   select 3, 'publication supabase_realtime', p.oid is not null, obj_description(p.oid, 'pg_publication'),
     (
-      select 'other tables are in it: ' || string_agg(format('%I.%I', t.schemaname, t.tablename), ', ' order by 1)
+      select format('tables are in it: %s; once they are out, run this file again',
+        string_agg(format('%I.%I', t.schemaname, t.tablename), ', ' order by t.schemaname, t.tablename))
       from pg_publication_tables t
       where t.pubname = p.pubname
+      having count(*) > 0
     )
   from (values ('supabase_realtime')) as n (name)
   left join pg_publication p on p.pubname = n.name

@@ -89,6 +89,15 @@ drop event trigger refuse;
 alter publication supabase_realtime drop table public.support_agents;
 \i sql/DISABLE_REALTIME_CHAT.sql
 
+\echo '# an index that an earlier ENABLE made and did not mark'
+\o /dev/null
+\i sql/ENABLE_REALTIME_CHAT.sql
+\o
+comment on index public.realtime_chat_messages_unread is null;
+\i sql/DISABLE_REALTIME_CHAT.sql
+drop index public.realtime_chat_messages_unread;
+\i sql/DISABLE_REALTIME_CHAT.sql
+
 \echo '# without a record, as an earlier ENABLE left it'
 \o /dev/null
 \i sql/ENABLE_REALTIME_CHAT.sql
