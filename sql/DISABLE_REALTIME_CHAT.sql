@@ -6,9 +6,9 @@
 --     the table has no key and another publication has it.
 --   * The indexes that ENABLE made go.
 --
--- What was so before comes from the record that ENABLE keeps in schema realtime_chat_undo. An ENABLE of before there was a record
--- left none: then support_agents, live_chat_sessions and chat_messages leave the publication, the indexes named realtime_chat_…
--- go, the replica identity stays, and the result says how to change it.
+-- What was so before comes from the record that ENABLE keeps in the comment of schema realtime_chat_undo. An ENABLE of before there
+-- was a record left none: then support_agents, live_chat_sessions and chat_messages leave the publication, the indexes named
+-- realtime_chat_… go, the replica identity stays, and the result says how to change it.
 --
 -- Tables, rows, row level security, policies, triggers and functions stay as they are. UNDO_ENABLE_REALTIME_CHAT.sql takes back
 -- those that ENABLE made, too.
@@ -34,39 +34,39 @@ declare
   was_refused boolean;
   is_refused boolean;
   stays regclass[] := '{}';
+  noted jsonb;
 begin
   perform set_config('lock_timeout', '5s', true);
 
   if to_regnamespace('realtime_chat_undo') is not null then
     if not exists (
-      select
-      from pg_namespace n
-      join pg_class c on c.relnamespace = n.oid and c.relname = 'before' and c.relkind = 'r'
-      where n.nspname = 'realtime_chat_undo' and n.nspowner = any (trusted) and c.relowner = any (trusted)
-        and not c.relhasrules and not c.relhastriggers)
+      select from pg_namespace n
+      where n.nspname = 'realtime_chat_undo' and n.nspowner = any (trusted)
+        and obj_description(n.oid, 'pg_namespace') like 'ENABLE\_REALTIME\_CHAT.sql: %')
     then
       raise exception 'schema realtime_chat_undo is there and is not the record of ENABLE_REALTIME_CHAT.sql'
         using hint = 'Rename it, then run this file again: alter schema realtime_chat_undo rename to another_name';
     end if;
+    noted := substring(obj_description('realtime_chat_undo'::regnamespace, 'pg_namespace') from '\[.*$');
 
     -- Out of the publication.
     for item in
-      select b.relation as id
-      from realtime_chat_undo.before b
+      select c.oid::regclass as id
+      from jsonb_to_recordset(noted) as b (relation text, what text, identity text, identity_index text)
+      join pg_class c on c.oid = to_regclass(b.relation)
       where b.what = 'not published'
         and exists (
           select from pg_publication_rel r
           join pg_publication p on p.oid = r.prpubid and p.pubname = 'supabase_realtime'
-          where r.prrelid = b.relation)
+          where r.prrelid = c.oid)
       order by b.relation
     loop
       execute format('alter publication supabase_realtime drop table only %s', item.id);
     end loop;
-    delete from realtime_chat_undo.before b where b.what = 'not published';
 
     -- The replica identity of before, where nobody has changed it since.
     for item in
-      select b.relation as id, c.relkind,
+      select c.oid::regclass as id, c.relkind,
         case
           when b.identity = 'n' then 'nothing'
           when x.relname is not null then format('using index %I', x.relname)
@@ -80,10 +80,10 @@ begin
           order by a.attgenerated <> '' or a.attidentity = 'a', a.attnum
           limit 1
         ) as assignment
-      from realtime_chat_undo.before b
-      join pg_class c on c.oid = b.relation and c.relreplident = 'f'
-      left join pg_index i on i.indexrelid = b.identity_index and i.indrelid = b.relation and i.indisvalid
-      left join pg_class x on x.oid = i.indexrelid
+      from jsonb_to_recordset(noted) as b (relation text, what text, identity text, identity_index text)
+      join pg_class c on c.oid = to_regclass(b.relation) and c.relreplident = 'f'
+      left join pg_class x on x.relname = b.identity_index
+        and exists (select from pg_index i where i.indexrelid = x.oid and i.indrelid = c.oid and i.indisvalid)
       where b.what = 'identity'
       order by b.relation
     loop
@@ -102,6 +102,7 @@ begin
               execute format('explain delete from only %s where false', item.id);
             exception
               when invalid_column_reference or object_not_in_prerequisite_state then is_refused := true;
+              when lock_not_available then raise;
               when others then null; -- Another reason than publication and identity.
             end;
           end if;
@@ -114,19 +115,23 @@ begin
         stays := stays || item.id;
       end;
     end loop;
-    delete from realtime_chat_undo.before b where b.what = 'identity' and b.relation <> all (stays);
+    select coalesce(jsonb_agg(to_jsonb(b)), '[]') into noted
+    from jsonb_to_recordset(noted) as b (relation text, what text, identity text, identity_index text)
+    where b.what = 'identity' and to_regclass(b.relation) = any (stays);
+    execute format('comment on schema realtime_chat_undo is %L', 'ENABLE_REALTIME_CHAT.sql: what was before: ' || noted::text);
 
     -- The indexes that ENABLE made.
     for item in
-      select b.relation as id
-      from realtime_chat_undo.before b
-      join pg_class c on c.oid = b.relation and c.relkind in ('i', 'I')
-      where b.what = 'made' and c.relname like 'realtime\_chat\_%'
-      order by b.relation
+      select c.oid::regclass as id
+      from pg_index i
+      join pg_class c on c.oid = i.indexrelid and c.relname like 'realtime\_chat\_%'
+      where i.indrelid in (
+          to_regclass('public.support_agents'), to_regclass('public.live_chat_sessions'), to_regclass('public.chat_messages'))
+        and obj_description(c.oid, 'pg_class') like 'ENABLE\_REALTIME\_CHAT.sql: %'
+      order by c.relname
     loop
       execute format('drop index %s', item.id);
     end loop;
-    delete from realtime_chat_undo.before b where not exists (select from pg_class c where c.oid = b.relation);
   else
     for item in
       select r.prrelid::regclass as id
@@ -174,8 +179,12 @@ member as (
 fact as (
   select u.name, u.place, c.oid, c.relrowsecurity, coalesce(p.puballtables, false) as is_of_all,
     (select count(*) from pg_policy y where y.polrelid = c.oid) as policies,
-    (select count(*) from pg_index i join pg_class x on x.oid = i.indexrelid
-      where i.indrelid = c.oid and x.relname like 'realtime\_chat\_%') as indexes,
+    array(
+      select format('public.%I', x.relname)
+      from pg_index i join pg_class x on x.oid = i.indexrelid
+      where i.indrelid = c.oid and x.relname like 'realtime\_chat\_%'
+      order by x.relname
+    ) as indexes,
     (
       select string_agg(m.member, ', ' order by m.member)
       from member m
@@ -202,8 +211,8 @@ select
     format('%s, %s %s', case when f.relrowsecurity then 'on' else 'off' end, f.policies,
       case f.policies when 1 then 'policy' else 'policies' end)
   end as "row level security and policies",
-  f.indexes as "indexes of ENABLE",
-  case when f.is_published or f.indexes > 0 then 'no' else 'yes' end as "disabled",
+  cardinality(f.indexes) as "indexes of ENABLE",
+  case when f.is_published or f.indexes <> '{}' then 'no' else 'yes' end as "disabled",
   nullif(concat_ws('; ',
     case when f.oid is null then 'the table does not exist' end,
     case
@@ -214,8 +223,9 @@ select
           'alter publication supabase_realtime drop table %s takes it out', f.entries)
       when f.is_published then 'supabase_realtime publishes every table of the schema: that is not undone here'
     end,
-    case when f.indexes > 0
-      then 'indexes named realtime_chat_… are there: run this file again; what then stays is not of ENABLE' end,
+    case when f.indexes <> '{}'
+      then format('indexes are there: run this file again; what then stays bears no mark of ENABLE, and drop index %s drops it',
+        array_to_string(f.indexes, ', ')) end,
     (
       select string_agg(
         case

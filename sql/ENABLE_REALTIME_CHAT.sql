@@ -8,7 +8,8 @@
 --     inherit from them.
 --   * Sets REPLICA IDENTITY FULL on all of these, so that updates and deletes carry the old row.
 --   * Creates the indexes the widget and dashboard queries need, unless an index already serves.
---   * Writes down in schema realtime_chat_undo what it made and what was there before.
+--   * Notes what it does: what it makes says so in its comment (\d+ in psql), and what was there before is in the comment of schema
+--     realtime_chat_undo, which is empty.
 --
 -- A table that is already there keeps its data, columns, row level security and policies. Where its columns have other names
 -- (chat_id for session_id, sent_at for created_at) they are recognised from the lists below; what is not recognised is named in
@@ -46,6 +47,8 @@ declare
     union select c.relowner from pg_class c
       where c.oid in (
         to_regclass('public.support_agents'), to_regclass('public.live_chat_sessions'), to_regclass('public.chat_messages')));
+  -- What was there before: an array of relation, what ('identity' or 'not published'), identity and identity_index.
+  noted jsonb := '[]';
 begin
   perform set_config('lock_timeout', '5s', true);
 
@@ -96,40 +99,29 @@ begin
     end loop;
   end;
 
-  -- The record of what is made and of what was there before. Whoever owns it could make UNDO_ENABLE_REALTIME_CHAT.sql take away
-  -- what this file did not make, so it belongs to somebody who may do so anyway.
-  if to_regnamespace('realtime_chat_undo') is null then
+  -- What earlier runs noted. Whoever owns the record could make UNDO_ENABLE_REALTIME_CHAT.sql change what this file did not, so it
+  -- belongs to somebody who may do so anyway. What somebody has changed since is not for this file to change back.
+  if to_regnamespace('realtime_chat_undo') is not null then
+    if not exists (
+      select from pg_namespace n
+      where n.nspname = 'realtime_chat_undo' and n.nspowner = any (trusted)
+        and obj_description(n.oid, 'pg_namespace') like 'ENABLE\_REALTIME\_CHAT.sql: %')
+    then
+      raise exception 'schema realtime_chat_undo is there and is not the record of this file'
+        using hint = 'Rename it, then run this file again: alter schema realtime_chat_undo rename to another_name';
+    end if;
+    noted := substring(obj_description('realtime_chat_undo'::regnamespace, 'pg_namespace') from '\[.*$');
+    select coalesce(jsonb_agg(to_jsonb(b)), '[]') into noted
+    from jsonb_to_recordset(noted) as b (relation text, what text, identity text, identity_index text)
+    join pg_class c on c.oid = to_regclass(b.relation)
+    where b.what = 'identity' and c.relreplident = 'f'
+      or b.what = 'not published' and exists (
+        select from pg_publication_rel r
+        join pg_publication p on p.oid = r.prpubid and p.pubname = 'supabase_realtime'
+        where r.prrelid = c.oid);
+  else
     create schema realtime_chat_undo;
-    comment on schema realtime_chat_undo is
-      'ENABLE_REALTIME_CHAT.sql: what it made and what was there before; UNDO_ENABLE_REALTIME_CHAT.sql removes it';
-    create table realtime_chat_undo.before (
-      relation regclass not null,
-      -- It was made; it was not in the publication; it had this replica identity.
-      what text not null check (what in ('made', 'not published', 'identity')),
-      identity "char",
-      identity_index regclass,
-      primary key (relation, what)
-    );
-    revoke all on schema realtime_chat_undo from public, anon, authenticated, service_role;
-    revoke all on realtime_chat_undo.before from public, anon, authenticated, service_role;
-  elsif not exists (
-    select
-    from pg_namespace n
-    join pg_class c on c.relnamespace = n.oid and c.relname = 'before' and c.relkind = 'r'
-    where n.nspname = 'realtime_chat_undo' and n.nspowner = any (trusted) and c.relowner = any (trusted)
-      and not c.relhasrules and not c.relhastriggers)
-  then
-    raise exception 'schema realtime_chat_undo is there and is not the record of this file'
-      using hint = 'Rename it, then run this file again: alter schema realtime_chat_undo rename to another_name';
   end if;
-  -- What somebody has changed since is not for this file to change back.
-  delete from realtime_chat_undo.before b
-  where not exists (select from pg_class c where c.oid = b.relation)
-    or b.what = 'identity' and (select c.relreplident <> 'f' from pg_class c where c.oid = b.relation)
-    or b.what = 'not published' and not exists (
-      select from pg_publication_rel r
-      join pg_publication p on p.oid = r.prpubid and p.pubname = 'supabase_realtime'
-      where r.prrelid = b.relation);
 
   -- The tables, where they are not there yet.
   <<tables>>
@@ -166,7 +158,7 @@ begin
         is_active boolean not null default true,
         created_at timestamptz not null default now()
       );
-      insert into realtime_chat_undo.before (relation, what) values ('public.support_agents', 'made');
+      comment on table public.support_agents is 'ENABLE_REALTIME_CHAT.sql: who answers';
     end if;
 
     -- What the agents table calls its key, its user and its switch. One without a column for the user is keyed by the user.
@@ -261,7 +253,7 @@ begin
           )
         $create$, agent_key_type, agent_key);
 
-      insert into realtime_chat_undo.before (relation, what) values ('public.live_chat_sessions', 'made');
+      comment on table public.live_chat_sessions is 'ENABLE_REALTIME_CHAT.sql: one conversation each';
 
       -- Timestamps are the database's: no client writes them.
       alter table public.live_chat_sessions enable row level security;
@@ -364,7 +356,7 @@ begin
           )
         $create$, session_key_type, session_key);
 
-      insert into realtime_chat_undo.before (relation, what) values ('public.chat_messages', 'made');
+      comment on table public.chat_messages is 'ENABLE_REALTIME_CHAT.sql: what was said';
 
       -- What was said stays said: only the receipt may change.
       alter table public.chat_messages enable row level security;
@@ -539,12 +531,12 @@ begin
           select from pg_index i
           where i.indexrelid = taken
             and (not i.indisvalid
-              or exists (select from realtime_chat_undo.before b where b.relation = taken and b.what = 'made')));
+              or obj_description(taken, 'pg_class') like 'ENABLE\_REALTIME\_CHAT.sql: %'));
         execute format('drop index public.%I', lacking.index_name);
       end if;
       execute format(
         'create index %I on public.%I (%s)%s', lacking.index_name, lacking.relation, lacking.columns, ' where ' || lacking.unread);
-      insert into realtime_chat_undo.before (relation, what) values (format('public.%I', lacking.index_name)::regclass, 'made');
+      execute format('comment on index public.%I is %L', lacking.index_name, 'ENABLE_REALTIME_CHAT.sql: what the chat looks for');
     end loop;
   end;
   -- The publication. Postgres 18 leaves generated columns out unless asked, and then refuses to update a table of full identity
@@ -566,6 +558,7 @@ begin
     gets_full regclass[];
     refused regclass[];
     refused_before regclass[];
+    noted_before jsonb;
   begin
     foreach root in array array['public.support_agents', 'public.live_chat_sessions', 'public.chat_messages']::regclass[] loop
       -- First as it is, to learn what is refused already; then with everything; then without the identity where that was refused;
@@ -574,6 +567,7 @@ begin
       gets_published := '{}';
       gets_full := '{}';
       loop
+        noted_before := noted;
         begin
           refused := '{}';
           for member in
@@ -582,8 +576,12 @@ begin
               union
               select i.inhrelid from tree t join pg_inherits i on i.inhparent = t.oid
             )
-            select c.oid::regclass as id, c.relkind, c.relispartition as is_partition, c.relreplident as identity,
-              (select i.indexrelid::regclass from pg_index i where i.indrelid = c.oid and i.indisreplident) as identity_index,
+            select c.oid::regclass as id, format('%I.%I', n.nspname, c.relname) as name, c.relkind,
+              c.relispartition as is_partition, c.relreplident as identity,
+              (
+                select x.relname from pg_index i join pg_class x on x.oid = i.indexrelid
+                where i.indrelid = c.oid and i.indisreplident
+              ) as identity_index,
               p.puballtables
                 or exists (select from pg_publication_rel r where r.prpubid = p.oid and r.prrelid = c.oid)
                 or exists (
@@ -607,14 +605,14 @@ begin
             -- Partitions are published with their table.
             if member.id = any (gets_published) and not member.is_published and not member.is_partition then
               execute format('alter publication supabase_realtime add table only %s', member.id);
-              insert into realtime_chat_undo.before (relation, what) values (member.id, 'not published') on conflict do nothing;
+              noted := noted || jsonb_build_object(
+                'relation', member.name, 'what', 'not published', 'identity', null, 'identity_index', null);
             end if;
             if member.id = any (gets_full) and member.identity <> 'f' then
               execute format('alter table only %s replica identity full', member.id);
-              insert into realtime_chat_undo.before (relation, what, identity, identity_index)
-              values (member.id, 'identity', member.identity, member.identity_index)
-              on conflict (relation, what)
-                do update set identity = excluded.identity, identity_index = excluded.identity_index;
+              noted := noted || jsonb_build_object(
+                'relation', member.name, 'what', 'identity', 'identity', member.identity,
+                'identity_index', member.identity_index);
             end if;
 
             -- Planning an UPDATE and a DELETE is enough for Postgres to refuse them; nothing is changed and no trigger runs.
@@ -625,6 +623,8 @@ begin
               exception
                 when invalid_column_reference or object_not_in_prerequisite_state then
                   refused := refused || member.id;
+                when lock_not_available then
+                  raise;
                 when others then
                   null; -- Another reason than publication and identity, which this file does not touch.
               end;
@@ -653,6 +653,7 @@ begin
           from tree t join pg_class c on c.oid = t.oid
           where c.relkind in ('r', 'p');
         exception when sqlstate 'RL001' then
+          noted := noted_before;
           if refused && gets_full then
             gets_full := array(select m.id from unnest(gets_full) as m (id) where m.id <> all (refused));
           elsif refused && array(
@@ -669,6 +670,7 @@ begin
     end loop;
   end;
 
+  execute format('comment on schema realtime_chat_undo is %L', 'ENABLE_REALTIME_CHAT.sql: what was before: ' || noted::text);
   perform set_config('lock_timeout', own_lock_timeout, true);
 end
 $enable$;
@@ -813,8 +815,11 @@ carried as (
   cross join pg_publication p
   cross join lateral (
     select exists (
-      select from pg_publication_tables t
-      where t.pubname = p.pubname and to_regclass(format('%I.%I', t.schemaname, t.tablename)) = any (m.chain)) as is_carried
+      select
+      from pg_publication_tables t
+      join pg_class k on k.oid = any (m.chain) and k.relname = t.tablename
+      join pg_namespace s on s.oid = k.relnamespace and s.nspname = t.schemaname
+      where t.pubname = p.pubname) as is_carried
   ) k
   left join lateral (
     select
@@ -865,6 +870,25 @@ refusal as (
       end as mend
   ) f on true
 ),
+-- What this file makes of public.is_support_agent().
+asked (body) as (
+  select format(
+    'select exists (select from public.support_agents a where a.%I = auth.uid()%s%s)',
+    u.attname, case when u.atttypid = 'uuid'::regtype then '' else '::text' end,
+    (
+      select format(' and a.%I', a.attname)
+      from unnest(array['is_active', 'active', 'enabled']) with ordinality as n (name, place)
+      join pg_attribute a on a.attrelid = u.attrelid and a.attname = n.name and not a.attisdropped
+      where a.atttypid = 'boolean'::regtype
+      order by n.place
+      limit 1
+    ))
+  from unnest(array['user_id', 'auth_user_id', 'auth_id', 'auth_uid', 'id']) with ordinality as n (name, place)
+  join pg_attribute u
+    on u.attrelid = to_regclass('public.support_agents') and u.attname = n.name and not u.attisdropped
+  order by n.place
+  limit 1
+),
 fact as (
   select u.name, u.place, c.oid, c.relkind, c.relrowsecurity,
     coalesce(p.puballtables and c.relpersistence = 'p', false)
@@ -904,7 +928,14 @@ fact as (
         and exists (
           select from pg_depend d join pg_policy y on y.oid = d.objid
           where d.classid = 'pg_policy'::regclass and d.refobjid = q.oid and y.polrelid = c.oid)
-    ) as asks_stranger
+    ) as asks_stranger,
+    exists (
+      select from pg_proc q
+      where q.oid = to_regprocedure('public.is_support_agent()') and q.prosrc <> (select s.body from asked s)
+        and exists (
+          select from pg_depend d join pg_policy y on y.oid = d.objid
+          where d.classid = 'pg_policy'::regclass and d.refobjid = q.oid and y.polrelid = c.oid)
+    ) as asks_otherwise
   from unnest(array['support_agents', 'live_chat_sessions', 'chat_messages']) with ordinality as u (name, place)
   left join pg_class c on c.oid = to_regclass('public.' || u.name) and c.relkind in ('r', 'p')
   left join pg_publication p on p.pubname = 'supabase_realtime'
@@ -981,7 +1012,7 @@ verdict as (
     case when f.asks_stranger is not null
       then format(
         'its policies ask public.is_support_agent(), and %s, who owns that, could let everybody read everything: '
-        'alter function public.is_support_agent() owner to %I',
+        'read its definition, then alter function public.is_support_agent() owner to %I',
         f.asks_stranger, (select pg_get_userbyid(c.relowner) from pg_class c where c.oid = f.oid)) end,
     case when not f.relrowsecurity
       then format(
@@ -990,7 +1021,8 @@ verdict as (
     case when f.relrowsecurity and not f.has_reading_policy
       then 'row level security is on and no policy lets authenticated read anything: create one' end,
     case when not f.may_select
-      then format('authenticated may not select: grant select on public.%I to authenticated', f.name) end,
+      then format('authenticated may not select: %sgrant select on public.%I to authenticated',
+        case when not f.relrowsecurity then 'once row level security is on, and not before, ' else '' end, f.name) end,
     case when i.lacking is not null then format('no index %s: run this file again', i.lacking) end,
     case when i.taken is not null
       then format('index %s is there over other columns: alter index public.%1$s rename to %1$s_other, then run this file again',
@@ -999,13 +1031,16 @@ verdict as (
       then format(
         'wal_level is %s: alter system set wal_level = logical, then restart Postgres', current_setting('wal_level')) end
   ], null) as reasons,
-  case
+  nullif(concat_ws('; ', case
     when exists (select from member m where m.relation = f.name and m.relkind = 'p' and m.has_primary_key)
       then 'a partition made from now on has identity default, so its changes carry only the key of the old row; '
         'after making one, run this file again'
     when exists (select from member m where m.relation = f.name and not m.is_root and not m.relispartition)
       then 'a table that is made from now on to inherit from it is not published; after making one, run this file again'
-  end as note
+  end,
+  case when f.asks_otherwise
+    then 'its policies ask public.is_support_agent(), which is not defined as this file does it: who may read is what that says' end
+  ), '') as note
   from fact f
   left join index_summary i on i.relation = f.name
   left join said_of s on s.relation = f.name

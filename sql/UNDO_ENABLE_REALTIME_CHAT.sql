@@ -5,11 +5,12 @@
 --   * The tables that ENABLE made, with their policies and triggers, if they are empty. A table that was there before stays, with
 --     its rows, columns, policies and grants.
 --   * The functions and the publication that ENABLE made; the publication only if nothing else is in it.
---   * Schema realtime_chat_undo, the record of all this.
+--   * Schema realtime_chat_undo, the record of what was before.
 --
 -- It drops no row. Where a table that ENABLE made holds rows, or something else stands on what would go (a view, a policy, a
 -- function that calls is_support_agent()), the whole file fails, says what it is, and nothing has changed.
--- Without a record (an ENABLE of before there was one) it changes nothing; DISABLE_REALTIME_CHAT.sql works all the same.
+-- What ENABLE made says so in its comment. What an ENABLE of before it said so made stays; DISABLE_REALTIME_CHAT.sql works all the
+-- same.
 --
 -- It is one statement and a query, so it is a transaction of its own; within yours it is part of yours, and begin; … rollback;
 -- tries it.
@@ -19,7 +20,6 @@
 -- run it again.
 
 do $undo$
-<<undo>>
 declare
   own_lock_timeout constant text := current_setting('lock_timeout');
   -- Who may do anyway what this file does: superusers, and the owners of the database and of the tables.
@@ -36,37 +36,36 @@ declare
   full_ones text := '';
   callers text;
   has_rows boolean;
+  noted jsonb := '[]';
 begin
-  if to_regnamespace('realtime_chat_undo') is null then
-    exit undo;
-  end if;
   perform set_config('lock_timeout', '5s', true);
-  if not exists (
-    select
-    from pg_namespace n
-    join pg_class c on c.relnamespace = n.oid and c.relname = 'before' and c.relkind = 'r'
-    where n.nspname = 'realtime_chat_undo' and n.nspowner = any (trusted) and c.relowner = any (trusted)
-      and not c.relhasrules and not c.relhastriggers)
-  then
-    raise exception 'schema realtime_chat_undo is there and is not the record of ENABLE_REALTIME_CHAT.sql'
-      using hint = 'Rename it, then run this file again: alter schema realtime_chat_undo rename to another_name';
+  if to_regnamespace('realtime_chat_undo') is not null then
+    if not exists (
+      select from pg_namespace n
+      where n.nspname = 'realtime_chat_undo' and n.nspowner = any (trusted)
+        and obj_description(n.oid, 'pg_namespace') like 'ENABLE\_REALTIME\_CHAT.sql: %')
+    then
+      raise exception 'schema realtime_chat_undo is there and is not the record of ENABLE_REALTIME_CHAT.sql'
+        using hint = 'Rename it, then run this file again: alter schema realtime_chat_undo rename to another_name';
+    end if;
+    noted := substring(obj_description('realtime_chat_undo'::regnamespace, 'pg_namespace') from '\[.*$');
   end if;
 
-  -- Only tables of these names, whatever the record says.
   select string_agg(format('public.%I', c.relname), ', ' order by u.place) into made
   from unnest(array['chat_messages', 'live_chat_sessions', 'support_agents']) with ordinality as u (name, place)
   join pg_class c on c.oid = to_regclass('public.' || u.name)
-  join realtime_chat_undo.before b on b.relation = c.oid and b.what = 'made';
+    and obj_description(c.oid, 'pg_class') like 'ENABLE\_REALTIME\_CHAT.sql: %';
 
   -- What goes with a table must not be lost unseen.
   if made is not null then
     execute format('lock table %s in access exclusive mode', made);
     for item in
-      select b.relation as id
-      from realtime_chat_undo.before b
-      join pg_class c on c.oid = b.relation and c.relkind in ('r', 'p')
-      where b.what = 'made'
-      order by b.relation
+      select c.oid::regclass as id
+      from pg_class c
+      where c.oid in (
+          to_regclass('public.support_agents'), to_regclass('public.live_chat_sessions'), to_regclass('public.chat_messages'))
+        and obj_description(c.oid, 'pg_class') like 'ENABLE\_REALTIME\_CHAT.sql: %'
+      order by c.relname
     loop
       execute format('select exists (select from %s)', item.id) into has_rows;
       if has_rows then
@@ -95,22 +94,22 @@ begin
 
   -- Out of the publication.
   for item in
-    select b.relation as id
-    from realtime_chat_undo.before b
+    select c.oid::regclass as id
+    from jsonb_to_recordset(noted) as b (relation text, what text, identity text, identity_index text)
+    join pg_class c on c.oid = to_regclass(b.relation)
     where b.what = 'not published'
       and exists (
         select from pg_publication_rel r
         join pg_publication p on p.oid = r.prpubid and p.pubname = 'supabase_realtime'
-        where r.prrelid = b.relation)
+        where r.prrelid = c.oid)
     order by b.relation
   loop
     execute format('alter publication supabase_realtime drop table only %s', item.id);
   end loop;
-  delete from realtime_chat_undo.before b where b.what = 'not published';
 
   -- The replica identity of before, where nobody has changed it since.
   for item in
-    select b.relation as id, c.relkind,
+    select c.oid::regclass as id, c.relkind,
       case
         when b.identity = 'n' then 'nothing'
         when x.relname is not null then format('using index %I', x.relname)
@@ -124,10 +123,10 @@ begin
         order by a.attgenerated <> '' or a.attidentity = 'a', a.attnum
         limit 1
       ) as assignment
-    from realtime_chat_undo.before b
-    join pg_class c on c.oid = b.relation and c.relreplident = 'f'
-    left join pg_index i on i.indexrelid = b.identity_index and i.indrelid = b.relation and i.indisvalid
-    left join pg_class x on x.oid = i.indexrelid
+    from jsonb_to_recordset(noted) as b (relation text, what text, identity text, identity_index text)
+    join pg_class c on c.oid = to_regclass(b.relation) and c.relreplident = 'f'
+    left join pg_class x on x.relname = b.identity_index
+      and exists (select from pg_index i where i.indexrelid = x.oid and i.indrelid = c.oid and i.indisvalid)
     where b.what = 'identity'
     order by b.relation
   loop
@@ -146,6 +145,7 @@ begin
             execute format('explain delete from only %s where false', item.id);
           exception
             when invalid_column_reference or object_not_in_prerequisite_state then is_refused := true;
+            when lock_not_available then raise;
             when others then null; -- Another reason than publication and identity.
           end;
         end if;
@@ -161,15 +161,16 @@ begin
           'then run this file again.';
     end;
   end loop;
-  delete from realtime_chat_undo.before b where b.what = 'identity';
 
   -- The indexes that ENABLE made.
   for item in
-    select b.relation as id
-    from realtime_chat_undo.before b
-    join pg_class c on c.oid = b.relation and c.relkind in ('i', 'I')
-    where b.what = 'made' and c.relname like 'realtime\_chat\_%'
-    order by b.relation
+    select c.oid::regclass as id
+    from pg_index i
+    join pg_class c on c.oid = i.indexrelid and c.relname like 'realtime\_chat\_%'
+    where i.indrelid in (
+        to_regclass('public.support_agents'), to_regclass('public.live_chat_sessions'), to_regclass('public.chat_messages'))
+      and obj_description(c.oid, 'pg_class') like 'ENABLE\_REALTIME\_CHAT.sql: %'
+    order by c.relname
   loop
     execute format('drop index %s', item.id);
   end loop;
@@ -199,8 +200,9 @@ begin
     drop publication supabase_realtime;
   end if;
 
-  drop table realtime_chat_undo.before;
-  drop schema realtime_chat_undo;
+  if to_regnamespace('realtime_chat_undo') is not null then
+    drop schema realtime_chat_undo;
+  end if;
   perform set_config('lock_timeout', own_lock_timeout, true);
 end
 $undo$;
@@ -210,25 +212,30 @@ select u.name as "what",
   case when u.is_there then 'yes' else 'no' end as "is there",
   case
     when not u.is_there then null
-    when to_regnamespace('realtime_chat_undo') is not null then 'not undone: see the error above'
-    else u.note
+    when u.comment like 'ENABLE\_REALTIME\_CHAT.sql: %' then coalesce(u.note, 'not undone: see the error above')
+    else 'ENABLE did not make it, or made it before it said so in the comment'
   end as "note"
 from (
   select 1 as place, format('table public.%s', t.name) as name, to_regclass('public.' || t.name) is not null as is_there,
-    'ENABLE did not make it, or made it before it kept a record' as note
+    obj_description(to_regclass('public.' || t.name), 'pg_class') as comment, null as note
   from unnest(array['support_agents', 'live_chat_sessions', 'chat_messages']) as t (name)
   union all
   select 2, format('function public.%s()', f.name), to_regprocedure(format('public.%s()', f.name)) is not null,
-    'ENABLE did not make it, or made it before it kept a record'
+    obj_description(to_regprocedure(format('public.%s()', f.name)), 'pg_proc'), null
   from unnest(array['is_support_agent', 'realtime_chat_session_updated', 'realtime_chat_message_added']) as f (name)
   union all
-  select 3, 'publication supabase_realtime', exists (select from pg_publication p where p.pubname = 'supabase_realtime'),
-    coalesce(
-      (
-        select 'other tables are in it: ' || string_agg(format('%I.%I', t.schemaname, t.tablename), ', ' order by 1)
-        from pg_publication_tables t
-        where t.pubname = 'supabase_realtime'
-      ),
-      'ENABLE did not make it, or made it before it kept a record')
+  select 3, 'publication supabase_realtime', p.oid is not null, obj_description(p.oid, 'pg_publication'),
+    (
+      select format('tables are in it: %s; once they are out, run this file again',
+        string_agg(format('%I.%I', t.schemaname, t.tablename), ', ' order by t.schemaname, t.tablename))
+      from pg_publication_tables t
+      where t.pubname = p.pubname
+      having count(*) > 0
+    )
+  from (values ('supabase_realtime')) as n (name)
+  left join pg_publication p on p.pubname = n.name
+  union all
+  select 4, 'schema realtime_chat_undo', to_regnamespace('realtime_chat_undo') is not null,
+    obj_description(to_regnamespace('realtime_chat_undo')::oid, 'pg_namespace'), null
 ) u
 order by u.place, u.name;

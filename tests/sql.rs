@@ -26,6 +26,7 @@ const SHIPPED: [&str; 7] = [
 
 /// What each test file shows. A file that is not here fails the last test.
 const FILES: &[&str] = &[
+    "administrator",
     "existing_tables",
     "inside_a_transaction",
     "plain_postgres",
@@ -39,6 +40,11 @@ const FILES: &[&str] = &[
     "verdicts",
     "writes",
 ];
+
+#[test]
+fn an_administrator_who_is_no_superuser_is_enough() {
+    check("administrator");
+}
 
 #[test]
 fn tables_that_are_there_keep_their_columns_policies_and_data() {

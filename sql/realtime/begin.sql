@@ -3,8 +3,8 @@
 --
 -- Only what is missing is made, and functions that an earlier version of this made are renewed. On a Supabase database its own
 -- objects stay as they are. Run it as the owner of schema realtime, or as a superuser; run twice, nothing changes the second time.
--- What is made says so in its comment; what was there before is written down in realtime.relay_undo. relay migrate --undo takes it
--- back, and relay migrate --undo --dry-run prints the SQL that does.
+-- What is made says so in its comment, and what was changed of what was there is in that of realtime.keep_partitions().
+-- relay migrate --undo takes it back, and with --dry-run prints the SQL that does.
 --
 -- It is one statement, so it is a transaction of its own; within yours it is part of yours, and begin; … rollback; tries it.
 --
@@ -19,6 +19,9 @@ declare
   own_messages constant text := current_setting('client_min_messages');
   -- Whom the relay logs in as.
   relay_role constant text := E'relay';
+  -- What was not so before: an array of what and who. What earlier runs noted comes first.
+  noted jsonb := coalesce(
+    substring(obj_description(to_regprocedure('realtime.keep_partitions()'), 'pg_proc') from '; not so before: (\[.*)$'), '[]');
 begin
 perform set_config('lock_timeout', '5s', true);
 perform set_config('client_min_messages', 'warning', true);

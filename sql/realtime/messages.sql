@@ -51,7 +51,7 @@ begin
 
   if not (select c.relrowsecurity from pg_class c where c.oid = 'realtime.messages'::regclass) then
     alter table realtime.messages enable row level security;
-    insert into realtime.relay_undo (what) values ('row level security') on conflict do nothing;
+    noted := noted || jsonb_build_object('what', 'row level security', 'who', '');
   end if;
 
   if to_regclass('realtime.messages_inserted_at_topic_index') is null then
@@ -69,6 +69,6 @@ begin
     order by r.rolname, p.place
   loop
     execute format('grant %s on realtime.messages to %I', privilege, api_role);
-    insert into realtime.relay_undo (what, who) values (privilege, api_role) on conflict do nothing;
+    noted := noted || jsonb_build_object('what', privilege, 'who', api_role);
   end loop;
 end;

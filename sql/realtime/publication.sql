@@ -16,6 +16,6 @@ begin
           where r.prpubid = p.oid and r.prrelid = 'realtime.messages'::regclass)))
   then
     alter publication supabase_realtime_messages_publication add table realtime.messages;
-    insert into realtime.relay_undo (what) values ('published') on conflict do nothing;
+    noted := noted || jsonb_build_object('what', 'published', 'who', '');
   end if;
 end;

@@ -5,7 +5,7 @@ begin
   if exists (select from pg_roles r where r.rolname = relay_role) then
     if not has_schema_privilege(relay_role, 'realtime', 'usage') then
       execute format('grant usage on schema realtime to %I', relay_role);
-      insert into realtime.relay_undo (what, who) values ('usage', relay_role) on conflict do nothing;
+      noted := noted || jsonb_build_object('what', 'usage', 'who', relay_role);
     end if;
     execute format(
       'grant execute on function realtime.keep_partitions(), realtime.probe(text, text[]), '

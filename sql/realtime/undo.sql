@@ -25,6 +25,7 @@ declare
   is_own constant boolean := coalesce(obj_description(to_regclass('realtime.messages'), 'pg_class') like 'relay: %', false);
   is_own_schema constant boolean :=
     coalesce(obj_description(to_regnamespace('realtime')::oid, 'pg_namespace') like 'relay: %', false);
+  noted jsonb;
   item record;
   those text;
 begin
@@ -38,6 +39,15 @@ begin
       using errcode = 'object_in_use', hint = 'Stop the relay, then run this again.';
   end if;
   perform set_config('lock_timeout', '5s', true);
+
+  -- What was changed of what was there; believed only of somebody who may change it anyway.
+  select substring(obj_description(p.oid, 'pg_proc') from '^relay: .*; not so before: (\[.*)$') into noted
+  from pg_proc p
+  join pg_namespace n on n.oid = p.pronamespace
+  join pg_roles o on o.oid = p.proowner
+  where p.oid = to_regprocedure('realtime.keep_partitions()')
+    and (o.rolsuper or o.rolname = current_user or o.oid = n.nspowner
+      or o.oid = (select c.relowner from pg_class c where c.oid = messages));
 
   -- Postgres does not know what the body of a function calls; its next call would fail, and with it the write that fires it.
   select string_agg(p.oid::regprocedure::text, ', ' order by p.oid::regprocedure::text) into those
@@ -106,36 +116,34 @@ begin
     execute format('drop function %s', item.id);
   end loop;
 
-  -- What was written down of what was there before. Only these changes are made, whatever the record says.
-  if to_regclass('realtime.relay_undo') is not null then
-    for item in
-      select u.what, u.who from realtime.relay_undo u
-      where u.who = '' or exists (select from pg_roles r where r.rolname = u.who)
-      order by u.what, u.who
-    loop
-      case
-        when item.what = 'usage' then
-          execute format('revoke usage on schema realtime from %I', item.who);
-        when is_own or messages is null then
-          null; -- It went with the table.
-        when item.what in ('select', 'insert', 'update') then
-          execute format('revoke %s on realtime.messages from %I', item.what, item.who);
-        when item.what = 'row level security' then
-          alter table realtime.messages disable row level security;
-        when item.what = 'published' then
-          if exists (
-            select from pg_publication_rel r
-            join pg_publication p on p.oid = r.prpubid and p.pubname = 'supabase_realtime_messages_publication'
-            where r.prrelid = messages)
-          then
-            alter publication supabase_realtime_messages_publication drop table realtime.messages;
-          end if;
-        else
-          null;
-      end case;
-    end loop;
-    drop table realtime.relay_undo;
-  end if;
+  -- What was noted of what was there before. Only these changes are made, whatever the comment says.
+  for item in
+    select u.what, u.who
+    from jsonb_to_recordset(coalesce(noted, '[]')) as u (what text, who text)
+    where u.who = '' or exists (select from pg_roles r where r.rolname = u.who)
+    order by u.what, u.who
+  loop
+    case
+      when item.what = 'usage' then
+        execute format('revoke usage on schema realtime from %I', item.who);
+      when is_own or messages is null then
+        null; -- It went with the table.
+      when item.what in ('select', 'insert', 'update') then
+        execute format('revoke %s on realtime.messages from %I', item.what, item.who);
+      when item.what = 'row level security' then
+        alter table realtime.messages disable row level security;
+      when item.what = 'published' then
+        if exists (
+          select from pg_publication_rel r
+          join pg_publication p on p.oid = r.prpubid and p.pubname = 'supabase_realtime_messages_publication'
+          where r.prrelid = messages)
+        then
+          alter publication supabase_realtime_messages_publication drop table realtime.messages;
+        end if;
+      else
+        null;
+    end case;
+  end loop;
 
   if is_own_schema then
     drop schema realtime;

@@ -52,6 +52,10 @@ create database second;
 \o
 \c postgres
 \i sql/UNDO_SUPABASE_COMPAT.sql
+create table public.another (id int primary key);
+alter publication supabase_realtime add table public.another;
+\i sql/UNDO_ENABLE_REALTIME_CHAT.sql
+alter publication supabase_realtime drop table public.another;
 \i sql/UNDO_ENABLE_REALTIME_CHAT.sql
 create function public.asks() returns uuid language sql as 'select auth.uid()';
 \i sql/UNDO_SUPABASE_COMPAT.sql

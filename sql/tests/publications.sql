@@ -76,3 +76,16 @@ update chat_messages set body = 'abc' returning size;
 drop publication supabase_realtime;
 \i sql/ENABLE_REALTIME_CHAT.sql
 update chat_messages set body = 'abcd' returning size;
+
+\echo '# a publication for the tables of a schema, with a partitioned table, by its partitions and by itself'
+drop publication supabase_realtime;
+drop table chat_messages;
+create table chat_messages (id int primary key, session_id uuid, created_at timestamptz, read_at timestamptz, body text)
+  partition by range (id);
+create table chat_messages_1 partition of chat_messages for values from (0) to (20);
+create publication supabase_realtime for tables in schema public;
+\i sql/ENABLE_REALTIME_CHAT.sql
+\i sql/DISABLE_REALTIME_CHAT.sql
+alter publication supabase_realtime set (publish_via_partition_root = true);
+\i sql/ENABLE_REALTIME_CHAT.sql
+\i sql/DISABLE_REALTIME_CHAT.sql

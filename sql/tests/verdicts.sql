@@ -24,17 +24,23 @@ create function public.realtime_chat_message_added() returns trigger language pl
 drop function public.realtime_chat_message_added();
 \echo '# nor a schema that has the name of the record'
 create schema realtime_chat_undo authorization stranger;
-create table realtime_chat_undo.before (relation regclass, what text);
+comment on schema realtime_chat_undo is 'ENABLE_REALTIME_CHAT.sql: what was before: []';
 \i sql/ENABLE_REALTIME_CHAT.sql
 \i sql/DISABLE_REALTIME_CHAT.sql
 \i sql/UNDO_ENABLE_REALTIME_CHAT.sql
 alter schema realtime_chat_undo rename to another_name;
 \i sql/ENABLE_REALTIME_CHAT.sql
 
-\echo '# the function goes to a stranger afterwards'
+\echo '# the function goes to a stranger afterwards, who defines it otherwise'
 alter function public.is_support_agent() owner to stranger;
+create or replace function public.is_support_agent() returns boolean language sql stable security definer set search_path = ''
+  as 'select true';
 \i sql/ENABLE_REALTIME_CHAT.sql
 alter function public.is_support_agent() owner to postgres;
+\i sql/ENABLE_REALTIME_CHAT.sql
+create or replace function public.is_support_agent() returns boolean language sql stable security definer set search_path = ''
+  as 'select exists (select from public.support_agents a where a.user_id = auth.uid() and a.is_active)';
+\i sql/ENABLE_REALTIME_CHAT.sql
 
 \echo '# another index has the name of one that is missing'
 drop index realtime_chat_messages_history;
@@ -83,11 +89,28 @@ drop event trigger refuse;
 alter publication supabase_realtime drop table public.support_agents;
 \i sql/DISABLE_REALTIME_CHAT.sql
 
+\echo '# an index that an earlier ENABLE made and did not mark'
+\o /dev/null
+\i sql/ENABLE_REALTIME_CHAT.sql
+\o
+comment on index public.realtime_chat_messages_unread is null;
+\i sql/DISABLE_REALTIME_CHAT.sql
+drop index public.realtime_chat_messages_unread;
+\i sql/DISABLE_REALTIME_CHAT.sql
+
 \echo '# without a record, as an earlier ENABLE left it'
 \o /dev/null
 \i sql/ENABLE_REALTIME_CHAT.sql
 \o
-drop schema realtime_chat_undo cascade;
+drop schema realtime_chat_undo;
+comment on publication supabase_realtime is null;
+comment on table public.support_agents is null;
+comment on table public.live_chat_sessions is null;
+comment on table public.chat_messages is null;
+comment on function public.is_support_agent() is null;
+comment on function public.realtime_chat_session_updated() is null;
+comment on function public.realtime_chat_message_added() is null;
+select format('comment on index public.%I is null', c.relname) from pg_class c where c.relname like 'realtime\_chat\_%' \gexec
 \i sql/UNDO_ENABLE_REALTIME_CHAT.sql
 \i sql/DISABLE_REALTIME_CHAT.sql
 alter table public.support_agents replica identity default;
