@@ -1,5 +1,6 @@
 //! The program as its user meets it: what each verb prints, with what exit code, and what it leaves behind.
 
+mod output;
 mod policies;
 mod slot;
 mod types;
