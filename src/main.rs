@@ -8,10 +8,11 @@ use relay::error::{Error, ErrorKind};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let last_words = cli.last_words();
     match start(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("relay: {error}");
+            last_words.say(&error);
             ExitCode::from(error.kind().exit_code())
         }
     }

@@ -6,6 +6,7 @@
 //! that stands by has no clients: who was here when another took the slot over is sent there. While another process uses
 //! `log.dir`, only what needs no log is there.
 
+mod forgetting;
 mod keeping;
 mod listening;
 mod places;

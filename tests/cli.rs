@@ -2,6 +2,7 @@
 
 mod faults;
 mod five_minutes;
+mod output;
 mod policies;
 mod running;
 mod slot;

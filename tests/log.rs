@@ -141,6 +141,12 @@ async fn a_slot_made_again_while_no_relay_runs_is_told_to_who_continues() {
             (1.0 <= relay.metric(&metric)).then_some(())
         })
         .await;
+        // Nobody was there to lose anything.
+        until("the gap to be logged", || async {
+            relay.log_text().contains("nobody is subscribed").then_some(())
+        })
+        .await;
+        assert!(!relay.log_text().contains("ERROR"), "{}", relay.log_text());
 
         let mut client = continue_at(&relay, &before).await;
         let told = client.find("a gap", |received| received.payload.get("gap").is_some()).await;

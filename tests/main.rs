@@ -109,6 +109,8 @@ mod log;
 mod reload;
 // Who may read what the relay keeps on disk.
 mod log_modes;
+// Forgetting what the log keeps.
+mod forget;
 // Faults of every kind under load, and what clients have afterwards. `CHAOS=long` for the long form.
 mod chaos;
 // Bytes from outside, bent and mixed: nothing panics. `FUZZ_SECONDS` for longer than a moment.

@@ -151,11 +151,11 @@ async fn test(args: &Args, globals: &Globals, stage: &Stage) -> Result<Verdict, 
         stage.spawn(async move { watcher.watch(&mut client).await });
         logs.push(log);
     }
-    eprintln!(
+    print::remark(&format!(
         "joined {address} {} times; {} s of breaking connections begin",
         logs.len(),
         args.seconds
-    );
+    ));
     let look = || -> Vec<Log> {
         logs.iter().map(|log| log.lock().unwrap_or_else(PoisonError::into_inner).clone()).collect()
     };

@@ -1,11 +1,13 @@
-//! The log: one line per event on standard error, as text or JSON.
+//! The log: one line per event on standard error, as text or JSON; the failure that ends the program is the last of them.
 
 use std::sync::OnceLock;
 
+use serde_json::json;
 use tracing_subscriber::EnvFilter;
 
-use super::Globals;
+use super::{Globals, print};
 use crate::error::{Error, ErrorKind};
+use crate::model::time::PgTime;
 
 /// How log lines are written: for people, or one JSON object per line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -35,6 +37,7 @@ pub(super) fn start(globals: &Globals, usual: &str) -> Result<(), Error> {
             log.try_init()
         }
         Format::Json => {
+            std::panic::set_hook(Box::new(|panic| say_as_json(&panic.to_string(), None)));
             let log = log.json().flatten_event(true).with_filter_reloading();
             let handle = log.reload_handle();
             let _ = REPLACE.set(Box::new(move |filter| handle.reload(filter).is_ok()));
@@ -57,6 +60,25 @@ pub(super) fn set(globals: &Globals, level: &str) -> Result<(), Error> {
         Some(replace) if replace(filter) => Ok(()),
         _ => Err(Error::new(ErrorKind::Bug, "could not change what is logged")),
     }
+}
+
+/// Says why the program ends.
+pub(super) fn last_words(format: Format, error: &Error) {
+    match format {
+        Format::Text => print::remark(&format!("relay: {error}")),
+        Format::Json => say_as_json(&error.to_string(), Some(error.kind().exit_code())),
+    }
+}
+
+/// One line like those of the log, whatever is logged and whether the log was started.
+fn say_as_json(message: &str, exit_code: Option<u8>) {
+    let at = PgTime::from_unix_micros(super::now().saturating_mul(1_000_000)).to_string();
+    let mut line =
+        json!({ "timestamp": at, "level": "ERROR", "message": message, "target": "relay" });
+    if let (Some(code), Some(line)) = (exit_code, line.as_object_mut()) {
+        line.insert("exit_code".to_owned(), code.into());
+    }
+    print::remark(&line.to_string());
 }
 
 fn parse(filter: &str) -> Result<EnvFilter, Error> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio_postgres::SimpleQueryMessage;
 
-use super::{Globals, print};
+use super::{Globals, about_flag, print};
 use crate::error::{Error, ErrorKind};
 use crate::postgres::{Target, connect, refusal};
 use crate::secret::Secret;
@@ -83,7 +83,7 @@ pub(crate) struct Args {
 /// # Errors
 /// `Misconfigured` without an address; what Postgres answered otherwise.
 pub(crate) async fn run(args: Args, globals: &Globals) -> Result<(), Error> {
-    let role = args.role.unwrap_or_else(|| own_role(globals));
+    let role = args.role.clone().unwrap_or_else(|| own_role(globals));
     let sql = if args.undo { undo_script(&role) } else { script(&role) };
     if args.dry_run {
         return print::line(sql.trim_end());
@@ -92,14 +92,18 @@ pub(crate) async fn run(args: Args, globals: &Globals) -> Result<(), Error> {
         let context = "whose rights may be used? give --url or RELAY_MIGRATE_URL: the owner of schema realtime, or a superuser";
         return Err(Error::new(ErrorKind::Misconfigured, context));
     };
-    let target = Target::parse(url.reveal())?;
+    let about_url = |error| about_flag("--url", &error);
+    let target = Target::parse(url.reveal()).map_err(about_url)?;
     let stage = Stage::new();
-    let opened = connect(&target, "relay-migrate", &[], &stage).await?;
+    let opened = connect(&target, "relay-migrate", &[], &stage).await.map_err(about_url)?;
     let (what, state) = if args.undo {
         ("could not undo; nothing was changed", include_str!("../../sql/realtime/undone.sql"))
     } else {
         ("could not migrate; nothing was changed", include_str!("../../sql/realtime/result.sql"))
     };
+    if let Some(named) = args.role {
+        refuse_missing(&opened.client, &named).await?;
+    }
     let done = match opened.client.batch_execute(&sql).await {
         Ok(()) => opened.client.simple_query(state).await,
         Err(error) => Err(error),
@@ -123,6 +127,19 @@ pub(crate) async fn run(args: Args, globals: &Globals) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// A role that somebody names is one that is there: a misspelt one would be granted nothing, and nobody would notice.
+async fn refuse_missing(client: &tokio_postgres::Client, role: &str) -> Result<(), Error> {
+    let query = include_str!("../../sql/queries/role_exists.sql");
+    let found = client.query_opt(query, &[&role]).await;
+    if found.map_err(|error| failed(&error, "could not look for the role"))?.is_some() {
+        return Ok(());
+    }
+    let context = format!(
+        "there is no role {role:?}, and nothing was changed; correct --role, or run RELAY_ROLE.sql first"
+    );
+    Err(Error::new(ErrorKind::Misconfigured, context))
 }
 
 /// What Postgres said, and what to do about it.

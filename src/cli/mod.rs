@@ -4,6 +4,7 @@
 //! what describes this one run is a flag.
 
 mod bench;
+mod change_log;
 mod check;
 mod client;
 mod cluster;
@@ -86,9 +87,27 @@ enum Verb {
     Gaptest(gaptest::Args),
     /// Look at the replication slot, or drop it
     Slot(slot::Args),
+    /// Forget what the change log keeps
+    Log(change_log::Args),
+}
+
+/// What is said of the failure that ends the program, in the form of its log.
+#[derive(Clone, Copy, Debug)]
+pub struct LastWords(log::Format);
+
+impl LastWords {
+    /// Says it on standard error.
+    pub fn say(self, error: &Error) {
+        log::last_words(self.0, error);
+    }
 }
 
 impl Cli {
+    /// To be kept for the end.
+    pub const fn last_words(&self) -> LastWords {
+        LastWords(self.globals.log_format)
+    }
+
     /// Starts logging to standard error.
     ///
     /// # Errors
@@ -116,6 +135,7 @@ impl Cli {
             Verb::Bench(args) => Box::pin(bench::run(args, globals)).await,
             Verb::Gaptest(args) => Box::pin(gaptest::run(args, globals)).await,
             Verb::Slot(args) => Box::pin(slot::run(args, globals)).await,
+            Verb::Log(args) => Box::pin(change_log::run(args, globals)).await,
         }
     }
 }
@@ -174,6 +194,11 @@ pub(crate) fn environment(name: &str) -> Option<String> {
 pub(crate) fn now() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// The same error about an address that a flag gave and no setting.
+pub(crate) fn about_flag(flag: &str, error: &Error) -> Error {
+    Error::new(error.kind(), error.to_string().replace("postgres.url", flag))
 }
 
 /// All faults as one error.

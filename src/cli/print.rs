@@ -1,6 +1,6 @@
-//! Writing to standard output: what a verb found, as opposed to what it logs.
+//! Writing to standard output: what a verb found, as opposed to what it logs; and remarks beside it.
 //!
-//! A reader that went away (`relay tail … | head`) is no failure.
+//! A reader that went away (`relay tail … | head`) is no failure, on standard output and on standard error.
 
 use std::io::Write;
 
@@ -28,4 +28,9 @@ pub(crate) fn offer(text: &str) -> Result<bool, Error> {
         }
         Ok(()) => Ok(true),
     }
+}
+
+/// Writes a remark to standard error. Where nobody reads it, there is nobody to tell.
+pub(crate) fn remark(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }

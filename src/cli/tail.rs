@@ -107,7 +107,7 @@ async fn follow(args: &Args, globals: &Globals) -> Result<(), Error> {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == ErrorKind::PeerUnreachable => {
                 let wait = backoff.wait(random::number());
-                eprintln!("{error}; joining again in {:.1} s", wait.as_secs_f32());
+                print::remark(&format!("{error}; joining again in {:.1} s", wait.as_secs_f32()));
                 tokio::time::sleep(wait).await;
             }
             Err(error) => return Err(error),
@@ -126,7 +126,7 @@ async fn watch(
     let mut client = Client::connect(address, token).await?;
     client.join("relay-tail", std::slice::from_ref(wish)).await?;
     backoff.reset();
-    eprintln!("joined {address}; watching {}", described(wish));
+    print::remark(&format!("joined {address}; watching {}", described(wish)));
     let stdout = std::io::stdout();
     let is_coloured = stdout.is_terminal() && environment("NO_COLOR").is_none();
     let mut is_subscribed = false;
@@ -163,7 +163,7 @@ fn report(payload: &Value, is_subscribed: &mut bool) -> Result<(), Error> {
         }
     }
     let hint = if text("message").contains("SQLSTATE") { "; see `relay check`" } else { "" };
-    eprintln!("{}: {}{hint}", text("extension"), text("message"));
+    print::remark(&format!("{}: {}{hint}", text("extension"), text("message")));
     Ok(())
 }
 

@@ -186,9 +186,10 @@ impl Lanes {
         self.lanes.get(lane).is_none_or(|lane| lane.has_passed(*sequence))
     }
 
-    /// Tells everyone who is subscribed, each after what already waits for it.
-    pub(super) fn announce(&mut self, notice: &Notice) {
+    /// Tells everyone who is subscribed, each after what already waits for it; how many they are.
+    pub(super) fn announce(&mut self, notice: &Notice) -> usize {
         let everyone: Vec<Arc<Member>> = self.fanout.hub.read().everyone().cloned().collect();
+        let count = everyone.len();
         let mut waiting: HashMap<Whose, Vec<Arc<Member>>> = HashMap::new();
         for member in everyone {
             match self.waiting(member.id) {
@@ -201,6 +202,7 @@ impl Lanes {
             let piece = Piece::Notice(notice.clone(), members);
             self.enqueue(lane, SmallVec::new(), 0, piece, &ids);
         }
+        count
     }
 
     /// Starts a round for every lane that can.

@@ -369,15 +369,19 @@ impl Fanout {
     /// Tells every subscriber that something it asked for may be missing.
     fn announce_gap(&self, lanes: &mut Lanes, why: &'static str, words: &str) {
         self.metrics.gaps.get_or_create(&reason(why)).inc();
-        // Whoever was away hears of it when it comes back and names its place.
-        if self.hub.read().everyone().next().is_some() {
-            tracing::error!(reason = why, "changes were lost to subscribers; they were told");
-        } else {
-            tracing::info!(reason = why, "changes cannot be had any more; nobody is subscribed");
-        }
         let message = format!("Changes may be missing: {words}. Please read the table again.");
         let hole = Hole { reason: why, ..Hole::default() };
-        lanes.announce(&Notice::of_hole(message, hole));
+        // Who is away learns of it when it comes back with a position.
+        match lanes.announce(&Notice::of_hole(message, hole)) {
+            0 => tracing::info!(reason = why, "changes may be missing; nobody is subscribed"),
+            members => {
+                tracing::error!(
+                    reason = why,
+                    members,
+                    "changes were lost to subscribers; they were told"
+                );
+            }
+        }
     }
 }
 

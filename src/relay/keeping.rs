@@ -3,6 +3,7 @@
 //! One process uses the directory at a time. Another one with the same directory stands by until it is let go, as it
 //! does for the slot; then it goes on with everything that was kept.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::spawn_blocking;
 use tracing::info;
 
+use super::forgetting;
 use super::places::Places;
 use crate::changelog::DiskLog;
 use crate::changelog::disk::Settings;
@@ -42,6 +44,7 @@ pub(super) struct Kept {
     /// The change log.
     pub(super) log: Arc<DiskLog>,
     places: Arc<Places>,
+    dir: PathBuf,
 }
 
 impl Keeping {
@@ -57,7 +60,7 @@ impl Keeping {
         };
         let (hub, metrics) = (Arc::clone(&self.hub), self.metrics.clone());
         let places = Places::open(&self.settings.dir, hub, self.now, metrics)?;
-        Ok(Ok(Kept { log, places }))
+        Ok(Ok(Kept { log, places, dir: self.settings.dir.clone() }))
     }
 
     /// Stands by, saying so through `state`, until it can be opened; `None` when the stage stops.
@@ -102,7 +105,10 @@ impl Keeping {
 impl Kept {
     /// Saves places now and then until the stage stops, and closes the log.
     pub(super) async fn keep(self, stage: Stage) {
-        Arc::clone(&self.places).run(stage).await;
+        tokio::join!(
+            Arc::clone(&self.places).run(stage.clone()),
+            forgetting::run(Arc::clone(&self.log), self.dir.clone(), stage),
+        );
         let (closed, closing) = oneshot::channel();
         // A thread of its own: a disk that hangs must not hold up the end of the process.
         std::thread::spawn(move || {

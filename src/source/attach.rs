@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_postgres::Client;
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 use super::answer::within;
 use super::connection::{Connection, Identity, Wanted};
@@ -147,7 +147,7 @@ pub(super) async fn attach(
         history.born_on = history.identity.timeline.clone();
         health.begin_anew();
         let why = why.words();
-        error!(slot = slot_name, from = %found.confirmed, why, "history lost; a new epoch begins");
+        warn!(slot = slot_name, from = %found.confirmed, why, "history lost; a new epoch begins");
     }
     let has_messages =
         messages.decide(facts.has_messages, history.identity.position, found.confirmed);

@@ -49,10 +49,28 @@ async fn it_needs_an_owner_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_role_that_is_missing_is_no_obstacle() {
+async fn a_role_that_was_named_and_is_missing_is_a_fault_and_nothing_is_changed() {
     let database = Cluster::shared().database().await.with_roles().await;
     let (code, printed) = migrate(&["--url", &database.url, "--role", "somebody else's"]);
-    assert_eq!(code, Some(0), "{printed}");
+    assert_eq!(code, Some(2), "{printed}");
+    assert!(
+        printed.contains("no role \"somebody else's\"") && printed.contains("--role"),
+        "{printed}"
+    );
+    let made = "select count(*)::text from pg_namespace where nspname = 'realtime'";
+    assert_eq!(database.text(made).await, "0");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_address_is_said_of_the_flag() {
+    let database = Cluster::shared().database().await.with_roles().await;
+    let nowhere = format!("{}_nowhere", database.url);
+    let (code, printed) = migrate(&["--url", &nowhere]);
+    assert_eq!(code, Some(69), "{printed}");
+    assert!(
+        printed.contains("the database in --url") && !printed.contains("postgres.url"),
+        "{printed}"
+    );
 }
 
 #[tokio::test]

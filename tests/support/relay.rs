@@ -83,6 +83,11 @@ impl Relay {
         self
     }
 
+    /// Its variables.
+    pub const fn environment(&self) -> &BTreeMap<String, String> {
+        &self.environment
+    }
+
     /// Where its change log is.
     pub fn directory(&self) -> &std::path::Path {
         &self.directory

@@ -84,6 +84,12 @@ impl DiskLog {
         Next::OnDisk(Wanted { next: reader.next, limit, bytes: most, seen: reader.seen })
     }
 
+    /// Whether what a reader reads from disk is before where the log begins now.
+    fn is_gone(&self, reader: &Reader) -> bool {
+        let state = self.shared.state();
+        reader.next < self.shared.floor(&state).number
+    }
+
     /// Moves a reader past what was read from disk.
     fn take(&self, reader: &mut Reader, fetched: Fetched) -> Vec<Arc<Transaction>> {
         reader.next = fetched.next;
@@ -187,6 +193,8 @@ impl ChangeLog for DiskLog {
                 let result = task.await;
                 reader.under_way = None;
                 match result {
+                    // It was forgotten while it was read.
+                    Ok(Ok(_)) if self.is_gone(reader) => reader.fetch = None,
                     Ok(Ok(fetched)) => {
                         let batch = self.take(reader, fetched);
                         if !batch.is_empty() {

@@ -26,6 +26,7 @@ mod appending;
 pub(super) mod fetch;
 #[cfg(test)]
 mod flaky;
+mod forget;
 mod medium;
 mod privacy;
 mod recovery;
@@ -53,6 +54,8 @@ use super::{Bounds, Origin, Past, Place, Trouble};
 use crate::error::{Error, ErrorKind};
 use crate::metrics::Metrics;
 use crate::model::Lsn;
+
+pub use privacy::{REQUEST, ask_to_forget};
 
 /// A segment is closed when it has grown to this: what retention drops at once.
 const SEGMENT: u64 = 16 << 20;
@@ -107,6 +110,8 @@ pub(super) struct Shared {
     news: watch::Sender<News>,
     durable: watch::Sender<Lsn>,
     trouble: watch::Sender<Trouble>,
+    /// How many times something was forgotten because somebody asked.
+    forgotten: watch::Sender<u64>,
     metrics: Metrics,
 }
 
@@ -125,6 +130,8 @@ struct State {
     anew: Option<Anew>,
     /// Numbers from here on are given out again, and were perhaps written.
     cut: Option<u64>,
+    /// Everything below this number, at least, is to be forgotten.
+    forget: Option<u64>,
     /// The writer rests and need not be woken for a single piece.
     is_resting: bool,
     is_closing: bool,
@@ -201,6 +208,7 @@ impl DiskLog {
                 marked_at: None,
                 anew: None,
                 cut: None,
+                forget: None,
                 is_resting: false,
                 is_closing: false,
             }),
@@ -209,6 +217,7 @@ impl DiskLog {
             room: Notify::new(),
             durable: watch::Sender::new(kept.end),
             trouble: watch::Sender::new(None),
+            forgotten: watch::Sender::new(0),
             metrics,
             place,
         });

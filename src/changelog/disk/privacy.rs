@@ -6,9 +6,11 @@
 //! somebody else or because other things are in it, is refused: the modes of a directory that is not the relay's own are
 //! never changed.
 
-use std::fs::{self, DirBuilder, Metadata, Permissions};
+use std::fs::{self, DirBuilder, Metadata, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::Path;
 
 use super::segment::number_of;
@@ -23,8 +25,19 @@ const OTHERS: u32 = 0o077;
 /// The bit of a directory that users share, such as /tmp.
 const SHARED: u32 = 0o1000;
 
+/// The file by which the relay that uses the directory is asked to forget what came before now.
+pub const REQUEST: &str = "forget";
+
 /// Files of the relay that are no segments, and what the system puts into a disk of its own.
-const NAMES: [&str; 5] = ["lock", "unfinished", "resumes", "resumes.new", "lost+found"];
+const NAMES: [&str; 6] = ["lock", "unfinished", "resumes", "resumes.new", REQUEST, "lost+found"];
+
+/// Asks the relay that uses the directory to forget; it removes the file when it has.
+///
+/// # Errors
+/// The file cannot be made.
+pub fn ask_to_forget(dir: &Path) -> io::Result<()> {
+    OpenOptions::new().write(true).create(true).mode(PRIVATE).open(dir.join(REQUEST)).map(drop)
+}
 
 /// Makes the directory, or sees to it that one that is there is closed to others.
 ///

@@ -186,6 +186,17 @@ impl Shelf {
         }
     }
 
+    /// Removes every segment that begins before `floor`, the caller the files: everything before it is gone.
+    pub(super) fn forget(&mut self, floor: Floor) {
+        while let Some(first) = self.volumes.front().filter(|it| it.begin.number < floor.number) {
+            self.doomed.push(first.begin.number);
+            self.volumes.pop_front();
+        }
+        if self.floor.number < floor.number {
+            self.floor = floor;
+        }
+    }
+
     /// Removes every segment from `number` on: they hold what was begun again.
     pub(super) fn cut(&mut self, number: u64) {
         while let Some(last) = self.volumes.back().filter(|last| number <= last.begin.number) {
@@ -293,6 +304,16 @@ mod tests {
         shelf.retain(limits());
         assert_eq!((shelf.doomed(), shelf.floor()), (vec![10, 20], next));
         assert_eq!(shelf.give_up(31), Some(Floor { number: 40, place: place(390) }));
+    }
+
+    #[test]
+    fn what_is_forgotten_is_gone_whatever_retention_says() {
+        let mut shelf = shelf();
+        let floor = Floor { number: 30, place: place(290) };
+        shelf.forget(floor);
+        assert_eq!((shelf.doomed(), shelf.len(), shelf.floor()), (vec![10, 20], 1, floor));
+        shelf.forget(floor);
+        assert_eq!((shelf.doomed(), shelf.len()), (vec![], 1));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 use super::recovery::Active;
 use super::segment::{Header, name, put_mark, put_piece};
 use super::shelf::{Floor, Limits, Stone};
-use super::{Anew, Shared, State};
+use super::{Anew, Shared, State, forget};
 use crate::backoff::Backoff;
 use crate::changelog::{Origin, Place};
 use crate::model::{Lsn, Transaction};
@@ -76,6 +76,8 @@ struct Job {
     mark: Option<Lsn>,
     /// Nothing was appended behind the pieces.
     is_all: bool,
+    /// What was before the pieces is to be forgotten.
+    forgets: bool,
     /// What the fan-out reads next, and from where on a transaction is not whole.
     limits: (u64, u64),
 }
@@ -134,7 +136,9 @@ impl Writer {
                 }
                 None if state.is_closing => return None,
                 None => {
-                    let (back, waited) = shared.wait(state, shared.settings.rest());
+                    let rest = shared.settings.rest();
+                    let span = if state.forget.is_some() { forget::LOOK } else { rest };
+                    let (back, waited) = shared.wait(state, span);
                     state = back;
                     if waited.timed_out() {
                         // Time alone makes things old.
@@ -146,7 +150,7 @@ impl Writer {
                 }
             }
         }
-        let anew = state.anew.take();
+        let (anew, forgets) = (state.anew.take(), state.may_forget());
         state.cut = None;
         let from = state.synced;
         let pieces = state.tail.unseen(from, BATCH);
@@ -155,7 +159,7 @@ impl Writer {
         let mark = state.mark;
         state.in_flight = end;
         let limits = (state.tail.live(), state.tail.visible());
-        Some(Job { anew, from, pieces, mark, is_all, limits })
+        Some(Job { anew, from, pieces, mark, is_all, forgets, limits })
     }
 
     /// When there is something to do.
@@ -163,7 +167,8 @@ impl Writer {
         if state.anew.is_none() && self.origin.is_none() {
             return None;
         }
-        if state.anew.is_some() || state.cut.is_some() || self.active.is_none() {
+        let is_urgent = state.cut.is_some() || state.may_forget() && self.is_whole();
+        if state.anew.is_some() || is_urgent || self.active.is_none() {
             return Some(now);
         }
         let may_rest = !state.is_closing;
@@ -191,6 +196,9 @@ impl Writer {
         // Whose log this is, and where it stands, must be known before anything is put into it.
         if self.active.is_none() {
             self.begin_segment()?;
+        }
+        if job.forgets && self.is_whole() {
+            self.forget()?;
         }
         self.write(job)?;
         self.retain(job.limits);
@@ -286,7 +294,7 @@ impl Writer {
     }
 
     /// Begins a segment behind what is on disk. What holds numbers from there on is removed first: it is written anew.
-    fn begin_segment(&mut self) -> io::Result<()> {
+    pub(super) fn begin_segment(&mut self) -> io::Result<()> {
         self.active = None;
         let Some(origin) = self.origin.clone() else { return Ok(()) };
         let header = Header {
@@ -331,7 +339,7 @@ impl Writer {
     }
 
     /// Removes files; those that stay are tried again.
-    fn remove(&self, segments: Vec<u64>) -> io::Result<()> {
+    pub(super) fn remove(&self, segments: Vec<u64>) -> io::Result<()> {
         let mut result = Ok(());
         let is_any = !segments.is_empty();
         for segment in segments {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
+use crate::cli::{about_flag, print};
 use crate::error::{Error, ErrorKind};
 use crate::postgres::{Sql, Target, connect, refusal};
 use crate::shutdown::Stage;
@@ -40,7 +41,7 @@ impl Writer {
             let words = format!("--insert has no {PLACE}, by which its rows would be known");
             return Err(Error::new(ErrorKind::Misconfigured, words));
         }
-        let target = Target::parse(url)?;
+        let target = Target::parse(url).map_err(|error| about_flag("--writer", &error))?;
         let sql = connect(&target, "relay-gaptest", &[], stage).await?;
         let (insert, prefix) = (insert.to_owned(), prefix.to_owned());
         let (stage, committed) = (stage.clone(), HashSet::new());
@@ -64,7 +65,7 @@ impl Writer {
                     self.committed.insert(format!("{}{name}", self.prefix));
                 }
                 Err(error) => {
-                    eprintln!("{}", refusal(&error, "a row could not be written"));
+                    print::remark(&refusal(&error, "a row could not be written").to_string());
                     self.connect_again(end).await;
                 }
             }

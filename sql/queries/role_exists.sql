@@ -1,0 +1,2 @@
+-- A row when there is a role of this name.
+select from pg_roles where rolname = $1
