@@ -57,6 +57,9 @@ async fn harms_nobody(name: &str) {
     drop(attackers);
     stage.is_left().await;
     stage.canary.is_served(5).await;
+    let log = stage.relay.log_text();
+    let panic = log.lines().find(|line| line.contains("panicked"));
+    assert_eq!(panic, None, "{name}: a task of the relay");
 }
 
 #[tokio::test]
