@@ -57,6 +57,9 @@ async fn harms_nobody(name: &str) {
     drop(attackers);
     stage.is_left().await;
     stage.canary.is_served(5).await;
+    let log = stage.relay.log_text();
+    let panic = log.lines().find(|line| line.contains("panicked"));
+    assert_eq!(panic, None, "{name}: a task of the relay");
 }
 
 #[tokio::test]
@@ -151,6 +154,10 @@ async fn measure(attack: Attack, [idle, attacked, after]: [Duration; 3], form: F
     };
     tokio::time::sleep(attacked).await;
     let log_lines_a_second = (stage.log_lines() - lines) as f64 / attacked.as_secs_f64();
+    if expected::LOG_LINES < log_lines_a_second {
+        let log = stage.relay.log_text();
+        log.lines().skip(lines).take(3).for_each(|line| eprintln!("attack: logged: {line}"));
+    }
     // Rows that are late by more than this are missing; they count with the time they have waited.
     let attacked = (stage.canary.times(Duration::from_secs(5)).await, probes.phase());
     drop(attackers);
