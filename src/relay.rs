@@ -40,7 +40,7 @@ use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::model::time::PgTime;
 use crate::postgres::Target;
-use crate::server::{self, Tenant};
+use crate::server::{self, Door, Origins, Tenant};
 use crate::shutdown::Stage;
 use crate::source::SourceState;
 
@@ -155,7 +155,9 @@ impl Relay {
         let tenant = Tenant::new(Arc::clone(&desk), api_keys, target.database(), address);
         let further = (own.merge(chat.unwrap_or_default()), config.http.pages);
         let routes = server::routes(&desk, tenant, troubles, further);
-        clients.spawn(server::run(listener, routes, clients.clone()));
+        let origins = Origins::new(&config.http.trusted_proxies);
+        let door = Door::new(config.limits.address_connections, origins, metrics.clone());
+        clients.spawn(server::run(listener, Arc::new(door), routes, clients.clone()));
 
         let drain = config.http.drain;
         clients.spawn(follow_the_slot(Arc::clone(&seats), state.clone(), drain, clients.clone()));
@@ -275,7 +277,7 @@ fn keeping_of(config: &Config, hub: &Arc<Hub>, metrics: &Metrics) -> Option<Keep
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
-    TcpListener::bind(address).await.map_err(|cause| {
+    std::future::ready(server::bind(address)).await.map_err(|cause| {
         let text = format!("could not listen on {address}; choose another http.listen");
         Error::new(ErrorKind::Misconfigured, text).because(cause)
     })

@@ -39,6 +39,7 @@ macro_rules! keys {
 /// All settings, in the order of `relay.toml`.
 pub(crate) const KEYS: &[Key] = keys![
     http.listen,
+    http.trusted_proxies,
     http.drain,
     http.pages,
     postgres.url true,
@@ -70,6 +71,7 @@ pub(crate) const KEYS: &[Key] = keys![
     realtime.hold,
     limits.connections,
     limits.subject_connections,
+    limits.address_connections,
     limits.channels,
     limits.joins_per_second,
     limits.connection_joins_per_second,
@@ -77,6 +79,9 @@ pub(crate) const KEYS: &[Key] = keys![
     limits.messages_per_second,
     limits.subject_messages_per_second,
     limits.http_messages_per_second,
+    limits.subject_http_messages_per_second,
+    limits.frames_per_second,
+    limits.subject_frames_per_second,
     limits.broadcast_payload,
     limits.replay,
     limits.snapshot_rows,
