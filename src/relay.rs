@@ -44,7 +44,7 @@ use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::model::time::PgTime;
 use crate::postgres::Target;
-use crate::server::{self, Tenant, admin};
+use crate::server::{self, Door, Origins, Tenant, admin};
 use crate::shutdown::Stage;
 use crate::source::SourceState;
 
@@ -91,6 +91,7 @@ impl Relay {
     ///
     /// # Errors
     /// As [`Relay::start`].
+    #[expect(clippy::unused_async, reason = "what it spawns needs the runtime it is awaited on")]
     pub async fn start_with(config: Config, own: Router) -> Result<Self, Error> {
         let metrics = Metrics::new();
         let stages = [(); 5].map(|()| Stage::new());
@@ -121,7 +122,7 @@ impl Relay {
         });
         let (trouble, troubles) = watch::channel(None);
         let (latecomers, latecomer) = mpsc::channel(LATECOMERS);
-        let listeners = listening::listen(&config.http).await?;
+        let listeners = listening::listen(&config.http)?;
         let address = listeners.clients.local_addr().unwrap_or(config.http.listen);
         let clock = || now().unix_micros().div_euclid(1_000_000);
         let limits = Live::new(config.limits);
@@ -186,7 +187,9 @@ impl Relay {
         }
         let probes = admin::beside_clients(status, figures);
         let routes = server::routes(&desk, tenant, probes, further);
-        clients.spawn(server::run(listener, routes, clients.clone()));
+        let origins = Origins::new(&config.http.trusted_proxies);
+        let door = Door::new(limits.address_connections, origins, metrics.clone());
+        clients.spawn(server::run(listener, Arc::new(door), routes, clients.clone()));
 
         let drain = config.http.drain;
         clients.spawn(follow_the_slot(Arc::clone(&seats), state.clone(), drain, clients.clone()));

@@ -281,6 +281,43 @@ async fn senders_over_the_rate_are_told_and_nothing_of_theirs_is_passed_on() {
     assert!(member.flush().await.len() >= 4);
 }
 
+#[tokio::test]
+async fn the_public_key_uses_up_no_servers_rate_and_no_strangers() {
+    let relay = relay_with(&[
+        ("RELAY_LIMITS__HTTP_MESSAGES_PER_SECOND", "6"),
+        ("RELAY_LIMITS__SUBJECT_HTTP_MESSAGES_PER_SECOND", "1"),
+    ])
+    .await;
+    let post = |from: &str, token: &str| {
+        let bearer = format!("Bearer {token}");
+        let headers = [
+            ("authorization", &*bearer),
+            ("content-type", "application/json"),
+            ("x-forwarded-for", from),
+        ];
+        relay.request("POST", "/api/broadcast/r/events/e", &headers, b"{}")
+    };
+    let (anon, server) = (anon(), token("service_role", &json!({})));
+    let refused = loop {
+        let answer = post("198.51.100.1", &anon);
+        if answer.status != 202 {
+            break answer;
+        }
+    };
+    check(&refused, 429, r#"{"message":"Too many requests"}"#);
+    assert_eq!(refused.headers["x-rate-limit"], "1");
+    // A stranger with the same key, and a server at the very same address.
+    for _ in 0..5 {
+        check(&post("198.51.100.2", &anon), 202, "");
+    }
+    for _ in 0..25 {
+        check(&post("198.51.100.1", &server), 202, "");
+    }
+    let whole = post("198.51.100.3", &server);
+    assert_eq!(whole.headers["x-rate-limit"], "6");
+    assert_eq!(post("198.51.100.3", &anon).status, 202);
+}
+
 /// The average of late, the limit, what remains.
 #[tokio::test]
 async fn private_is_true_or_false_and_nothing_is_public_by_mistake() {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::relay::{token, token_of};
-use crate::support::{Client, Cluster, Database, Relay};
+use crate::support::{Client, Cluster, Database, Relay, until};
 
 async fn database() -> Database {
     let database = Cluster::shared().database().await.with_roles().await;
@@ -157,14 +157,6 @@ async fn a_flood_of_anything_harms_nobody_but_its_sender() {
     assert_eq!(told["message"], "Too many presence messages per second");
     client.flush().await;
     bystanders.are_well(&database, "presence messages").await;
-
-    let mut client = flooder(&relay).await;
-    for _ in 0..5_000 {
-        client.push(&Value::Null, "phoenix", "heartbeat", json!({})).await;
-        client.push(&join_ref, room, "nonsense", json!({})).await;
-    }
-    client.flush().await;
-    bystanders.are_well(&database, "heartbeats and unknown events").await;
 }
 
 #[tokio::test]
@@ -215,4 +207,64 @@ async fn a_thousand_channels_on_ten_sockets_keep_their_heartbeats_under_load() {
         assert_eq!(heard, (0..SAID).map(|said| json!(said)).collect::<Vec<_>>());
     }
     speaking.await.unwrap();
+}
+
+#[tokio::test]
+async fn frames_that_say_nothing_end_the_socket_of_whoever_sends_too_many() {
+    let database = database().await;
+    let relay = Relay::start_with(&database, &[("RELAY_LIMITS__FRAMES_PER_SECOND", "50")]).await;
+    let mut bystanders = Bystanders::join(&relay).await;
+    let (join_ref, room) = (json!("1"), "realtime:room");
+    for kind in ["heartbeats", "unknown events", "no messages", "pings"] {
+        let mut client = flooder(&relay).await;
+        let closed = relay.metric("relay_closed_total{reason=\"flood\"}");
+        for _ in 0..20_000 {
+            let sent = match kind {
+                "heartbeats" => {
+                    client.try_push(&Value::Null, "phoenix", "heartbeat", json!({})).await.is_ok()
+                }
+                "unknown events" => {
+                    client.try_push(&join_ref, room, "nonsense", json!({})).await.is_ok()
+                }
+                "no messages" => client.try_send(Message::Text("[".into())).await,
+                _ => client.try_send(Message::Ping(Vec::new().into())).await,
+            };
+            if !sent {
+                break;
+            }
+        }
+        until("the flood to be closed", || {
+            let now = relay.metric("relay_closed_total{reason=\"flood\"}");
+            std::future::ready((now > closed + 0.5).then_some(()))
+        })
+        .await;
+        bystanders.are_well(&database, kind).await;
+    }
+    assert!(relay.metric("relay_refused_total{reason=\"FrameRateLimitReached\"}") > 3.5);
+}
+
+#[tokio::test]
+async fn sockets_that_flood_together_are_closed_and_a_quiet_one_of_the_same_caller_is_not() {
+    let rates = [("RELAY_LIMITS__SUBJECT_FRAMES_PER_SECOND", "100")];
+    let relay = Relay::start_with(&database().await, &rates).await;
+    let mut quiet = flooder(&relay).await;
+    let mut loud = Vec::new();
+    for _ in 0..4 {
+        loud.push(flooder(&relay).await);
+    }
+    let closed = || relay.metric("relay_closed_total{reason=\"flood\"}");
+    for _ in 0..1_000 {
+        for client in &mut loud {
+            let _ = client.try_push(&Value::Null, "phoenix", "heartbeat", json!({})).await;
+        }
+    }
+    until("the flooding sockets to be closed", || {
+        std::future::ready((closed() > 3.5).then_some(()))
+    })
+    .await;
+    assert!(relay.metric("relay_refused_total{reason=\"SubjectFrameRateLimitReached\"}") > 3.5);
+    for _ in 0..10 {
+        quiet.flush().await;
+    }
+    assert!(closed() < 4.5);
 }

@@ -394,6 +394,30 @@ async fn tokens_without_a_subject_share_a_limit_where_they_share_an_address_and_
 }
 
 #[tokio::test]
+async fn joins_of_one_caller_on_many_sockets_use_up_its_own_and_not_everybodys() {
+    let relay = relay_with(&[
+        ("RELAY_LIMITS__JOINS_PER_SECOND", "20"),
+        ("RELAY_LIMITS__SUBJECT_JOINS_PER_SECOND", "2"),
+    ])
+    .await;
+    for _ in 0..10 {
+        let mut flooding = Client::connect_from(&relay, "127.0.0.2", &anon()).await;
+        for number in 0..30 {
+            let topic = format!("realtime:room:{number}");
+            flooding.push(&json!("1"), &topic, "phx_join", json!({ "config": {} })).await;
+        }
+        flooding.flush().await;
+    }
+    assert!(is_at_least(&relay, "SubjectJoinRateLimitReached", 200.0));
+    let mut canary = Client::connect(&relay, &anon()).await;
+    for number in 0..5 {
+        let reply = canary.join(&format!("room:{number}"), json!({ "config": {} })).await;
+        assert_eq!(reply["status"], "ok", "{number}");
+    }
+    assert!(!is_at_least(&relay, "ClientJoinRateLimitReached", 0.5));
+}
+
+#[tokio::test]
 async fn a_relay_without_joins_left_takes_no_socket() {
     let relay = relay_with(&[("RELAY_LIMITS__JOINS_PER_SECOND", "1")]).await;
     let query = format!("apikey={}", anon());

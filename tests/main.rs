@@ -51,6 +51,8 @@ mod presence;
 mod limits;
 // Many at once, and far too much of everything: nobody but the sender notices.
 mod floods;
+// The listener as an attacker meets it.
+mod listener;
 // What clients make the relay hold, and that one of them holds nobody else's part.
 mod memory;
 // What clients say to each other: who hears it, what it looks like, and what its sender is told.

@@ -15,8 +15,8 @@ use super::token_claims::{check_expiry, seconds};
 use super::token_parse::{Parsed, clean};
 use crate::config::Auth;
 
-/// The role that may act where there is no secret of its own for that.
-const SERVICE: &str = "service_role";
+/// The role of servers. It may act where there is no secret of its own for that.
+pub const SERVICE: &str = "service_role";
 
 /// Judges who asks. Shared.
 #[derive(Debug)]

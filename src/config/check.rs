@@ -64,7 +64,8 @@ impl Check<'_> {
             let reason = format!("there is no index.html in {}; build the pages", pages.display());
             self.say("http.pages", reason);
         }
-        Http { listen, admin, drain, pages }
+        let trusted_proxies = self.proxies(&written.trusted_proxies);
+        Http { listen, admin, trusted_proxies, drain, pages }
     }
 
     fn admin(&mut self, written: &str) -> Option<Admin> {
@@ -240,6 +241,7 @@ impl Check<'_> {
                 1,
                 10_000_000,
             ),
+            address_connections: self.address_connections(written),
             channels: self.count("limits.channels", written.channels, 1, 1_000_000),
             joins_per_second: written.joins_per_second,
             connection_joins_per_second: written.connection_joins_per_second,
@@ -247,6 +249,9 @@ impl Check<'_> {
             messages_per_second: written.messages_per_second,
             subject_messages_per_second: written.subject_messages_per_second,
             http_messages_per_second: written.http_messages_per_second,
+            subject_http_messages_per_second: written.subject_http_messages_per_second,
+            frames_per_second: written.frames_per_second,
+            subject_frames_per_second: written.subject_frames_per_second,
             broadcast_payload: self.size(
                 "limits.broadcast_payload",
                 written.broadcast_payload,

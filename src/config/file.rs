@@ -140,7 +140,7 @@ mod tests {
     fn an_unknown_key_is_pointed_at_and_the_valid_ones_are_named() {
         assert_eq!(
             fault("[http]\ndrain = \"1s\"\n  lisen = \"127.0.0.1:1\"\n"),
-            "relay.toml, line 3, column 3: unknown field `lisen`, expected one of `listen`, `admin_listen`, `drain`, `pages`; \
+            "relay.toml, line 3, column 3: unknown field `lisen`, expected one of `listen`, `admin_listen`, `trusted_proxies`, `drain`, `pages`; \
              did you mean `listen`?\n     3 |   lisen = …\n       |   ^^^^^"
         );
         assert!(fault("[http]\npool = 3\n").contains("`pool` belongs to [postgres]"));

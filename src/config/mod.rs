@@ -12,6 +12,7 @@ mod keys;
 mod live;
 mod memory;
 mod origin;
+mod proxies;
 mod reload;
 mod together;
 mod units;
@@ -22,6 +23,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::model::Cidr;
 use crate::secret::Secret;
 use written::Written;
 
@@ -56,6 +58,8 @@ pub struct Http {
     pub listen: SocketAddr,
     /// Where probes and metrics are served; `None` when they have no address of their own.
     pub admin: Option<Admin>,
+    /// Proxies that are believed when they say for whom they ask.
+    pub trusted_proxies: Vec<Cidr>,
     /// How long SIGTERM lets connections finish.
     pub drain: Duration,
     /// Directory of the chat's built pages, served when given.
@@ -173,6 +177,8 @@ pub struct Limits {
     pub connections: usize,
     /// Sockets of one subject at once.
     pub subject_connections: usize,
+    /// Connections of one address at once that are no sockets.
+    pub address_connections: usize,
     /// Channels per socket.
     pub channels: usize,
     /// Joins per second over all sockets.
@@ -187,6 +193,12 @@ pub struct Limits {
     pub subject_messages_per_second: u32,
     /// Broadcasts per second by HTTP, over all requests.
     pub http_messages_per_second: u32,
+    /// Broadcasts per second by HTTP of one subject, servers aside.
+    pub subject_http_messages_per_second: u32,
+    /// Frames per second of one socket that are no broadcasts.
+    pub frames_per_second: u32,
+    /// The same of one subject.
+    pub subject_frames_per_second: u32,
     /// Bytes of the payload of one broadcast.
     pub broadcast_payload: usize,
     /// Messages of the past a private channel gets when it asks for them.

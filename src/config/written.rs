@@ -29,6 +29,7 @@ pub(crate) struct Written {
 pub(crate) struct Http {
     pub(crate) listen: String,
     pub(crate) admin_listen: String,
+    pub(crate) trusted_proxies: Vec<String>,
     pub(crate) drain: Time,
     pub(crate) pages: Option<PathBuf>,
 }
@@ -90,6 +91,7 @@ pub(crate) struct Realtime {
 pub(crate) struct Limits {
     pub(crate) connections: usize,
     pub(crate) subject_connections: usize,
+    pub(crate) address_connections: usize,
     pub(crate) channels: usize,
     pub(crate) joins_per_second: u32,
     pub(crate) connection_joins_per_second: u32,
@@ -97,6 +99,9 @@ pub(crate) struct Limits {
     pub(crate) messages_per_second: u32,
     pub(crate) subject_messages_per_second: u32,
     pub(crate) http_messages_per_second: u32,
+    pub(crate) subject_http_messages_per_second: u32,
+    pub(crate) frames_per_second: u32,
+    pub(crate) subject_frames_per_second: u32,
     pub(crate) broadcast_payload: Size,
     pub(crate) replay: usize,
     pub(crate) snapshot_rows: usize,
@@ -138,6 +143,7 @@ impl Default for Http {
         Self {
             listen: "127.0.0.1:4000".to_owned(),
             admin_listen: "127.0.0.1:9464".to_owned(),
+            trusted_proxies: ["127.0.0.0/8", "::1"].map(str::to_owned).into(),
             drain: seconds(25),
             pages: None,
         }
@@ -205,6 +211,7 @@ impl Default for Limits {
         Self {
             connections: 20_000,
             subject_connections: 10_000,
+            address_connections: 1024,
             channels: 100,
             joins_per_second: 1_000,
             connection_joins_per_second: 50,
@@ -212,6 +219,9 @@ impl Default for Limits {
             messages_per_second: 200,
             subject_messages_per_second: 1_000,
             http_messages_per_second: 1_000,
+            subject_http_messages_per_second: 250,
+            frames_per_second: 1_000,
+            subject_frames_per_second: 10_000,
             broadcast_payload: Size(3_000_000),
             replay: 25,
             snapshot_rows: 1000,

@@ -8,6 +8,7 @@ mod pace;
 pub mod patient;
 pub mod phoenix;
 pub mod seats;
+pub mod shares;
 mod subject;
 mod unfinished;
 

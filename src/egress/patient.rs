@@ -1,15 +1,40 @@
 //! A client's stream on which a write does not wait for ever: who asks and never reads gives its seat back.
 //!
-//! A socket has patience of its own, and takes the bare stream.
+//! A socket has patience of its own, and takes the bare stream; one that stays here has what it sends counted by a
+//! [`Meter`], which whoever reads its messages sets and tells what became one.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
+
+use super::unfinished::Unfinished;
+
+/// What has arrived of the message of one stream, once the stream carries messages. Cloning shares it.
+#[derive(Clone, Debug, Default)]
+pub struct Meter(Arc<Mutex<Option<Unfinished>>>);
+
+impl Meter {
+    /// From now on what arrives is part of a message.
+    pub(super) fn set(&self, unfinished: Unfinished) {
+        *self.lock() = Some(unfinished);
+    }
+
+    /// Does something with what is unfinished, if messages are counted.
+    pub(super) fn with<T>(&self, act: impl FnOnce(&mut Unfinished) -> T) -> Option<T> {
+        self.lock().as_mut().map(act)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Unfinished>> {
+        // Nothing panics while holding the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// A stream, and how long a write to it may stand still.
 #[derive(Debug)]
@@ -18,12 +43,13 @@ pub struct Patient {
     patience: Duration,
     /// Runs while a write waits.
     stall: Option<Pin<Box<Sleep>>>,
+    meter: Meter,
 }
 
 impl Patient {
     /// Nothing waits yet.
-    pub const fn new(stream: TcpStream, patience: Duration) -> Self {
-        Self { stream, patience, stall: None }
+    pub const fn new(stream: TcpStream, patience: Duration, meter: Meter) -> Self {
+        Self { stream, patience, stall: None, meter }
     }
 
     /// The bare stream.
@@ -54,7 +80,14 @@ impl AsyncRead for Patient {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        if Pin::new(&mut self.stream).poll_read(context, buffer)?.is_pending() {
+            let late = self.meter.with(|unfinished| unfinished.poll_late(context));
+            return late.unwrap_or(Poll::Pending).map(Err);
+        }
+        let bytes = buffer.filled().len() - before;
+        let arrived = self.meter.with(|unfinished| unfinished.arrived(bytes));
+        Poll::Ready(arrived.filter(|_| 0 < bytes).unwrap_or(Ok(())))
     }
 }
 
@@ -102,7 +135,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
-        let mut stream = Patient::new(stream, Duration::from_secs(60));
+        let mut stream = Patient::new(stream, Duration::from_secs(60), Meter::default());
         let much = vec![0; 32 << 20];
         let mut back = vec![0; much.len()];
         let (written, read) = tokio::join!(stream.write_all(&much), client.read_exact(&mut back));

@@ -25,6 +25,8 @@ pub(super) enum Use {
     Message,
     /// A presence message.
     Presence,
+    /// A frame that says nothing to anybody: whatever is no broadcast that was passed on.
+    Frame,
 }
 
 impl Use {
@@ -34,6 +36,7 @@ impl Use {
             Self::Join => ["ConnectionJoinRateLimitReached", "SubjectJoinRateLimitReached"],
             Self::Message => ["MessageRateLimitReached", "SubjectMessageRateLimitReached"],
             Self::Presence => ["PresenceRateLimitReached", "SubjectPresenceRateLimitReached"],
+            Self::Frame => ["FrameRateLimitReached", "SubjectFrameRateLimitReached"],
         }
     }
 }
@@ -44,12 +47,16 @@ pub(super) struct Allowance {
     joins: Budget,
     messages: Budget,
     presence: Budget,
+    frames: Budget,
 }
 
 /// What one subject may use.
 #[derive(Debug)]
 pub struct Subject {
     allowance: Allowance,
+    /// Broadcasts by HTTP.
+    posts: Budget,
+    posts_per_second: u32,
     sockets: AtomicUsize,
     most_sockets: usize,
 }
@@ -85,6 +92,16 @@ const FEW: usize = 256;
 /// A full map is looked through this often at most.
 const REST: Duration = Duration::from_secs(1);
 
+/// Frames a second that no socket is closed for because its subject sends too many on others.
+const QUIET: u32 = 10;
+
+/// So many frames of one socket that say nothing are few: as each channel of a socket that comes back sends at once.
+pub(super) fn quiet(limits: &Limits, now: Instant) -> Budget {
+    let channels = u64::try_from(limits.channels).unwrap_or(u64::MAX);
+    let burst = channels.saturating_mul(4).min(u64::from(limits.frames_per_second));
+    Budget::with_burst(QUIET, burst, now)
+}
+
 impl Allowance {
     /// What one socket may use.
     pub(super) fn of_socket(limits: &Limits, now: Instant) -> Self {
@@ -96,6 +113,7 @@ impl Allowance {
             joins: Budget::with_burst(joins, channels.saturating_mul(2), now),
             messages: Budget::new(limits.messages_per_second, now),
             presence: Budget::with_burst(presence, channels, now),
+            frames: Budget::new(limits.frames_per_second, now),
         }
     }
 
@@ -104,6 +122,7 @@ impl Allowance {
             joins: Budget::new(limits.subject_joins_per_second, now),
             messages: Budget::new(limits.subject_messages_per_second, now),
             presence: Budget::new(limits.subject_presence_messages_per_second, now),
+            frames: Budget::new(limits.subject_frames_per_second, now),
         }
     }
 
@@ -130,11 +149,13 @@ impl Allowance {
             Use::Join => &self.joins,
             Use::Message => &self.messages,
             Use::Presence => &self.presence,
+            Use::Frame => &self.frames,
         }
     }
 
     fn is_rested(&self, now: Instant) -> bool {
-        [&self.joins, &self.messages, &self.presence].iter().all(|budget| budget.is_rested(now))
+        let all = [&self.joins, &self.messages, &self.presence, &self.frames];
+        all.iter().all(|budget| budget.is_rested(now))
     }
 }
 
@@ -142,6 +163,16 @@ impl Subject {
     /// Takes so much; false, and nothing taken, when it has not enough.
     pub(super) fn take(&self, what: Use, count: u32, now: Instant) -> bool {
         self.allowance.of(what).take(count, now)
+    }
+
+    /// Takes so many broadcasts by HTTP; false, and nothing taken, when it has not enough.
+    pub(super) fn post(&self, count: u32, now: Instant) -> bool {
+        self.posts.take(count, now)
+    }
+
+    /// Broadcasts by HTTP: a second, at once after a rest, and at once now.
+    pub(super) fn posts(&self, now: Instant) -> [u64; 3] {
+        [u64::from(self.posts_per_second), self.posts.most(), self.posts.left(now)]
     }
 
     /// A seat on one more socket, unless it has too many.
@@ -191,7 +222,9 @@ impl Subjects {
             known.swept = Some(now);
             // References to one that has none but the map's are made here only.
             let is_busy = |subject: &Arc<Subject>| {
-                1 < Arc::strong_count(subject) || !subject.allowance.is_rested(now)
+                1 < Arc::strong_count(subject)
+                    || !subject.allowance.is_rested(now)
+                    || !subject.posts.is_rested(now)
             };
             known.subjects.retain(|_, subject| is_busy(subject));
             known.subjects.shrink_to(FEW);
@@ -199,6 +232,8 @@ impl Subjects {
         }
         let subject = Arc::new(Subject {
             allowance: Allowance::of_subject(&self.limits, now),
+            posts: Budget::new(self.limits.subject_http_messages_per_second, now),
+            posts_per_second: self.limits.subject_http_messages_per_second,
             sockets: AtomicUsize::new(0),
             most_sockets: self.limits.subject_connections,
         });

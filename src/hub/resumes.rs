@@ -4,13 +4,15 @@
 //! the same client takes its place, that is kept here. What is kept outlives the process through [`Resumes::changed`]
 //! and [`Resumes::load`]; a change that was not saved in time is delivered again, never lost.
 //!
-//! Overflow: above a fixed number of entries those are forgotten that were not used for longest, of the subjects that
-//! have the most. Whoever comes back to a place that is not there is told so, like whoever comes for the first time.
+//! Overflow: above a fixed number of entries those are forgotten that were not used for longest, of the callers that
+//! have the most. A caller without a subject is known by its network while this process lives, and finds its place from
+//! another network all the same. Whoever comes back to a place that is not there is told so, like whoever comes for the first time.
 
 pub mod file;
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use aws_lc_rs::digest;
@@ -44,8 +46,8 @@ impl Key {
         Self(key)
     }
 
-    /// Whose channel it is.
-    fn holder(self) -> Option<[u8; HOLDER]> {
+    /// Whose channel it is, as far as the key tells.
+    fn subject(self) -> Option<[u8; HOLDER]> {
         self.0.first_chunk().copied()
     }
 }
@@ -82,11 +84,21 @@ pub struct Found {
     pub is_new: bool,
 }
 
+/// Whose places are counted together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Holder {
+    /// A caller of this process, by a hash that nobody outside can compute.
+    Caller(u64),
+    /// The subject of a place that an earlier process saved.
+    Saved(Option<[u8; HOLDER]>),
+}
+
 /// All places.
 #[derive(Debug)]
 pub struct Resumes {
     state: Mutex<State>,
     most: usize,
+    hasher: RandomState,
     evicted: Counter,
 }
 
@@ -102,6 +114,8 @@ struct Entry {
     position: Option<Position>,
     minute: u32,
     owner: Option<Weak<Member>>,
+    /// Who had it last; of an earlier process only the subject is known.
+    holder: Holder,
     /// That it is new is not proven to be told.
     is_new: bool,
     /// What was saved last.
@@ -111,7 +125,8 @@ struct Entry {
 impl Resumes {
     /// No places. Those that are forgotten because there are too many are counted as `evicted`.
     pub fn new(evicted: Counter) -> Self {
-        Self { state: Mutex::default(), most: MOST, evicted }
+        let (state, hasher) = (Mutex::default(), RandomState::new());
+        Self { state, most: MOST, hasher, evicted }
     }
 
     /// Takes what an earlier process saved; the last of equal keys counts.
@@ -120,7 +135,8 @@ impl Resumes {
         for Saved { key, found, minute } in saved {
             let Found { position, is_new } = found;
             let (position, saved) = (Some(position), Some(found));
-            let entry = Entry { position, minute, owner: None, is_new, saved };
+            let holder = Holder::Saved(key.subject());
+            let entry = Entry { position, minute, owner: None, holder, is_new, saved };
             state.entries.insert(key, entry);
         }
         self.make_room(&mut state);
@@ -162,6 +178,7 @@ impl Resumes {
             position: found.map(|found| found.position),
             minute,
             owner: Some(Arc::downgrade(member)),
+            holder: Holder::Caller(self.hasher.hash_one(member.caller())),
             is_new: found.is_some_and(|found| found.is_new),
             saved: before.and_then(|entry| entry.saved),
         };
@@ -215,12 +232,12 @@ impl Resumes {
 }
 
 impl State {
-    /// Forgets `many` that nobody uses, or all of them: of the subjects with the most the oldest ones, down to an equal
+    /// Forgets `many` that nobody uses, or all of them: of the callers with the most the oldest ones, down to an equal
     /// number. How many those were.
     fn forget(&mut self, many: usize) -> usize {
         let idle = self.entries.iter().filter(|(_, entry)| entry.owner.is_none());
         let mut idle: Vec<_> =
-            idle.map(|(key, entry)| (key.holder(), Reverse(entry.minute), *key)).collect();
+            idle.map(|(key, entry)| (entry.holder, Reverse(entry.minute), *key)).collect();
         idle.sort_unstable_by_key(|(holder, minute, _)| (*holder, *minute));
         let (mut before, mut place) = (None, 0_usize);
         let ranked = idle.into_iter().map(|(holder, Reverse(minute), key)| {

@@ -5,6 +5,7 @@
 
 pub mod caller;
 pub mod change;
+pub mod cidr;
 pub mod claims;
 pub mod filter;
 pub mod first_read;
@@ -20,6 +21,7 @@ pub mod time;
 
 pub use caller::{CallerIdentity, Network};
 pub use change::{Change, ChangeKind, Event, Transaction};
+pub use cidr::Cidr;
 pub use claims::{Principal, read_subject};
 pub use first_read::{FirstRead, Order};
 pub use lsn::Lsn;

@@ -6,6 +6,7 @@ use tokio::net::TcpListener;
 
 use crate::config::Http;
 use crate::error::{Error, ErrorKind};
+use crate::server;
 use crate::server::admin::Figures;
 
 /// What the relay listens on.
@@ -23,8 +24,8 @@ pub(super) struct Listeners {
 ///
 /// # Errors
 /// An address that was asked for cannot be had. The default one of probes and metrics is done without.
-pub(super) async fn listen(http: &Http) -> Result<Listeners, Error> {
-    let clients = bind("http.listen", http.listen).await?;
+pub(super) fn listen(http: &Http) -> Result<Listeners, Error> {
+    let clients = bind("http.listen", http.listen)?;
     let without = |figures| (None, figures);
     let (admin, figures) = match http.admin {
         None => without(Figures::Off),
@@ -38,7 +39,7 @@ pub(super) async fn listen(http: &Http) -> Result<Listeners, Error> {
             );
             without(Figures::Here)
         }
-        Some(admin) => match bind("http.admin_listen", admin.address).await {
+        Some(admin) => match bind("http.admin_listen", admin.address) {
             Ok(listener) => {
                 let address = listener.local_addr().unwrap_or(admin.address);
                 tracing::info!(%address, "serving probes and metrics (http.admin_listen)");
@@ -54,8 +55,9 @@ pub(super) async fn listen(http: &Http) -> Result<Listeners, Error> {
     Ok(Listeners { clients, admin, figures })
 }
 
-async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, Error> {
-    TcpListener::bind(address).await.map_err(|cause| {
+fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, Error> {
+    // It needs the runtime that is running.
+    server::bind(address).map_err(|cause| {
         let text = format!("could not listen on {address}; choose another {key}");
         Error::new(ErrorKind::Misconfigured, text).because(cause)
     })

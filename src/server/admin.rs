@@ -25,7 +25,7 @@ use tracing::{debug, warn};
 
 use super::anywhere;
 use crate::changelog::Trouble;
-use crate::egress::patient::Patient;
+use crate::egress::patient::{Meter, Patient};
 use crate::egress::seats::Seats;
 use crate::metrics::Metrics;
 use crate::shutdown::Stage;
@@ -159,7 +159,7 @@ async fn serve(stream: TcpStream, routes: Router, seat: OwnedSemaphorePermit, st
         .timer(TokioTimer::new())
         .header_read_timeout(PATIENCE)
         .serve_connection(
-            TokioIo::new(Patient::new(stream, PATIENCE)),
+            TokioIo::new(Patient::new(stream, PATIENCE, Meter::default())),
             TowerToHyperService::new(routes),
         );
     let mut connection = pin!(connection);

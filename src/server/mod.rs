@@ -1,12 +1,16 @@
 //! The listener for clients: its accept loop, and the routes of the protocols, of probes and of tools.
 //!
 //! Connections are bounded in every direction: how long a request may take to arrive, how large its head may be,
-//! how many may be on their way to becoming a socket. What is over the bound waits in the kernel's queue.
+//! how many may be on their way to becoming a socket, of all and of one address (`door`).
 
 pub mod admin;
+mod door;
+mod origin;
 mod pages;
+mod strict;
 mod tenant;
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,29 +18,29 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Request, State};
-use axum::http::{Method, StatusCode, Uri, header};
+use axum::Router;
+use axum::extract::{self, State};
+use axum::http::{Method, Request, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Router};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, warn};
 
-use crate::egress::patient::Patient;
+use crate::egress::patient::{Meter, Patient};
 use crate::egress::phoenix;
-use crate::model::Network;
 use crate::shutdown::Stage;
 use crate::source::SourceState;
 
+use door::Place;
+pub use door::{Door, bind};
+pub use origin::Origins;
 use pages::Pages;
 pub use tenant::Tenant;
-
-/// How long the head of a request may take, and how long a connection may wait between requests.
-const HEAD_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long an answer may stand still because the client does not read it.
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
@@ -47,9 +51,6 @@ const REQUEST_PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes of a request's head. A token has up to 16 KiB, and supabase-js sends it three times with a broadcast: in the
 /// query, as `apikey` and as `Authorization`.
 const MAX_HEAD: usize = 64 * 1024;
-
-/// Connections that are not sockets (yet).
-const MAX_HTTP: usize = 4096;
 
 /// The pause after the system could not accept: usually it is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -93,19 +94,25 @@ const HINT: &str = "this is relay: WebSocket at /realtime/v1/websocket or /socke
 ///
 /// # Errors
 /// Never while running; the listener stays open.
-pub async fn run(listener: TcpListener, routes: Router, stage: Stage) -> io::Result<()> {
-    let seats = Arc::new(Semaphore::new(MAX_HTTP));
+pub async fn run(
+    listener: TcpListener,
+    door: Arc<Door>,
+    routes: Router,
+    stage: Stage,
+) -> io::Result<()> {
     let mut stopping = pin!(stage.stopping());
     loop {
         let accepted = tokio::select! {
             () = &mut stopping => return Ok(()),
-            accepted = accept(&listener, &seats) => accepted,
+            accepted = door.accept(&listener) => accepted,
         };
         match accepted {
-            Ok((stream, peer, seat)) => {
-                let serving = serve(stream, peer, routes.clone(), seat, stage.clone());
+            Ok(accepted) => {
+                let serving = serve(accepted, Arc::clone(&door), routes.clone(), stage.clone());
                 drop(stage.spawn(serving));
             }
+            // The client left before it was let in.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 warn!(error = %error, "could not accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -114,33 +121,40 @@ pub async fn run(listener: TcpListener, routes: Router, stage: Stage) -> io::Res
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    seats: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let seat = Arc::clone(seats).acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, peer) = listener.accept().await?;
-    stream.set_nodelay(true)?;
-    Ok((stream, peer, seat))
-}
-
 /// Serves one connection until it ends, becomes a socket, or the stage stops.
 async fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
+    (stream, peer, place): (TcpStream, SocketAddr, Place),
+    door: Arc<Door>,
     routes: Router,
-    seat: OwnedSemaphorePermit,
     stage: Stage,
 ) {
-    let routes = routes.layer(Extension(Network::of(peer.ip())));
+    // It only makes answers wait for others.
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%peer, error = %error, "a connection waits with small writes");
+    }
+    let routes = TowerToHyperService::new(routes);
+    let meter = Meter::default();
+    let metered = meter.clone();
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        let refused = strict::refuse(&request);
+        let network = door.origins.of(peer.ip(), request.headers());
+        request.extensions_mut().insert(network);
+        request.extensions_mut().insert(metered.clone());
+        let routes = routes.clone();
+        async move {
+            let mut response = match refused {
+                Some(refused) => refused,
+                None => routes.call(request).await?,
+            };
+            strict::seal(&mut response);
+            Ok::<_, Infallible>(response)
+        }
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_PATIENCE)
+        .header_read_timeout(place.head_patience)
         .max_buf_size(MAX_HEAD)
-        .serve_connection(
-            TokioIo::new(Patient::new(stream, WRITE_PATIENCE)),
-            TowerToHyperService::new(routes),
-        )
+        .serve_connection(TokioIo::new(Patient::new(stream, WRITE_PATIENCE, meter)), service)
         .with_upgrades();
     let mut connection = pin!(connection);
     let served = tokio::select! {
@@ -154,14 +168,14 @@ async fn serve(
         // The error names the reason; the request, whose query carries a token, is not part of it.
         debug!(%peer, error = %error, "a connection ended early");
     }
-    drop(seat);
+    drop(place);
 }
 
 /// Refuses clients while another relay reads the slot: they would get nothing here, and nobody would hear them. Clients
 /// try again by themselves, and reach the other one through whatever balances between them.
 async fn only_if_it_reads(
     State(desk): State<Arc<phoenix::Desk>>,
-    request: Request,
+    request: extract::Request,
     next: Next,
 ) -> Response {
     // Who came in while the last one is still sent away would be sent away, too.
@@ -181,7 +195,7 @@ async fn only_if_it_reads(
 }
 
 /// Ends a request whose body does not come.
-async fn in_time(request: Request, next: Next) -> Response {
+async fn in_time(request: extract::Request, next: Next) -> Response {
     let answer = tokio::time::timeout(REQUEST_PATIENCE, next.run(request)).await;
     answer.unwrap_or_else(|_| StatusCode::REQUEST_TIMEOUT.into_response())
 }

@@ -14,6 +14,12 @@ use axum::response::IntoResponse;
 /// Pages that the browser tells apart.
 const PAGES: [&str; 4] = ["/", "/visitor", "/agent", "/inspector"];
 
+/// Pages run what was built with them and nothing else, and are shown in no frame of others. They may talk to any server: the
+/// inspector looks at whatever relay it is told, and the chat may have been built for another one.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; \
+                      manifest-src 'self'; frame-src 'self'; connect-src 'self' http: https: ws: wss:; form-action 'self'; base-uri 'none'; \
+                      frame-ancestors 'self'";
+
 /// A longer path names no file of ours.
 const LONGEST: usize = 512;
 
@@ -54,6 +60,7 @@ impl Pages {
             (header::CACHE_CONTROL, keep),
             (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
             (header::REFERRER_POLICY, "same-origin"),
+            (header::CONTENT_SECURITY_POLICY, POLICY),
         ] {
             headers.insert(name, HeaderValue::from_static(value));
         }

@@ -2,7 +2,8 @@
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use std::net::Ipv4Addr;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
@@ -116,6 +117,25 @@ impl Socket {
     pub(super) async fn try_open(relay: &Relay) -> Result<Self, Error> {
         let url = format!("ws://127.0.0.1:{}/api/gre-chat/ws", relay.port());
         Ok(Self(tokio_tungstenite::connect_async(url).await?.0))
+    }
+
+    /// From another address of this machine.
+    pub(super) async fn open_from(relay: &Relay, address: &str) -> Self {
+        Self::try_open_from(relay, address).await.unwrap()
+    }
+
+    pub(super) async fn try_open_from(relay: &Relay, address: &str) -> Result<Self, Error> {
+        let local = TcpSocket::new_v4()?;
+        local.bind((address.parse::<Ipv4Addr>().unwrap(), 0).into())?;
+        let stream = local.connect(([127, 0, 0, 1], relay.port()).into()).await?;
+        let url = "ws://127.0.0.1/api/gre-chat/ws";
+        let stream = MaybeTlsStream::Plain(stream);
+        Ok(Self(tokio_tungstenite::client_async(url, stream).await?.0))
+    }
+
+    /// Says something, unless the relay closed the connection.
+    pub(super) async fn try_say(&mut self, value: Value) -> bool {
+        self.0.send(Message::Text(value.to_string().into())).await.is_ok()
     }
 
     pub(super) async fn authenticated(relay: &Relay, token: &str, role: &str) -> Self {

@@ -35,6 +35,9 @@ async fn built_pages_are_served_and_nothing_else_of_the_disk_is() {
         assert_eq!((answer.status, &*answer.body), (200, "<!doctype html>the chat"), "{path}");
         assert_eq!(answer.headers["content-type"], "text/html; charset=utf-8");
         assert_eq!(answer.headers["x-content-type-options"], "nosniff");
+        let policy = &answer.headers["content-security-policy"];
+        assert!(policy.contains("script-src 'self';"), "{policy}");
+        assert!(policy.contains("frame-ancestors 'self'"), "{policy}");
     }
     let head = relay.request("HEAD", "/agent", &[], b"");
     assert_eq!((head.status, &*head.body, &*head.headers["content-length"]), (200, "", "23"));

@@ -74,13 +74,48 @@ async fn saying_who_one_is_is_a_request_like_any_other() {
 }
 
 #[tokio::test]
+async fn silent_strangers_of_one_address_keep_no_newcomer_out() {
+    let database = database().await;
+    let relay = relay(&database, "gre", &[]).await;
+    let mut silent = Vec::new();
+    let refused = loop {
+        match Socket::try_open_from(&relay, "127.0.0.2").await {
+            Ok(socket) => silent.push(socket),
+            Err(Error::Http(answer)) => break answer.status().as_u16(),
+            Err(error) => panic!("{error}"),
+        }
+        assert!(silent.len() < 1000, "never refused");
+    };
+    assert_eq!((refused, silent.len()), (429, 128));
+    let code = "relay_refused_total{reason=\"AddressChatStrangersLimitReached\"}";
+    assert!(relay.metric(code) > 0.5);
+    let mut vera = Socket::authenticated(&relay, &token_of(VERA), "player").await;
+    vera.expect("chat_history").await;
+    // A flood of what means nothing, or of pings, ends its socket only.
+    let mut flood = Socket::open(&relay).await;
+    for _ in 0..6_000 {
+        if !flood.try_say(json!({ "type": "ping" })).await {
+            break;
+        }
+    }
+    until("the flood to be closed", || async {
+        (relay.metric("relay_closed_total{reason=\"flood\"}") > 0.5).then_some(())
+    })
+    .await;
+    vera.say(json!({ "type": "ping" })).await;
+    vera.expect("pong").await;
+}
+
+#[tokio::test]
 async fn strangers_take_no_seats_and_the_seats_are_everybodys() {
     let database = database().await;
     let settings = [("RELAY_LIMITS__CONNECTIONS", "3"), ("RELAY_LIMITS__SUBJECT_CONNECTIONS", "1")];
     let relay = relay(&database, "gre", &settings).await;
     let mut strangers = Vec::new();
-    for _ in 0..16 {
-        strangers.push(Socket::open(&relay).await);
+    // All of them have 16, and one address a few.
+    for number in 0..16 {
+        let address = format!("127.0.0.{}", 2 + number / 4);
+        strangers.push(Socket::open_from(&relay, &address).await);
     }
     assert_eq!(refused(&relay).await, 429);
     assert!(relay.metric("relay_connections").abs() < f64::EPSILON);

@@ -109,6 +109,11 @@ impl Client {
         Ok(Self { socket, version, next_ref, joins: HashMap::new(), waiting: VecDeque::new() })
     }
 
+    /// Sends any WebSocket message, unless the relay closed the connection.
+    pub async fn try_send(&mut self, message: Message) -> bool {
+        self.socket.send(message).await.is_ok()
+    }
+
     /// Writes bytes past the codec, such as a part of a frame. False when the relay closed the connection.
     pub async fn write_raw(&mut self, bytes: &[u8]) -> bool {
         let MaybeTlsStream::Plain(stream) = self.socket.get_mut() else { panic!("TLS") };

@@ -18,6 +18,7 @@ mod rest;
 mod shown;
 mod socket;
 mod text;
+mod told;
 mod unified;
 mod wire;
 
@@ -35,6 +36,7 @@ use crate::auth::token::Tokens;
 use crate::catalog::Catalog;
 use crate::config::{Chat as Settings, Limits, Live, Preset};
 use crate::egress::seats::Seats;
+use crate::egress::shares::Shares;
 use crate::hub::{Backlog, Hub};
 use crate::metrics::{Metrics, reason};
 use crate::postgres::Target;
@@ -58,6 +60,8 @@ pub struct Chat {
     seats: Arc<Seats>,
     /// Places of sockets that did not say yet who they are.
     strangers: Arc<Semaphore>,
+    /// How many of them each network has.
+    strangers_of: Arc<Shares>,
     tokens: Arc<Tokens>,
     source: watch::Receiver<SourceState>,
     hub: Arc<Hub>,
@@ -110,6 +114,7 @@ impl Chat {
             calls: Calls::new(settings, texts, pools),
             backlog: Arc::new(Backlog::new(services.limits.outboxes)),
             strangers: Arc::new(Semaphore::new(socket::strangers(&services.limits))),
+            strangers_of: Arc::default(),
             seats: services.seats,
             limits: services.limits,
             tokens: services.tokens,

@@ -12,9 +12,9 @@
 //! committed. A client that does not read, says nothing, or whose token ran out is closed; so is everybody whom another
 //! relay on the slot takes over, and nobody is let in meanwhile.
 //!
-//! Who did not say yet who they are has no seat, only one of a few places of their own: strangers keep nobody out.
+//! Who did not say yet who they are has no seat, only one of a few places of their own, of which one network has an eighth:
+//! strangers keep nobody out, and not each other.
 
-use std::collections::{HashSet, VecDeque};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,25 +35,30 @@ use super::calls::{Page, Side};
 use super::live::{Event, Plain, text};
 use super::player::Telling;
 use super::problem::Problem;
+use super::told::Told;
 use crate::catalog::bind::{Asking, Unbound, bind};
 use crate::config::Limits;
+use crate::egress::budget::Budget;
 use crate::egress::network_of;
+use crate::egress::patient::Meter;
 use crate::egress::seats::Seat;
+use crate::egress::shares::Share;
+use crate::egress::unfinished::{Excess, Unfinished};
 use crate::hub::{Closed, Frame, Member, Outbox};
-use crate::model::Network;
+use crate::model::{CallerIdentity, Network};
 use crate::source::SourceState;
 
 /// How long a client may take to say who it is.
 const INTRODUCTION: Duration = Duration::from_secs(10);
-
-/// Messages and closings a socket remembers having told of.
-const REMEMBERED: usize = 1024;
 
 /// Tokens that live longer are looked at again after so many seconds at the latest: something is said more often.
 const A_DAY: u64 = 86_400;
 
 /// Bytes of a frame with the longest token in it, where less is allowed for a body.
 const FRAME_OF_TOKEN: usize = 20 * 1024;
+
+/// Bytes of the head of a client's control frame, its mask included.
+const CONTROL_HEAD: usize = 6;
 
 /// Messages of a page of history.
 const PAGE: &str = "50";
@@ -94,6 +99,14 @@ pub(super) fn strangers(limits: &Limits) -> usize {
     (limits.connections / 8).clamp(16, 1024)
 }
 
+/// How many of them may come from one network.
+fn strangers_of_network(limits: &Limits) -> usize {
+    (strangers(limits) / 8).max(4)
+}
+
+/// A place of a stranger: of all, and of its network.
+type Place = (OwnedSemaphorePermit, Share);
+
 /// From a GET to a socket.
 pub(super) async fn open(
     State(chat): State<Arc<Chat>>,
@@ -104,15 +117,21 @@ pub(super) async fn open(
     if let Err(problem) = chat.lets_in() {
         return problem.into_response();
     }
+    let Some(share) = chat.strangers_of.take(network, strangers_of_network(&chat.limits)) else {
+        return chat.full("AddressChatStrangersLimitReached").into_response();
+    };
     let Ok(place) = Arc::clone(&chat.strangers).try_acquire_owned() else {
         return chat.full("ChatStrangersLimitReached").into_response();
     };
+    let meter = request.get::<Meter>().cloned().unwrap_or_default();
     let most = chat.body.max(FRAME_OF_TOKEN);
     let upgrade = upgrade.max_message_size(most).max_frame_size(most);
     std::future::ready(upgrade.on_upgrade(move |socket| async move {
+        let (memory, caller) = (chat.hub.memory().clone(), CallerIdentity::Stranger(network));
+        meter.set(Unfinished::new(memory, caller, chat.limits.frame_time));
         let stage = chat.stage.clone();
         // In the stage, so that stopping waits for its goodbye.
-        let serving = stage.spawn(serve(chat, socket, network, place));
+        let serving = stage.spawn(serve(chat, socket, (network, meter), (place, share)));
         drop(serving.await);
     }))
     .await
@@ -121,6 +140,7 @@ pub(super) async fn open(
 /// Why a socket closes: code, reason, and the word for the metrics.
 type Goodbye = (u16, &'static str, &'static str);
 
+const FLOOD: Goodbye = (1008, "too many frames", "flood");
 const DRAIN: Goodbye = (1012, "the server is going away", "drain");
 
 /// A client that said who it is.
@@ -134,42 +154,14 @@ struct Session {
     seat: Seat,
 }
 
-/// Ids that were told of, the oldest forgotten first.
-#[derive(Default)]
-struct Told {
-    ids: HashSet<String>,
-    order: VecDeque<String>,
-}
-
-impl Told {
-    /// Whether this is news; it is none from now on.
-    fn is_news(&mut self, id: &str) -> bool {
-        if !self.ids.insert(id.to_owned()) {
-            return false;
-        }
-        self.order.push_back(id.to_owned());
-        if REMEMBERED < self.order.len()
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.ids.remove(&oldest);
-        }
-        true
-    }
-}
-
 impl Drop for Session {
     fn drop(&mut self) {
         self.chat.hub.unsubscribe(&self.member);
     }
 }
 
-async fn serve(
-    chat: Arc<Chat>,
-    mut socket: WebSocket,
-    network: Network,
-    place: OwnedSemaphorePermit,
-) {
-    let conversing = converse(&chat, &mut socket, network, place);
+async fn serve(chat: Arc<Chat>, mut socket: WebSocket, client: (Network, Meter), place: Place) {
+    let conversing = converse(&chat, &mut socket, client, place);
     if let Some((code, reason, word)) = conversing.await {
         chat.metrics.closed.get_or_create(&crate::metrics::reason(word)).inc();
         let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
@@ -182,8 +174,8 @@ async fn serve(
 async fn converse(
     chat: &Arc<Chat>,
     socket: &mut WebSocket,
-    network: Network,
-    place: OwnedSemaphorePermit,
+    (network, meter): (Network, Meter),
+    place: Place,
 ) -> Option<Goodbye> {
     let mut place = Some(place);
     let outbox = Arc::new(Outbox::new(chat.limits.outbox, Arc::clone(&chat.backlog)));
@@ -193,6 +185,7 @@ async fn converse(
     let mut heard_at = Instant::now();
     let mut looks = interval(chat.limits.idle / 3);
     let mut frames = Vec::new();
+    let budget = Budget::new(chat.limits.frames_per_second, std::time::Instant::now());
     loop {
         let expires_by = session.as_ref().map_or(introduced_by, |session| {
             let left = u64::try_from(session.expires_at - (chat.clock)()).unwrap_or_default();
@@ -208,7 +201,24 @@ async fn converse(
             }
             incoming = socket.recv() => {
                 heard_at = Instant::now();
-                match incoming? {
+                if !budget.take(1, std::time::Instant::now()) {
+                    chat.refused("FrameRateLimitReached");
+                    return Some(FLOOD);
+                }
+                let incoming = incoming?;
+                match &incoming {
+                    Ok(Message::Ping(said) | Message::Pong(said)) => {
+                        meter.with(|unfinished| unfinished.passed(CONTROL_HEAD + said.len()));
+                    }
+                    Ok(_) => drop(meter.with(Unfinished::finished)),
+                    Err(_) => if let Some(excess) = meter.with(|unfinished| unfinished.excess()).flatten() {
+                        if let Excess::Full(full) = excess {
+                            chat.refused(full.code);
+                        }
+                        return Some(excess.goodbye());
+                    },
+                }
+                match incoming {
                     Ok(Message::Text(text)) => {
                         let answers = hear(chat, &mut session, (&outbox, network), &text).await;
                         if let Some(session) = &session

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 use super::effect::Now;
+use super::rest::Rates;
 use super::session::Rules;
 use crate::auth::policy::Policies;
 use crate::auth::token::Tokens;
@@ -57,7 +58,7 @@ pub struct Desk {
     pub seats: Arc<Seats>,
     joins: Budget,
     /// Broadcasts by HTTP.
-    pub(super) http_messages: Budget,
+    pub(super) http_rates: Rates,
     backlog: Arc<Backlog>,
     gates: Arc<Gates>,
     latecomers: mpsc::Sender<Latecomer>,
@@ -94,7 +95,7 @@ impl Desk {
         stage: Stage,
     ) -> Self {
         let joins = Budget::new(limits.joins_per_second, Instant::now());
-        let http_messages = Budget::new(limits.http_messages_per_second, Instant::now());
+        let http_rates = Rates::new(&limits, Instant::now());
         let backlog = Arc::new(Backlog::new(limits.outboxes));
         let gates = Arc::new(Gates::new(limits.outboxes));
         let Services { tokens, catalog, policies, source, hub, seats, latecomers } = services;
@@ -114,7 +115,7 @@ impl Desk {
             stage,
             seats,
             joins,
-            http_messages,
+            http_rates,
             backlog,
             gates,
             latecomers,
@@ -188,7 +189,7 @@ impl Desk {
     /// Heeds rates of the whole relay that were reloaded.
     pub fn renew_rates(&self) {
         self.joins.set_rate(self.limits.joins_per_second);
-        self.http_messages.set_rate(self.limits.http_messages_per_second);
+        self.http_rates.set_rate(self.limits.http_messages_per_second);
     }
 
     /// Takes one of the joins of this second; false when there is none left.

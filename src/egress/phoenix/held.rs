@@ -3,6 +3,7 @@
 use super::channel::{Channel, Phase};
 use super::refusal::Refusal;
 use super::session::Session;
+use crate::egress::subject::Subject;
 use crate::hub::presence::Payload;
 use crate::memory::{Full, Held, Kind};
 use crate::model::{CallerIdentity, Principal};
@@ -32,6 +33,11 @@ impl Channel {
 }
 
 impl Session {
+    /// The caller that the socket was opened for.
+    pub(super) fn owner(&self) -> Option<&Subject> {
+        self.seat.as_ref().map(|seat| &**seat.subject())
+    }
+
     /// Takes memory for a channel whose token was believed.
     pub(super) fn hold_channel(
         &mut self,

@@ -115,7 +115,9 @@ impl Session {
         let seat = subject.map(|subject| {
             let seat = self.seat(subject);
             let seat = seat.ok_or_else(|| Refusal::too_many_sockets(TOO_MANY_SOCKETS))?;
-            if !subject.take(Use::Join, 1, now.at) {
+            // Who opened the socket has paid already.
+            let is_owner = self.owner().is_some_and(|owner| std::ptr::eq(owner, &**subject));
+            if !is_owner && !subject.take(Use::Join, 1, now.at) {
                 return Err(Refusal::too_many_joins("SubjectJoinRateLimitReached"));
             }
             Ok(seat)

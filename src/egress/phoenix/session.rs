@@ -33,7 +33,8 @@ use super::frame::{ClientMessage, NULL};
 use super::payload::{Join, parse_access_token, parse_join};
 use super::refusal::{Refusal, TOO_MANY_JOINS};
 use crate::config::Limits;
-use crate::egress::subject::{Allowance, Seat, Subject, Use};
+use crate::egress::budget::Budget;
+use crate::egress::subject::{Allowance, Seat, Subject, Use, quiet};
 use crate::hub::{Dialect as _, Frame, Notice, Outbox};
 use crate::memory::Memory;
 use crate::model::Network;
@@ -95,7 +96,11 @@ pub struct Session {
     /// What it may use, whoever its channels act for.
     pub(super) allowance: Allowance,
     /// The place on it of the subject it was opened for.
-    seat: Option<Arc<Seat>>,
+    pub(super) seat: Option<Arc<Seat>>,
+    /// Frames that say nothing, as few as nobody minds.
+    pub(super) quiet: Budget,
+    /// Broadcasts that were passed on.
+    pub(super) said: u64,
     /// What clients may make the relay hold.
     pub(super) memory: Memory,
     /// Where its client comes from.
@@ -124,6 +129,8 @@ impl Session {
             presence: PresenceLimits::of(limits),
             allowance: Allowance::of_socket(limits, at),
             seat,
+            quiet: quiet(limits, at),
+            said: 0,
             memory,
             network,
             rules,
@@ -251,8 +258,8 @@ impl Session {
             );
             return Err(reason.into());
         }
-        // Its subject is not known yet.
-        self.allowance.take(None, Use::Join, 1, now.at).map_err(Refusal::too_many_joins)?;
+        // Before all others pay: whose token it is, is not known yet.
+        self.allowance.take(self.owner(), Use::Join, 1, now.at).map_err(Refusal::too_many_joins)?;
         Ok(join)
     }
 

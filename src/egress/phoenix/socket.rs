@@ -30,6 +30,7 @@ type Goodbye = (u16, &'static str, &'static str);
 
 const SLOW: Goodbye = (1008, "too slow: messages were not read in time", "slow");
 const IDLE: Goodbye = (1000, "idle", "idle");
+const FLOOD: Goodbye = (1008, "too many frames that say nothing", "flood");
 const DRAIN: Goodbye = (1012, "the server is going away", "drain");
 
 /// What a turn of the loop is about.
@@ -141,15 +142,15 @@ async fn serve(socket: &mut Socket, wire: &mut Wire) -> Option<Goodbye> {
             Turn::Incoming(incoming) => {
                 (heard, idle_at) = (wire.bytes_read(), Instant::now() + desk.limits.idle);
                 match incoming {
-                    Incoming::Text(text) => socket.handle(Input::Text(text.as_str())),
-                    Incoming::Binary(bytes) => socket.handle(Input::Binary(&bytes)),
+                    Incoming::Text(text) => socket.hear(Input::Text(text.as_str())),
+                    Incoming::Binary(bytes) => socket.hear(Input::Binary(&bytes)),
                     Incoming::Pong(said) => {
                         if let Some(resuming) = &mut socket.resuming {
                             resuming.answered(&desk, &said);
                         }
-                        None
+                        socket.count_frame()
                     }
-                    Incoming::Alive => None,
+                    Incoming::Alive => socket.count_frame(),
                     Incoming::Ended => return None,
                     Incoming::Broken(code, reason) => Some((code, reason, "broken")),
                     Incoming::Excessive(excess) => {
@@ -232,6 +233,20 @@ impl Socket {
     /// Its members leave the hub: nothing more is queued.
     fn leave(&mut self) {
         self.handle(Input::Gone);
+    }
+
+    /// Hands a frame to the session, and counts it unless it was a broadcast that is passed on.
+    fn hear(&mut self, frame: Input<'_>) -> Option<Goodbye> {
+        let said = self.session.said();
+        let goodbye = self.handle(frame);
+        if said == self.session.said() { goodbye.or_else(|| self.count_frame()) } else { goodbye }
+    }
+
+    /// Counts a frame that says nothing to anybody.
+    fn count_frame(&self) -> Option<Goodbye> {
+        let code = self.session.count_frame(self.desk.now().at).err()?;
+        self.desk.refused(code);
+        Some(FLOOD)
     }
 
     /// Hands one input to the session and does what it says.

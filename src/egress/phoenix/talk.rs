@@ -4,7 +4,7 @@
 //! counted. Nobody else notices.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::channel::{Channel, Phase};
 use super::effect::{Effect, Now};
@@ -96,6 +96,7 @@ impl Session {
         let reply = channel.wants_ack.then(reply);
         let refused = match accepted {
             Ok((member, broadcast)) => {
+                self.said = self.said.wrapping_add(1);
                 effects.push(Effect::Broadcast { member, broadcast });
                 None
             }
@@ -107,6 +108,21 @@ impl Session {
         effects.extend(reply.map(Effect::Send));
         if matches!(refused, Some(Refused::TooMany(_))) {
             self.scold(now, place, TOO_MANY, effects);
+        }
+    }
+
+    /// Counts broadcasts that were passed on.
+    pub(super) const fn said(&self) -> u64 {
+        self.said
+    }
+
+    /// Counts a frame that says nothing to anybody; the word for the metrics when the socket must close for it. Where its
+    /// subject sends too many, that is a socket that sends many itself.
+    pub(super) fn count_frame(&self, now: Instant) -> Result<(), &'static str> {
+        let is_loud = !self.quiet.take(1, now);
+        match self.allowance.take(self.owner(), Use::Frame, 1, now) {
+            Err(code) if is_loud => Err(code),
+            Err(_) | Ok(()) => Ok(()),
         }
     }
 

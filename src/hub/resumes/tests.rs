@@ -27,8 +27,8 @@ fn keys_tell_subjects_ids_and_rooms_apart() {
     assert_ne!(one, Key::new(&principal, "tab", &room("other")));
     assert_ne!(one, key("ann", "tab 2"));
     assert_ne!(one, key("bob", "tab"));
-    assert_eq!(one.holder(), key("ann", "tab 2").holder());
-    assert_ne!(one.holder(), key("bob", "tab").holder());
+    assert_eq!(one.subject(), key("ann", "tab 2").subject());
+    assert_ne!(one.subject(), key("bob", "tab").subject());
 }
 
 #[test]
@@ -52,4 +52,27 @@ fn among_equals_the_oldest_is_forgotten() {
     resumes.load(keys.iter().enumerate().map(|(at, key)| saved(*key, at as u32)));
     assert_eq!((resumes.len(), resumes.evicted.get()), (197, 3));
     assert_eq!(keys.iter().position(|key| resumes.find(*key).is_some()), Some(3));
+}
+
+#[test]
+fn one_stranger_cannot_push_out_the_places_of_others_who_have_no_subject_either() {
+    let resumes = resumes(200);
+    let nameless = |resume: &str| Key::new(&Principal::of_role("anon"), resume, &room("room"));
+    let keep = |key: Key, caller: u64, minute: u32| {
+        let Saved { found, .. } = saved(key, minute);
+        let (position, owner, holder) = (Some(found.position), None, Holder::Caller(caller));
+        let entry = Entry { position, minute, owner, holder, is_new: false, saved: None };
+        let mut state = resumes.lock();
+        state.entries.insert(key, entry);
+        resumes.make_room(&mut state);
+    };
+    let few: Vec<Key> = (0..20).map(|number| nameless(&format!("tab {number}"))).collect();
+    for (number, key) in few.iter().enumerate() {
+        keep(*key, number as u64, 1);
+    }
+    for id in 0..1000 {
+        keep(nameless(&format!("flood {id}")), 99, 1000);
+    }
+    assert!(few.iter().all(|key| resumes.find(*key).is_some()));
+    assert!(resumes.evicted.get() > 800, "{}", resumes.evicted.get());
 }

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
-use super::super::desk::Desk;
+use super::rates::Rate;
 use crate::rowjson::push_string;
 
 /// A status, and a body in JSON unless it is empty.
@@ -40,9 +40,8 @@ impl Answer {
     }
 
     /// The response, with what was used of the rate and what is left.
-    pub(super) fn respond(self, desk: &Desk) -> Response<Body> {
-        let limit = u64::from(desk.limits.http_messages_per_second);
-        let (most, left) = (desk.http_messages.most(), desk.http_messages.left(desk.now().at));
+    pub(super) fn respond(self, told: Rate) -> Response<Body> {
+        let Rate { limit, most, left } = told;
         let mut response = response(self.status, self.body);
         let headers = response.headers_mut();
         for (name, value) in RATE.into_iter().zip(rate(limit, most, left)) {

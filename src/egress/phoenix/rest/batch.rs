@@ -16,25 +16,30 @@ use super::super::json;
 use super::super::session::MAX_SUBTOPIC;
 use super::super::talk::pieces;
 use super::answer::Answer;
-use super::{admit, read, too_many};
+use super::{Sender, admit, rate_of, read};
 use crate::hub::{Broadcast, Namespace, RoomName};
 use crate::rowjson::push_string;
 
 /// Takes a batch.
 pub(super) async fn say(State(desk): State<Arc<Desk>>, request: Request) -> Response<Body> {
-    let answer = take(&desk, request).await.unwrap_or_else(|refused| refused);
-    answer.respond(&desk)
+    let (head, body) = request.into_parts();
+    let sender = admit(&desk, &head).await;
+    let answer = match &sender {
+        Ok(sender) => take(&desk, sender, body).await.unwrap_or_else(|refused| refused),
+        Err(refused) => refused.clone(),
+    };
+    answer.respond(rate_of(&desk, sender.as_ref().ok()))
 }
 
-async fn take(desk: &Desk, request: Request) -> Result<Answer, Answer> {
-    let (head, body) = request.into_parts();
-    let sender = admit(desk, &head).await?;
-    let (body, _held) = read(desk, &sender, body).await?;
+async fn take(desk: &Desk, sender: &Sender, body: Body) -> Result<Answer, Answer> {
+    sender.may_begin(desk)?;
+    let (body, _held) = read(desk, sender, body).await?;
     let elements = elements(&body)?;
     let reduce = "Too many messages to broadcast, please reduce the batch size";
-    let left = desk.http_messages.left(desk.now().at);
+    let left = rate_of(desk, Some(sender)).left;
     if left < u64::try_from(elements.len()).unwrap_or(u64::MAX) {
-        return Err(too_many(desk, reduce));
+        desk.refused("MessageRateLimitReached");
+        return Err(Answer::told(429, reduce));
     }
     let messages = parse(&elements, desk.limits.broadcast_payload)?;
     let count = messages.iter().map(|message| message.pieces).fold(0, u32::saturating_add);

@@ -13,6 +13,7 @@
 
 mod answer;
 mod batch;
+mod rates;
 mod single;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use axum::http::{HeaderMap, Response, header};
 use axum::routing::post;
 
 use self::answer::Answer;
+use self::rates::{Poster, Rate};
 use super::desk::Desk;
 use super::upgrade::as_json;
 use crate::auth::denial::Denial;
@@ -34,6 +36,8 @@ use crate::egress::network_of;
 use crate::egress::subject::{Subject, Use};
 use crate::memory::Held;
 use crate::model::{CallerIdentity, Principal};
+
+pub(super) use self::rates::Rates;
 
 /// Where broadcasts are posted, with and without a gateway's prefix.
 const PATHS: [&str; 2] = ["/realtime/v1/api/broadcast", "/api/broadcast"];
@@ -65,6 +69,7 @@ struct Sender {
     /// Headers of the request, as policies see them: a JSON object.
     headers: Arc<str>,
     subject: Arc<Subject>,
+    poster: Poster,
 }
 
 /// Believes the sender and finds it within its rate, or says what to answer.
@@ -85,16 +90,23 @@ async fn admit(desk: &Desk, request: &Parts) -> Result<Sender, Answer> {
             _ => Answer::told(401, "Unauthorized"),
         }
     })?;
-    if desk.http_messages.is_spent(desk.now().at) {
-        return Err(too_many(desk, "Too many requests"));
-    }
     let caller = CallerIdentity::of(&verified.principal, network_of(&request.extensions));
     let subject = desk.seats.subject(&caller);
+    let poster = Poster::of(&verified.principal);
     let headers = as_json(headers, |_| true);
-    Ok(Sender { principal: verified.principal, headers, subject, caller })
+    Ok(Sender { poster, principal: verified.principal, headers, subject, caller })
 }
 
 impl Sender {
+    /// Refuses a sender that has nothing left, before its body is read.
+    fn may_begin(&self, desk: &Desk) -> Result<(), Answer> {
+        if 0 < rate_of(desk, Some(self)).left {
+            return Ok(());
+        }
+        desk.refused("MessageRateLimitReached");
+        Err(Answer::told(429, "Too many requests"))
+    }
+
     /// Whether it may broadcast to a private topic.
     async fn may_send(&self, desk: &Desk, topic: &str) -> Result<bool, Denial> {
         let Self { principal, caller, headers, .. } = self;
@@ -110,14 +122,21 @@ impl Sender {
             desk.refused("SubjectMessageRateLimitReached");
             return Err(Answer::told(429, text));
         }
-        if desk.http_messages.take(count, at) { Ok(()) } else { Err(too_many(desk, text)) }
+        if self.poster == Poster::Other && !self.subject.post(count, at) {
+            desk.refused("SubjectHttpMessageRateLimitReached");
+            return Err(Answer::told(429, text));
+        }
+        desk.http_rates.take(self.poster, count, at).map_err(|code| {
+            desk.refused(code);
+            Answer::told(429, text)
+        })
     }
 }
 
-/// The answer to a sender over its rate.
-fn too_many(desk: &Desk, text: &str) -> Answer {
-    desk.refused("MessageRateLimitReached");
-    Answer::told(429, text)
+/// What is told of the rate of whoever asked, who may not have been believed.
+fn rate_of(desk: &Desk, sender: Option<&Sender>) -> Rate {
+    let poster = sender.map_or(Poster::Other, |sender| sender.poster);
+    desk.http_rates.rate(poster, sender.map(|sender| &*sender.subject), desk.now().at)
 }
 
 /// The token: of `Authorization: Bearer`, or else the header `apikey`.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Response, Uri, header};
 
 use super::super::binary::{MAX_EVENT, MAX_SUBTOPIC as MAX_SUBTOPIC_OF_BYTES};
@@ -14,7 +15,7 @@ use super::super::session::MAX_SUBTOPIC;
 use super::super::talk::pieces;
 use super::answer::Answer;
 use super::batch::{TOO_LARGE, too_long};
-use super::{admit, read};
+use super::{Sender, admit, rate_of, read};
 use crate::auth::denial::Denial;
 use crate::hub::{Broadcast, Namespace, RoomName};
 
@@ -39,17 +40,25 @@ pub(super) async fn say(
     path: Result<Path<(String, String)>, PathRejection>,
     request: Request,
 ) -> Response<Body> {
-    let answer = take(&desk, path, request).await.unwrap_or_else(|refused| refused);
-    answer.respond(&desk)
+    let (head, body) = request.into_parts();
+    let sender = admit(&desk, &head).await;
+    let answer = match &sender {
+        Ok(sender) => {
+            let taken = take(&desk, sender, path, (head, body)).await;
+            taken.unwrap_or_else(|refused| refused)
+        }
+        Err(refused) => refused.clone(),
+    };
+    answer.respond(rate_of(&desk, sender.as_ref().ok()))
 }
 
 async fn take(
     desk: &Desk,
+    sender: &Sender,
     path: Result<Path<(String, String)>, PathRejection>,
-    request: Request,
+    (head, body): (Parts, Body),
 ) -> Result<Answer, Answer> {
-    let (head, body) = request.into_parts();
-    let sender = admit(desk, &head).await?;
+    sender.may_begin(desk)?;
     let Path((topic, event)) = path.map_err(|_| Answer::told(400, "Bad Request"))?;
     let kind = kind(&head.headers).ok_or_else(|| {
         let text = "Unsupported Media Type. Use application/json or application/octet-stream";
@@ -73,7 +82,7 @@ async fn take(
         desk.refused("Unauthorized");
         return Err(Answer::told(403, "Unauthorized"));
     }
-    let (body, _held) = read(desk, &sender, body).await?;
+    let (body, _held) = read(desk, sender, body).await?;
     if desk.limits.broadcast_payload < body.len() {
         desk.refused("PayloadSizeExceeded");
         return Err(Answer::invalid("payload", TOO_LARGE));
