@@ -29,7 +29,7 @@ const BAD_INPUT: &[(&str, &[&str])] = &[
         &[
             "cli::an_unknown_setting_ends_with_code_2_and_its_name",
             "config::file::an_unknown_key_is_pointed_at_and_the_valid_ones_are_named",
-            "config::env::a_misspelt_variable_is_noticed",
+            "config::env::a_variable_that_is_no_setting_is_noticed_and_what_was_meant_is_named",
         ],
     ),
     (

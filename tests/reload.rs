@@ -134,3 +134,46 @@ async fn a_fault_changes_nothing() {
     assert!(believes(&relay, OTHER).await);
     assert_eq!(relay.terminate().await, Some(0));
 }
+
+#[tokio::test]
+async fn a_new_password_of_postgres_is_used_by_every_new_connection() {
+    let cluster = Cluster::start(&[]);
+    let database = cluster.database().await.with_roles().await;
+    let sql = "create table notes (id bigint primary key, body text);
+               alter publication supabase_realtime add table notes;
+               alter role relay password 'one'";
+    database.execute(sql).await;
+    let hba = "host all relay all scram-sha-256\nlocal all all trust\nhost all all all trust\n";
+    std::fs::write(cluster.data().join("pg_hba.conf"), hba).unwrap();
+    cluster.reload();
+    let directory = tempfile::tempdir().unwrap();
+    let url = |password: &str, further: &str| {
+        let (port, name) = (cluster.port(), &database.name);
+        let url = format!("postgres://relay:{password}@127.0.0.1:{port}/{name}{further}");
+        std::fs::write(directory.path().join("url"), url).unwrap();
+    };
+    url("one", "");
+    write(directory.path(), SECRET, 9, "postgres.url_file = \"url\"");
+    let file = directory.path().join("relay.toml").display().to_string();
+    let variables =
+        [("RELAY_CONFIG", &*file), ("RELAY_AUTH__JWT_SECRET", ""), ("RELAY_POSTGRES__URL", "")];
+    let relay = Relay::start_with(&database, &variables).await;
+    let mut client = Client::connect(&relay, &token(SECRET)).await;
+    let wishes = json!([{ "event": "*", "schema": "public", "table": "notes" }]);
+    client.subscribe("room", wishes.clone()).await;
+
+    database.execute("alter role relay password 'two'").await;
+    url("two", "");
+    let told = reload(&relay, "the configuration was reloaded").await;
+    assert!(told.contains("postgres.url (its password)") && !told.contains("two"), "{told}");
+    let end = "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'relay'";
+    database.execute(end).await;
+    database.execute("insert into notes values (1, 'x')").await;
+    assert_eq!(client.change().await["record"]["id"], 1);
+    let mut other = Client::connect(&relay, &token(SECRET)).await;
+    other.subscribe("room", wishes).await;
+
+    url("two", "?application_name=other");
+    let told = reload(&relay, "need a restart").await;
+    assert!(told.contains("postgres.url") && !told.contains("its password"), "{told}");
+}
