@@ -10,7 +10,7 @@ use socket2::{Domain, Socket, Type};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::support::relay::token;
-use crate::support::{Client, Cluster, Database, Relay, until};
+use crate::support::{Client, Cluster, Database, PATIENCE, Relay, until};
 
 /// Where whoever harms comes from; canaries come from 127.0.0.1.
 const ELSEWHERE: &str = "127.0.0.2";
@@ -309,4 +309,28 @@ async fn headers_that_sockets_keep_are_bounded_and_one_socket_more_is_refused() 
     }
     drop((sockets, canary));
     given_back(&relay, "sockets").await;
+}
+
+#[tokio::test]
+async fn what_comes_before_the_handshake_is_answered_is_no_way_around_the_limits() {
+    let relay = relay(&database().await).await;
+    let mut canary = canary(&relay).await;
+    let mut stream = TcpStream::connect(("127.0.0.1", relay.port())).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let head_of_request = format!(
+        "GET /socket/websocket?apikey={} HTTP/1.1\r\nhost: relay\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nx-large: {}\r\n\r\n",
+        anon(),
+        "x".repeat(30_000)
+    );
+    // A long head makes room for much behind it.
+    let early = [head_of_request.as_bytes(), &head(0x81, 400_000), &vec![b'x'; 20_000]].concat();
+    stream.write_all(&early).unwrap();
+    until("it to be hung up on", || {
+        std::future::ready((refused(&relay, "DataBeforeHandshake") > 0.5).then_some(()))
+    })
+    .await;
+    // Reset or ended: nothing more comes.
+    let _ = stream.read_to_end(&mut Vec::new());
+    is_served(&mut canary, 10).await;
 }

@@ -117,6 +117,7 @@ impl Stand {
             // All clients are one user.
             ("RELAY_LIMITS__SUBJECT_JOINS_PER_SECOND", "100000".to_owned()),
             ("RELAY_LIMITS__SUBJECT_CONNECTIONS", "100000".to_owned()),
+            ("RELAY_LIMITS__MEMORY", "16 GiB".to_owned()),
         ];
         Process::start(address, flags, &variables, &self.log()).await
     }

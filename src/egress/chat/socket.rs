@@ -57,6 +57,9 @@ const A_DAY: u64 = 86_400;
 /// Bytes of a frame with the longest token in it, where less is allowed for a body.
 const FRAME_OF_TOKEN: usize = 20 * 1024;
 
+/// What a socket reads at once.
+const READ_BUFFER: usize = 2 * 1024;
+
 /// Bytes of the head of a client's control frame, its mask included.
 const CONTROL_HEAD: usize = 6;
 
@@ -126,6 +129,8 @@ pub(super) async fn open(
     let meter = request.get::<Meter>().cloned().unwrap_or_default();
     let most = chat.body.max(FRAME_OF_TOKEN);
     let upgrade = upgrade.max_message_size(most).max_frame_size(most);
+    // By default 128 KiB are allocated for each socket and zeroed at each read.
+    let upgrade = upgrade.read_buffer_size(READ_BUFFER).write_buffer_size(0);
     std::future::ready(upgrade.on_upgrade(move |socket| async move {
         let (memory, caller) = (chat.hub.memory().clone(), CallerIdentity::Stranger(network));
         meter.set(Unfinished::new(memory, caller, chat.limits.frame_time));

@@ -32,6 +32,9 @@ use crate::rowjson::push_string;
 /// Where clients connect, with and without a gateway's prefix.
 pub const PATHS: [&str; 2] = ["/realtime/v1/websocket", "/socket/websocket"];
 
+/// Bytes that may come with the handshake. A client has to wait for the answer first; what comes early is not counted.
+const MAX_EARLY: usize = 4 * 1024;
+
 /// The routes of the protocol.
 pub fn routes(desk: &Arc<Desk>) -> Router {
     let router =
@@ -97,7 +100,7 @@ async fn open(State(desk): State<Arc<Desk>>, mut request: Request) -> Response<B
         let limits = &runner.limits;
         let memory = runner.hub.memory().clone();
         let unfinished = Unfinished::new(memory, caller, limits.frame_time);
-        if let Some(wire) = take_over(upgrade, limits.frame, unfinished).await {
+        if let Some(wire) = take_over(&runner, upgrade, unfinished).await {
             let client = Client { credential, headers, network, resume, held };
             socket::run(runner, seat, wire, Phoenix::of(vsn), client).await;
         }
@@ -116,17 +119,21 @@ async fn open(State(desk): State<Arc<Desk>>, mut request: Request) -> Response<B
     response
 }
 
-/// Gets the stream back from HTTP, whose buffers are let go.
+/// Gets the stream back from HTTP, whose buffers are let go. Who sends much before it has the answer is hung up on.
 async fn take_over(
+    desk: &Desk,
     upgrade: hyper::upgrade::OnUpgrade,
-    max_frame: usize,
     unfinished: Unfinished,
 ) -> Option<Wire> {
     let upgraded = upgrade.await.ok()?;
     let parts = upgraded.downcast::<TokioIo<Patient>>().ok()?;
+    if MAX_EARLY < parts.read_buf.len() {
+        desk.refused("DataBeforeHandshake");
+        return None;
+    }
     let early = parts.read_buf.to_vec();
     drop(parts.read_buf);
-    Some(Wire::open(parts.io.into_inner().into_inner(), early, max_frame, unfinished).await)
+    Some(Wire::open(parts.io.into_inner().into_inner(), early, desk.limits.frame, unfinished).await)
 }
 
 /// The serializer asked for; none when it is not one of ours.
