@@ -12,6 +12,7 @@ use relay::model::{
 use relay::router::{Budget, Payer, Router};
 
 const INT4: u32 = 23;
+const TEXT: u32 = 25;
 
 fn wish(operator: Operator, operand: usize) -> Arc<Subscription> {
     let condition = Condition {
@@ -53,6 +54,62 @@ fn change() -> (Relation, Row) {
     (relation, Row { cells: Box::new(cells) })
 }
 
+/// One caller's filters on a long text, none of which holds: what they cost everybody else's changes.
+fn many_patterns(criterion: &mut Criterion) {
+    let (mut relation, mut row) = change();
+    let mut group = criterion.benchmark_group("one change against patterns of one caller");
+    for bytes in [8_000, 60_000] {
+        if let (Some(column), Some(cell)) = (relation.columns.get_mut(2), row.cells.get_mut(2)) {
+            column.type_oid = TEXT;
+            *cell = Cell::Text("a".repeat(bytes).into());
+        }
+        for count in [10, 10_000] {
+            let mut router = Router::default();
+            for number in 0..count {
+                router.insert(&pattern(number), Payer(1));
+            }
+            let mut found = Vec::new();
+            group.bench_function(BenchmarkId::new(format!("{bytes} bytes"), count), |bencher| {
+                bencher.iter(|| {
+                    found.clear();
+                    let name = ("public", "chat_messages");
+                    let budget = &mut Budget::of_change(row.size());
+                    router.candidates(
+                        name,
+                        Event::Insert,
+                        &relation,
+                        black_box(&row),
+                        budget,
+                        &mut found,
+                    );
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+/// `body like '%b<number>%'`.
+fn pattern(number: usize) -> Arc<Subscription> {
+    let condition = Condition {
+        predicate: Predicate {
+            column: "body".into(),
+            negated: false,
+            operator: Operator::Like,
+            operand: Operand::Text(format!("%b{number}%").into()),
+        },
+        sql_type: SqlType { oid: TEXT, name: "text".into(), kind: Kind::Text },
+        collation: Collation::Bytes,
+        spelling: Spelling::default(),
+    };
+    Arc::new(Subscription {
+        target: Target::Table { schema: "public".into(), table: "chat_messages".into() },
+        event: Some(Event::Insert),
+        filter: Arc::new([condition]),
+        select: None,
+    })
+}
+
 fn one_change(criterion: &mut Criterion) {
     let (relation, row) = change();
     let mut group = criterion.benchmark_group("one change against bindings");
@@ -85,5 +142,5 @@ fn one_change(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, one_change);
+criterion_group!(benches, one_change, many_patterns);
 criterion_main!(benches);

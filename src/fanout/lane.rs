@@ -122,7 +122,11 @@ impl Lanes {
             let piece = Piece::Change((work, holds));
             self.enqueue(whose, after, size + asks, piece, &members);
         }
-        while APART_LIMIT < self.apart_bytes && self.shed_heaviest(Whose::is_apart) {}
+        // Who is shown the past has time to wait.
+        while self.way == Way::Live
+            && APART_LIMIT < self.apart_bytes
+            && self.shed_heaviest(Whose::is_apart)
+        {}
     }
 
     fn enqueue(

@@ -12,7 +12,7 @@ use relay::secret::Secret;
 use relay::shutdown::Stage;
 use serde_json::json;
 
-use crate::support::{Cluster, Database};
+use crate::support::{Cluster, Database, until};
 
 const BOTH: [Extension; 2] = [Extension::Broadcast, Extension::Presence];
 
@@ -352,5 +352,44 @@ async fn a_function_that_claims_to_be_immutable_is_asked_for_everybody() {
             assert_eq!(policies.may_read(asking, &BOTH).await, Ok(vec![may, may]), "{who}");
             assert_eq!(policies.may_write(asking, &BOTH).await, Ok(vec![may, may]), "{who}");
         }
+    }
+}
+
+#[tokio::test]
+async fn one_caller_whose_policies_are_slow_leaves_a_place_for_the_others() {
+    let scene = Scene::new(
+        "create policy slow on realtime.messages for select to authenticated using (
+           case when auth.jwt() ->> 'sub' = 'ann' then pg_advisory_xact_lock_shared(7) is not null else true end);",
+    )
+    .await;
+    let may_read = |sub: &'static str| {
+        let policies = &scene.policies;
+        async move {
+            let (principal, caller) = (user(sub), CallerIdentity::Subject(sub.into()));
+            let asking =
+                Asking { principal: &principal, topic: "t", headers: "{}", caller: &caller };
+            policies.may_read(asking, &BOTH).await
+        }
+    };
+    scene.db.execute("select pg_advisory_lock(7)").await;
+    let mut all_of_ann =
+        std::pin::pin!(futures_util::future::join_all((0..5).map(|_| may_read("ann"))));
+    let waiting = until("a policy to wait for the lock", || async {
+        let sql = "select count(*)::text from pg_locks where locktype = 'advisory' and not granted
+                   and database = (select oid from pg_database where datname = current_database())";
+        (scene.db.text(sql).await != "0").then_some(())
+    });
+    tokio::select! {
+        _ = &mut all_of_ann => panic!("a policy did not wait for the lock"),
+        () = waiting => {}
+    }
+    tokio::select! {
+        biased;
+        _ = &mut all_of_ann => panic!("somebody else waited for ann"),
+        may = may_read("ben") => assert_eq!(may, Ok(vec![true, true])),
+    }
+    scene.db.execute("select pg_advisory_unlock(7)").await;
+    for may in all_of_ann.await {
+        assert_eq!(may, Ok(vec![true, true]));
     }
 }
