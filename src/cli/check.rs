@@ -127,7 +127,7 @@ async fn look_at_postgres(
         (&config.postgres.slot, &*config.postgres.publication, &*config.auth.roles);
     let found = Slot::read(sql, name).await?;
     let is_held = found.as_ref().is_some_and(|slot| slot.pid.is_some());
-    let server = server::Server::read(sql).await?;
+    let server = server::Server::read(sql, name).await?;
     server.judge(found.is_some(), is_held, facts);
     let chat_pool = config.chat.as_ref().map_or(0, |chat| chat.pool);
     let needed = roles::connections(roles.len(), config.postgres.pool, chat_pool);
@@ -155,7 +155,7 @@ async fn look_at_postgres(
     }
     agents::judge(sql, facts).await;
     let budget = config.postgres.max_slot_lag;
-    slot::judge(name, found.as_ref(), (budget, server.reader()), facts);
+    slot::judge((name, found.as_ref()), budget, &server, facts);
     Ok(())
 }
 

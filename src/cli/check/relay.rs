@@ -50,7 +50,7 @@ pub(super) async fn judge(config: &Config, facts: &mut Facts) {
         }
         // The relay says why in plain words; a proxy that stands in front of nothing answers with a page.
         Answer::Http(503, body) if !body.contains('<') => {
-            judge_unready(address, body.trim(), metrics.as_deref(), facts)
+            judge_unready(address, body.trim(), metrics.as_deref(), facts);
         }
         Answer::Http(status, _) => {
             facts
