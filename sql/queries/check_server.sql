@@ -1,4 +1,5 @@
 -- The server's version and the settings logical replication stands on.
+-- $1 text: the slot
 select to_jsonb(found) as server
 from (
   select
@@ -10,6 +11,11 @@ from (
     current_setting('wal_level') as wal_level,
     current_setting('max_replication_slots')::int as most_slots,
     (select count(*) from pg_replication_slots) as slots,
+    (
+        select coalesce(jsonb_agg(s.slot_name order by s.slot_name), '[]')
+        from pg_replication_slots s
+        where s.slot_name <> $1::text and not s.temporary
+    ) as other_slots,
     current_setting('max_wal_senders')::int as most_senders,
     (select count(*) from pg_stat_get_wal_senders()) as senders,
     current_setting('synchronous_standby_names') as synchronous_standbys,

@@ -30,6 +30,7 @@ mod writes;
 use std::io::IsTerminal;
 use std::time::Duration;
 
+use attempt::Claims;
 use fact::{Facts, Verdict};
 use roles::Roles;
 use serde::de::DeserializeOwned;
@@ -56,6 +57,13 @@ pub(crate) struct Args {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+    /// Claims that policies are tried with, as a JSON object; the role is added to them [default: a `sub` that is nobody's]
+    #[arg(long, value_name = "JSON", value_parser = claims)]
+    pub(crate) claims: Option<Claims>,
+}
+
+fn claims(text: &str) -> Result<Claims, String> {
+    serde_json::from_str(text).map_err(|error| format!("it is no JSON object: {error}"))
 }
 
 /// Does it.
@@ -67,7 +75,7 @@ pub(crate) async fn run(args: Args, globals: &Globals) -> Result<(), Error> {
     let is_config_bad = match globals.load() {
         Ok(config) => {
             facts.good("config", "can be meant");
-            look(&config, &mut facts).await;
+            look(&config, &args.claims.unwrap_or_default(), &mut facts).await;
             false
         }
         Err(error) => {
@@ -87,12 +95,12 @@ pub(crate) async fn run(args: Args, globals: &Globals) -> Result<(), Error> {
     Err(Error::new(kind, format!("{faults} {noun} found")))
 }
 
-async fn look(config: &Config, facts: &mut Facts) {
+async fn look(config: &Config, claims: &Claims, facts: &mut Facts) {
     let stage = Stage::new();
     match open(config, &stage).await {
         Ok((target, sql)) => {
             facts.good("postgres.reachable", "yes");
-            if let Err(error) = look_at_postgres(&sql, &target, config, facts).await {
+            if let Err(error) = look_at_postgres((&sql, &target), config, claims, facts).await {
                 facts
                     .bad("postgres.reachable", error.to_string())
                     .also("run the check again, as a role that may read the catalogs");
@@ -118,16 +126,16 @@ async fn open(config: &Config, stage: &Stage) -> Result<(Target, Sql), Error> {
 }
 
 async fn look_at_postgres(
-    sql: &Sql,
-    target: &Target,
+    (sql, target): (&Sql, &Target),
     config: &Config,
+    claims: &Claims,
     facts: &mut Facts,
 ) -> Result<(), Error> {
     let (name, publication, roles) =
         (&config.postgres.slot, &*config.postgres.publication, &*config.auth.roles);
     let found = Slot::read(sql, name).await?;
     let is_held = found.as_ref().is_some_and(|slot| slot.pid.is_some());
-    let server = server::Server::read(sql).await?;
+    let server = server::Server::read(sql, name).await?;
     server.judge(found.is_some(), is_held, facts);
     let chat_pool = config.chat.as_ref().map_or(0, |chat| chat.pool);
     let needed = roles::connections(roles.len(), config.postgres.pool, chat_pool);
@@ -141,7 +149,7 @@ async fn look_at_postgres(
         table.judge(&members, facts);
     }
     if let Err(error) =
-        attempt::judge(target, &tables, roles, config.postgres.check_timeout, facts).await
+        attempt::judge(target, &tables, (roles, claims), config.postgres.check_timeout, facts).await
     {
         facts
             .odd("policies", format!("could not be tried: {error}"))
@@ -155,7 +163,7 @@ async fn look_at_postgres(
     }
     agents::judge(sql, facts).await;
     let budget = config.postgres.max_slot_lag;
-    slot::judge(name, found.as_ref(), (budget, server.reader()), facts);
+    slot::judge((name, found.as_ref()), budget, &server, facts);
     Ok(())
 }
 

@@ -65,11 +65,7 @@ impl Failure {
             }
             Self::Refused(refused) => {
                 let kind = kind(&refused.code);
-                let refused = match advice(&refused.code, &refused.message) {
-                    Some(advice) => format!("{refused}; {advice}"),
-                    None => refused.to_string(),
-                };
-                Error::new(kind, what).because(refused)
+                Error::new(kind, what).because(Answered::new(&refused.code, &refused.message))
             }
             Self::OutOfPlace(what_came) => Error::new(ErrorKind::Malformed, what)
                 .because(format!("unexpected answer: {what_came}")),
@@ -112,7 +108,7 @@ impl fmt::Display for Answered {
 
 impl std::error::Error for Answered {}
 
-/// The SQLSTATE that Postgres answered with, when an ordinary connection or statement was refused.
+/// The SQLSTATE that Postgres answered with, when a connection or a statement was refused.
 pub(crate) fn sqlstate(error: &Error) -> Option<&str> {
     let cause = std::error::Error::source(error)?;
     cause.downcast_ref::<Answered>().map(|answered| &*answered.code)

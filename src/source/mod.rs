@@ -46,7 +46,7 @@ use crate::error::{Error, Remedy};
 use crate::metrics::Metrics;
 use crate::model::Epoch;
 use crate::pgoutput::Assembler;
-use crate::postgres::Target;
+use crate::postgres::{Target, sqlstate};
 use crate::shutdown::Stage;
 
 pub use epoch::Break;
@@ -91,6 +91,9 @@ const PIECE_BYTES: usize = 1 << 20;
 /// What to do about a failure that usually heals by itself.
 const IF_IT_STAYS: &str =
     "it is tried again; if it stays, see that Postgres runs where postgres.url says";
+
+/// The same where Postgres itself refused.
+const IT_IS_TRIED_AGAIN: &str = "it is tried again";
 
 /// Reads the slot into `log` until the stage stops, reporting through `state`.
 ///
@@ -246,8 +249,11 @@ impl<L: ChangeLog> Source<L> {
                 return Ok(WAITS.0);
             }
             Remedy::Retry => {
-                let reason = Some(format!("{error}; {IF_IT_STAYS}"));
-                (SourceState::Connecting { reason }, IF_IT_STAYS)
+                // Who answers is there; what it said, and what mends it, is in the error.
+                let is_answered = sqlstate(&error).is_some();
+                let advice = if is_answered { IT_IS_TRIED_AGAIN } else { IF_IT_STAYS };
+                let reason = Some(format!("{error}; {advice}"));
+                (SourceState::Connecting { reason }, advice)
             }
             Remedy::AskOperator(advice) => {
                 (SourceState::Blocked { reason: format!("{error}; {advice}") }, advice)

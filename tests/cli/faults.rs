@@ -45,6 +45,8 @@ pub(super) struct Fault {
     #[serde(default)]
     shell: String,
     #[serde(default)]
+    claims: Option<String>,
+    #[serde(default)]
     env: BTreeMap<String, String>,
     about: String,
     #[serde(default)]

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use crate::cli::{check, on};
 use crate::support::cluster::bin_dir;
-use crate::support::{Cluster, Database};
+use crate::support::{Cluster, Database, Relay};
 
 /// Runs a shipped file as its reader does: through psql.
 fn psql(database: &Database, file: &str) {
@@ -50,4 +50,16 @@ async fn a_perfect_install_is_green_though_nobody_is_an_agent_yet() {
         0,
         &["✓ realtime ", "✓ realtime.messages", "✓ realtime.grants"],
     );
+    // Then it runs, on a server that was set up for nothing else: the one thing left is a limit for its slot.
+    let relay = Relay::start(&database).await;
+    let mut command = on(&database, &["check"]);
+    command.env("RELAY_HTTP__LISTEN", format!("127.0.0.1:{}", relay.port()));
+    let words = [
+        "✓ relay",
+        "✓ relay withheld",
+        "! postgres.keep_size",
+        "      alter system set max_slot_wal_keep_size = '15360MB';",
+        "“messages do not appear”: nothing above explains it; watch the table with `relay tail <table>`",
+    ];
+    check(command, 0, &words);
 }

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio_postgres::Row;
 use tokio_postgres::error::{DbError, SqlState};
 
@@ -26,6 +27,9 @@ use crate::shutdown::Stage;
 
 /// The longest one attempt may take, whatever `postgres.check_timeout` says.
 const LONGEST: Duration = Duration::from_secs(5);
+
+/// What some functions raise for a null, and most rows have none.
+const NULL_NOT_ALLOWED: &str = "22004";
 
 /// A user nobody is.
 const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
@@ -44,7 +48,20 @@ struct Failure {
 struct Said {
     code: String,
     message: String,
+    stage: Failed,
 }
+
+/// When Postgres refused a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Failed {
+    /// Its text could not be understood: a name that the role cannot look up, above all.
+    Parsed,
+    /// It was run.
+    Run,
+}
+
+/// Who asks: claims of a token, to which each role's name is added.
+pub(super) type Claims = serde_json::Map<String, Value>;
 
 /// Tries the policies of `tables` and says which fail for which of `roles`.
 ///
@@ -53,16 +70,19 @@ struct Said {
 pub(super) async fn judge(
     target: &Target,
     tables: &[Table],
-    roles: &[String],
+    (roles, claims): (&[String], &Claims),
     timeout: Duration,
     facts: &mut Facts,
 ) -> Result<(), Error> {
     let mut found: BTreeMap<(usize, Failure), Vec<&str>> = BTreeMap::new();
     let stage = Stage::new();
-    let limit = format!("{}ms", timeout.min(LONGEST).as_millis());
+    let timeout = timeout.min(LONGEST);
+    let limit = format!("{}ms", timeout.as_millis());
+    // A lock of somebody else's is given up first, so that it is not taken for a slow policy.
+    let for_locks = format!("{}ms", (timeout / 2).as_millis().max(1));
     let settings = [
         ("statement_timeout", &*limit),
-        ("lock_timeout", &*limit),
+        ("lock_timeout", &*for_locks),
         ("default_transaction_read_only", "on"),
         ("jit", "off"),
     ];
@@ -94,7 +114,7 @@ pub(super) async fn judge(
         };
         for (at, table, access) in to_try {
             let sample = samples.get(&at).map_or(&[][..], Vec::as_slice);
-            for failure in attempt(&sql, table, access, sample).await? {
+            for failure in attempt(&sql, table, (access, claims), sample).await? {
                 found.entry((at, failure)).or_default().push(role);
             }
         }
@@ -142,7 +162,7 @@ fn reads_all<'a>(table: &'a Table, role: &str) -> Option<&'a Access> {
 async fn sample(sql: &Sql, table: &Table, role: &str) -> Result<Vec<String>, Error> {
     let text = include_str!("../../../sql/queries/check_try_sample.sql");
     let statement = fill(text, &[("table", &table.quoted)]);
-    let answer = one(sql, role, &statement, None).await?;
+    let answer = one(sql, (role, &Claims::new()), &statement, None).await?;
     let row = answer.ok().and_then(|rows| rows.into_iter().next());
     Ok(row.and_then(|row| row.try_get("rows").ok()).unwrap_or_default())
 }
@@ -150,19 +170,20 @@ async fn sample(sql: &Sql, table: &Table, role: &str) -> Result<Vec<String>, Err
 async fn attempt(
     sql: &Sql,
     table: &Table,
-    access: &Access,
+    (access, claims): (&Access, &Claims),
     sample: &[String],
 ) -> Result<Vec<Failure>, Error> {
+    let asking = (&*access.name, claims);
     let text = include_str!("../../../sql/queries/check_try_rows.sql");
     let rows = fill(text, &[("table", &table.quoted)]);
-    let whole = one(sql, &access.name, &rows, None).await?.err();
+    let whole = one(sql, asking, &rows, None).await?.err();
     let is_of_nulls = sample.is_empty();
     let rows: Vec<Option<&str>> =
         if is_of_nulls { vec![None] } else { sample.iter().map(|row| Some(&**row)).collect() };
     let mut alone = Vec::new();
     for policy in &access.policies {
         if let Some(statement) = judging(table, policy)
-            && let Err(said) = one(sql, &access.name, &statement, Some(&rows)).await?
+            && let Err(said) = one(sql, asking, &statement, Some(&rows)).await?
         {
             alone.push((policy, said));
         }
@@ -178,7 +199,7 @@ async fn attempt(
         return Ok(failures.collect());
     };
     let same: Vec<_> =
-        alone.iter().filter(|(_, other)| *other == said).map(|(policy, _)| *policy).collect();
+        alone.iter().filter(|(_, other)| other.is_like(&said)).map(|(policy, _)| *policy).collect();
     let guilty = if same.is_empty() { access.policies.iter().collect() } else { same };
     let names: Vec<_> = guilty.iter().map(|policy| policy.name.as_str()).collect();
     Ok(vec![failure(&names.join(" or "), said, false)])
@@ -194,47 +215,55 @@ fn judging(table: &Table, policy: &Policy) -> Option<String> {
 }
 
 impl Said {
-    fn of(error: &DbError) -> Self {
+    fn of(error: &DbError, stage: Failed) -> Self {
         let code = error.code().code();
         let message =
             if code.starts_with("42") { error.message().to_owned() } else { without_values(error) };
-        Self { code: code.to_owned(), message }
+        Self { code: code.to_owned(), message, stage }
+    }
+
+    fn is_like(&self, other: &Self) -> bool {
+        (&self.code, &self.message) == (&other.code, &other.message)
     }
 
     /// Whether it tells of the policy when reading the table succeeds. The text of a policy is parsed anew here, unlike the
     /// policy: a name that the role cannot look up is no fault of it.
     fn is_of_the_policy(&self) -> bool {
-        let code = &*self.code;
-        let class = code.get(..2).unwrap_or_default();
-        let is_name = self.message.to_lowercase().contains("sch");
-        match class {
-            "P0" | "21" | "25" => true,
-            "22" => code != "22004",
-            "42" => matches!(code, "42704" | "42P17") || (code == "42501" && !is_name),
-            _ => false,
-        }
+        let class = self.code.get(..2).unwrap_or_default();
+        self.stage == Failed::Run
+            && matches!(class, "P0" | "21" | "22" | "25" | "42")
+            && self.code != NULL_NOT_ALLOWED
     }
 }
 
 /// Runs one statement as the role with a token's claims, and rolls it back.
 async fn one(
     sql: &Sql,
-    role: &str,
+    (role, claims): (&str, &Claims),
     statement: &str,
     rows: Option<&Vec<Option<&str>>>,
 ) -> Result<Result<Vec<Row>, Said>, Error> {
     let broke = |error| unreadable("what policies do").because(error);
-    let claims = serde_json::json!({ "role": role, "sub": NOBODY, "aud": role });
+    let mut claims = claims.clone();
+    claims.insert("role".to_owned(), role.into());
+    let sub = match claims.entry("sub").or_insert_with(|| NOBODY.into()) {
+        Value::String(sub) => sub.clone(),
+        other => other.to_string(),
+    };
+    let claims = Value::Object(claims).to_string();
+    let mut stage = Failed::Parsed;
     let trying = async {
         // What policies on messages ask is the channel's name.
         sql.client
             .batch_execute("begin read only; set local realtime.topic = 'relay-check'")
             .await?;
         let text = include_str!("../../../sql/queries/visibility_claims.sql");
-        sql.client.query_one(text, &[&claims.to_string(), &NOBODY, &role]).await?;
+        sql.client.query_one(text, &[&claims, &sub, &role]).await?;
+        let statement = sql.client.prepare(statement).await?;
+        stage = Failed::Run;
         match &rows {
-            Some(rows) => sql.client.query(statement, &[rows]).await,
-            None => sql.client.query(statement, &[]).await,
+            Some(rows) => sql.client.query(&statement, &[rows]).await,
+            None => sql.client.query(&statement, &[]).await,
         }
     };
     let answer = match trying.await {
@@ -242,7 +271,7 @@ async fn one(
         Err(error) => match error.as_db_error() {
             // Somebody else's lock says nothing of the policy.
             Some(said) if *said.code() == SqlState::LOCK_NOT_AVAILABLE => Ok(Vec::new()),
-            Some(said) => Err(Said::of(said)),
+            Some(said) => Err(Said::of(said, stage)),
             None => return Err(broke(error)),
         },
     };
@@ -251,7 +280,7 @@ async fn one(
 }
 
 fn tell(table: &Table, failure: &Failure, roles: &str, facts: &mut Facts) {
-    let Failure { policies, said: Said { code, message }, is_of_nulls } = failure;
+    let Failure { policies, said: Said { code, message, .. }, is_of_nulls } = failure;
     let says = format!("policy {policies} fails for {roles}: {message} (SQLSTATE {code})");
     let fact = if *is_of_nulls {
         facts.odd(
@@ -287,7 +316,10 @@ fn remedy(code: &str, message: &str) -> String {
             "the policy reads its own table, perhaps through another table's policy: let it ask a security definer function whose owner the \
              policies do not bind"
         }
-        "P0001" => "let the function return false or null where it raises",
+        "P0001" => {
+            "let the function return false or null where it raises; if it raises for want of a claim, try it with those that tokens have \
+             (relay check --claims)"
+        }
         "25006" => "let the policy read only: it is judged in a transaction that may not write",
         "42704" if message.contains("configuration parameter") => {
             "read settings that may be missing with current_setting(<name>, true)"

@@ -21,6 +21,8 @@ pub(super) struct Server {
     wal_level: String,
     most_slots: i64,
     slots: i64,
+    /// Slots that are not the relay's: a limit of WAL holds for them as well.
+    pub(super) other_slots: Vec<String>,
     most_senders: i64,
     senders: i64,
     synchronous_standbys: String,
@@ -32,9 +34,9 @@ impl Server {
     ///
     /// # Errors
     /// `SourceRejected`: what Postgres said.
-    pub(super) async fn read(sql: &Sql) -> Result<Self, Error> {
+    pub(super) async fn read(sql: &Sql, slot: &str) -> Result<Self, Error> {
         let text = include_str!("../../../sql/queries/check_server.sql");
-        let found = read_one(sql, text, &[]).await?;
+        let found = read_one(sql, text, &[&slot]).await?;
         found.ok_or_else(|| super::unreadable("the server's settings"))
     }
 

@@ -1,6 +1,7 @@
 //! Facts about the replication slot.
 
 use super::fact::Facts;
+use super::server::Server;
 use crate::cli::slot::outlook;
 use crate::cli::slot::state::{Slot, bytes};
 
@@ -8,12 +9,10 @@ use crate::cli::slot::state::{Slot, bytes};
 const FAR_BEHIND: i64 = 64 << 20;
 
 /// The facts about the slot called `name`, which may lag by `budget` bytes.
-///
-/// `application`: what the relay calls itself to Postgres.
 pub(super) fn judge(
-    name: &str,
-    slot: Option<&Slot>,
-    (budget, application): (usize, &str),
+    (name, slot): (&str, Option<&Slot>),
+    budget: usize,
+    server: &Server,
     facts: &mut Facts,
 ) {
     let about = format!("slot {name}");
@@ -39,7 +38,7 @@ pub(super) fn judge(
             .also("set postgres.slot to another name, one for each database");
         return;
     }
-    if let Some(holder) = slot.foreign_holder(application) {
+    if let Some(holder) = slot.foreign_holder(server.reader()) {
         facts
             .bad(
                 about.clone(),
@@ -59,6 +58,7 @@ pub(super) fn judge(
         facts.good(about.clone(), holder);
     }
     judge_wal(&about, slot, budget, facts);
+    judge_limit(slot, budget, &server.other_slots, facts);
 }
 
 fn judge_wal(about: &str, slot: &Slot, budget: usize, facts: &mut Facts) {
@@ -80,14 +80,24 @@ fn judge_wal(about: &str, slot: &Slot, budget: usize, facts: &mut Facts) {
     } else {
         facts.good(about.clone(), says);
     }
+}
+
+/// How much WAL Postgres keeps for a slot. A limit where there was none is one for everybody's slots.
+fn judge_limit(slot: &Slot, budget: usize, others: &[String], facts: &mut Facts) {
     if slot.keep_bytes < 0 {
-        facts
-            .odd(
-                "postgres.keep_size",
-                "max_slot_wal_keep_size = -1: a stopped relay can fill the server's disk",
-            )
-            .sql(keep_size(budget))
-            .sql("select pg_reload_conf();");
+        let fact = facts.odd(
+            "postgres.keep_size",
+            "max_slot_wal_keep_size = -1: a stopped relay can fill the server's disk",
+        );
+        if others.is_empty() {
+            fact.sql(keep_size(budget)).sql("select pg_reload_conf();");
+        } else {
+            fact.also(format!(
+                "{} if no other slot may fall further behind than that, else it is lost: {}",
+                keep_size(budget).replace(';', ","),
+                others.join(", ")
+            ));
+        }
     } else if budget != 0 && usize::try_from(slot.keep_bytes).is_ok_and(|keep| keep < budget) {
         facts
             .odd(

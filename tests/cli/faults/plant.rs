@@ -223,6 +223,7 @@ impl Planted {
 
     async fn check(&self) -> Result<Vec<Fact>, String> {
         let mut command = self.command(&["check", "--json"]);
+        command.args(self.fault.claims.iter().flat_map(|claims| ["--claims", claims]));
         let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
         let report: Value = serde_json::from_slice(&output.stdout)
             .map_err(|_| format!("no report: {}", String::from_utf8_lossy(&output.stderr)))?;
