@@ -40,6 +40,7 @@
 do $enable$
 declare
   own_lock_timeout constant text := current_setting('lock_timeout');
+  here constant oid := (select d.oid from pg_database d where d.datname = current_database());
   -- Who may do anyway what this file does: superusers, and the owners of the database and of the tables.
   trusted constant oid[] := array(
     select r.oid from pg_roles r where r.rolsuper or r.rolname = current_user
@@ -47,7 +48,8 @@ declare
     union select c.relowner from pg_class c
       where c.oid in (
         to_regclass('public.support_agents'), to_regclass('public.live_chat_sessions'), to_regclass('public.chat_messages')));
-  -- What was there before: an array of relation, what ('identity' or 'not published'), identity and identity_index.
+  -- What was there before: an array of database, relation, oid, what ('identity' or 'not published'), identity, identity_index. The
+  -- oid tells a table from another that has its name now; in a database restored from a dump every oid is another.
   noted jsonb := '[]';
 begin
   perform set_config('lock_timeout', '5s', true);
@@ -112,8 +114,8 @@ begin
     end if;
     noted := substring(obj_description('realtime_chat_undo'::regnamespace, 'pg_namespace') from '\[.*$');
     select coalesce(jsonb_agg(to_jsonb(b)), '[]') into noted
-    from jsonb_to_recordset(noted) as b (relation text, what text, identity text, identity_index text)
-    join pg_class c on c.oid = to_regclass(b.relation)
+    from jsonb_to_recordset(noted) as b (database oid, relation text, oid oid, what text, identity text, identity_index text)
+    join pg_class c on c.oid = to_regclass(b.relation) and (c.oid = b.oid or here <> b.database)
     where b.what = 'identity' and c.relreplident = 'f'
       or b.what = 'not published' and exists (
         select from pg_publication_rel r
@@ -606,13 +608,14 @@ begin
             if member.id = any (gets_published) and not member.is_published and not member.is_partition then
               execute format('alter publication supabase_realtime add table only %s', member.id);
               noted := noted || jsonb_build_object(
-                'relation', member.name, 'what', 'not published', 'identity', null, 'identity_index', null);
+                'database', here, 'relation', member.name, 'oid', member.id::oid, 'what', 'not published',
+                'identity', null, 'identity_index', null);
             end if;
             if member.id = any (gets_full) and member.identity <> 'f' then
               execute format('alter table only %s replica identity full', member.id);
               noted := noted || jsonb_build_object(
-                'relation', member.name, 'what', 'identity', 'identity', member.identity,
-                'identity_index', member.identity_index);
+                'database', here, 'relation', member.name, 'oid', member.id::oid, 'what', 'identity',
+                'identity', member.identity, 'identity_index', member.identity_index);
             end if;
 
             -- Planning an UPDATE and a DELETE is enough for Postgres to refuse them; nothing is changed and no trigger runs.

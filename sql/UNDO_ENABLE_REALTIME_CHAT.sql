@@ -22,6 +22,7 @@
 do $undo$
 declare
   own_lock_timeout constant text := current_setting('lock_timeout');
+  here constant oid := (select d.oid from pg_database d where d.datname = current_database());
   -- Who may do anyway what this file does: superusers, and the owners of the database and of the tables.
   trusted constant oid[] := array(
     select r.oid from pg_roles r where r.rolsuper or r.rolname = current_user
@@ -95,8 +96,8 @@ begin
   -- Out of the publication.
   for item in
     select c.oid::regclass as id
-    from jsonb_to_recordset(noted) as b (relation text, what text, identity text, identity_index text)
-    join pg_class c on c.oid = to_regclass(b.relation)
+    from jsonb_to_recordset(noted) as b (database oid, relation text, oid oid, what text, identity text, identity_index text)
+    join pg_class c on c.oid = to_regclass(b.relation) and (c.oid = b.oid or here <> b.database)
     where b.what = 'not published'
       and exists (
         select from pg_publication_rel r
@@ -123,8 +124,8 @@ begin
         order by a.attgenerated <> '' or a.attidentity = 'a', a.attnum
         limit 1
       ) as assignment
-    from jsonb_to_recordset(noted) as b (relation text, what text, identity text, identity_index text)
-    join pg_class c on c.oid = to_regclass(b.relation) and c.relreplident = 'f'
+    from jsonb_to_recordset(noted) as b (database oid, relation text, oid oid, what text, identity text, identity_index text)
+    join pg_class c on c.oid = to_regclass(b.relation) and (c.oid = b.oid or here <> b.database) and c.relreplident = 'f'
     left join pg_class x on x.relname = b.identity_index
       and exists (select from pg_index i where i.indexrelid = x.oid and i.indrelid = c.oid and i.indisvalid)
     where b.what = 'identity'

@@ -3,6 +3,7 @@
 //! Each file of `sql/tests` runs in a cluster of its own, because roles belong to the cluster, and prints what
 //! `sql/tests/expected` says. With `UPDATE_GOLDEN` set the expectations are written instead; review the difference.
 
+mod matrix;
 mod migrate;
 mod remedies;
 mod undo;

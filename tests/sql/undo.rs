@@ -49,6 +49,25 @@ fn disable_gives_back_what_was_there_but_for_the_tables() {
     assert_same(&before, &(after.join("\n") + "\n"), "DISABLE, after ENABLE");
 }
 
+/// What was noted of a table is not done to another that has its name now.
+#[test]
+fn a_table_that_is_made_again_keeps_its_own_identity() {
+    let cluster = Cluster::start(&[]);
+    for file in ["sql/SUPABASE_COMPAT.sql", "sql/ENABLE_REALTIME_CHAT.sql"] {
+        run(&cluster, file);
+    }
+    let anew = "drop table chat_messages;
+        create table chat_messages (id int primary key, session_id uuid);
+        alter table chat_messages replica identity full;\n";
+    assert_eq!(psql(&cluster, "postgres", anew), "");
+    for file in ["sql/ENABLE_REALTIME_CHAT.sql", "sql/DISABLE_REALTIME_CHAT.sql"] {
+        run(&cluster, file);
+        assert!(
+            catalog(&cluster).contains("relation public.chat_messages (r) of postgres, identity f")
+        );
+    }
+}
+
 /// What goes with a table is never dropped unseen, and each thing that the errors advise lets the next run through.
 #[test]
 fn nothing_that_stands_on_it_is_dropped() {
