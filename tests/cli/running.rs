@@ -11,6 +11,13 @@ use crate::support::relay::token_of;
 use crate::support::{Client, Database, Relay, until};
 
 /// The check, pointed at a relay.
+fn of_relay(database: &Database, relay: &Relay) -> Command {
+    let mut command = of(database, relay.port());
+    command.env("RELAY_HTTP__ADMIN_LISTEN", format!("127.0.0.1:{}", relay.admin_port()));
+    command
+}
+
+/// The check, pointed at whatever listens there.
 fn of(database: &Database, port: u16) -> Command {
     let mut command = on(database, &["check"]);
     command.env("RELAY_HTTP__LISTEN", format!("127.0.0.1:{port}"));
@@ -21,7 +28,7 @@ fn of(database: &Database, port: u16) -> Command {
 async fn rows_that_were_withheld_are_told_with_their_reason() {
     let database = healthy().await;
     let relay = Relay::start(&database).await;
-    check(of(&database, relay.port()), 0, &["✓ relay withheld", "✓ relay gaps"]);
+    check(of_relay(&database, &relay), 0, &["✓ relay withheld", "✓ relay gaps"]);
     let mut client =
         Client::connect(&relay, &token_of("11111111-1111-4111-8111-111111111111")).await;
     let wishes = json!([{ "event": "*", "schema": "public", "table": "orders" }]);
@@ -42,7 +49,7 @@ async fn rows_that_were_withheld_are_told_with_their_reason() {
         "check_failed 1",
         "check_failed: a policy raised an error",
     ];
-    check(of(&database, relay.port()), 69, &words);
+    check(of_relay(&database, &relay), 69, &words);
 }
 
 #[tokio::test]
@@ -61,7 +68,7 @@ async fn a_relay_whose_disk_is_full_streams_and_cannot_keep() {
     })
     .await;
     let words = ["✗ relay", "streams, at 127.0.0.1", "cannot keep what it streams", "log.dir"];
-    check(of(&database, relay.port()), 69, &words);
+    check(of_relay(&database, &relay), 69, &words);
 }
 
 #[tokio::test]
