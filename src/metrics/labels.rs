@@ -53,10 +53,13 @@ pub(super) const GAPS: &[&str] = &[
 ];
 
 /// Why the relay closes sockets.
-pub(super) const CLOSED: &[&str] = &["broken", "drain", "idle", "joins", "slow"];
+pub(super) const CLOSED: &[&str] =
+    &["broken", "drain", "flood", "idle", "joins", "slow", "unfinished"];
 
 /// What connections, joins, tokens and messages are refused with.
 pub(super) const REFUSED: &[&str] = &[
+    "AddressChatStrangersLimitReached",
+    "AddressConnectionLimitReached",
     "ApiForbidden",
     "ApiKeyMissing",
     "BadVsn",
@@ -68,7 +71,9 @@ pub(super) const REFUSED: &[&str] = &[
     "ClientPresenceRateLimitReached",
     "ConnectionJoinRateLimitReached",
     "ConnectionRateLimitReached",
+    "DataBeforeHandshake",
     "DatabaseLackOfConnections",
+    "FrameRateLimitReached",
     "IncreaseConnectionPool",
     "InitializingProjectConnection",
     "InvalidJWTToken",
@@ -94,6 +99,8 @@ pub(super) const REFUSED: &[&str] = &[
     "Standby",
     "SubjectBodyMemoryReached",
     "SubjectConnectionRateLimitReached",
+    "SubjectFrameRateLimitReached",
+    "SubjectHttpMessageRateLimitReached",
     "SubjectJoinRateLimitReached",
     "SubjectMessageMemoryReached",
     "SubjectMessageRateLimitReached",
