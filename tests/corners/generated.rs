@@ -44,6 +44,25 @@ async fn a_row_that_is_older_than_its_domains_check_is_judged_as_any_other() {
 }
 
 #[tokio::test]
+async fn a_policy_on_the_whole_row_finds_one_that_is_older_than_its_domains_check() {
+    let stand = Stand::new(
+        "create domain small as int;
+         create table notes (id int primary key, n small, body text);
+         create function sees(notes) returns boolean language sql stable as $$ select $1.n > 0 $$;
+         alter table notes enable row level security;
+         create policy any_n on notes using (sees(notes));
+         alter publication supabase_realtime add table notes;;
+         insert into notes values (1, 5000, 'x'), (2, -1, 'x'), (3, 5, 'x');
+         alter domain small add check (value between 0 and 999) not valid",
+    )
+    .await;
+    let mut ann = stand.ann().await;
+    stand.execute("update notes set body = 'y'").await;
+    let [seen] = stand.seen([&mut ann]).await;
+    assert_eq!(seen.ids(), [1, 3]);
+}
+
+#[tokio::test]
 async fn any_number_of_generated_columns_can_be_judged() {
     let generated: Vec<String> =
         (0..120).map(|n| format!("g{n} int generated always as (a + {n}) stored")).collect();

@@ -327,8 +327,15 @@ impl Place<'_> {
             }
             let breaks_check =
                 version.values.get(&What::Small).is_some_and(|value| value == "5000");
-            if rule == Rule::WholeRow && self.shape.key == Key::None && breaks_check {
-                return Some("no whole row can be made, and none is found without a key");
+            if rule == Rule::WholeRow && breaks_check {
+                if self.shape.key == Key::None {
+                    return Some("no whole row can be made, and none is found without a key");
+                }
+                let is_newest =
+                    |other: &Version| other.row != version.row || other.ver <= version.ver;
+                if !self.versions.iter().all(is_newest) {
+                    return Some("no whole row can be made, and the stored one has changed");
+                }
             }
             if rule.is_beyond_the_image() {
                 return Some("the policy looks at more than the image");
