@@ -54,6 +54,7 @@ async fn a_perfect_install_is_green_though_nobody_is_an_agent_yet() {
     let relay = Relay::start(&database).await;
     let mut command = on(&database, &["check"]);
     command.env("RELAY_HTTP__LISTEN", format!("127.0.0.1:{}", relay.port()));
+    command.env("RELAY_HTTP__ADMIN_LISTEN", format!("127.0.0.1:{}", relay.admin_port()));
     let words = [
         "✓ relay",
         "✓ relay withheld",
