@@ -40,11 +40,25 @@ const CHAT: &[(&str, &str)] = &[("RELAY_CHAT__PRESET", "gre")];
 const BY_ID: &str = "create policy by_id on realtime.messages for select to anon
                      using (realtime.topic()::uuid is not null)";
 
+/// So little memory that a short attack is over its share.
+const LITTLE: &[(&str, &str)] = &[
+    ("RELAY_LIMITS__MEMORY", "16 MiB"),
+    ("RELAY_LIMITS__FRAME", "600 KiB"),
+    ("RELAY_LIMITS__BROADCAST_PAYLOAD", "300 KiB"),
+];
+
+/// The same, for filters.
+const LEAST: &[(&str, &str)] = &[
+    ("RELAY_LIMITS__MEMORY", "4 MiB"),
+    ("RELAY_LIMITS__FRAME", "110 KiB"),
+    ("RELAY_LIMITS__BROADCAST_PAYLOAD", "60 KiB"),
+];
+
 /// All of them.
 pub const ALL: &[Attack] = &[
-    Attack { name: "unfinished frames", run: holding::unfinished, ..USUAL },
-    Attack { name: "presences", run: holding::presences, ..USUAL },
-    Attack { name: "wishes", run: holding::wishes, ..USUAL },
+    Attack { name: "unfinished frames", run: holding::unfinished, short_settings: LITTLE, ..USUAL },
+    Attack { name: "presences", run: holding::presences, short_settings: LITTLE, ..USUAL },
+    Attack { name: "wishes", run: holding::wishes, short_settings: LEAST, ..USUAL },
     Attack { name: "match patterns", run: holding::patterns, ..USUAL },
     Attack { name: "like filters", run: asking::likes, ..USUAL },
     Attack {
