@@ -101,7 +101,7 @@ impl Cluster {
             format!("port = {port}"),
             format!("unix_socket_directories = '{}'", dir.display()),
             "wal_level = logical\nfsync = off\nmax_connections = 300".to_owned(),
-            "max_replication_slots = 400\nmax_wal_senders = 100\nshared_buffers = 64MB".to_owned(),
+            "max_replication_slots = 2000\nmax_wal_senders = 100\nshared_buffers = 64MB".to_owned(),
             "timezone = 'UTC'\nlog_timezone = 'UTC'\nlogging_collector = off".to_owned(),
         ];
         lines.extend(settings.iter().map(|(name, value)| format!("{name} = '{value}'")));
