@@ -31,10 +31,10 @@ pub(crate) struct Args {
 enum Verb {
     /// Remove every change that was committed before now, so that rows deleted since are served to nobody
     #[command(after_help = "\
-The change log serves what was missed, rows that were deleted since included, for log.retain_age. This removes all of it up
-to now, on a relay that runs or on its directory when none does. Nobody who is connected misses anything; whoever comes back
-with an older position is told of a gap and reads the table again. Run it as the relay's user, where log.dir is. A relay that
-stands by with a log.dir of its own has its own log. Copies of the directory, and what a disk keeps of removed files, are not
+The change log serves what was missed, rows that were deleted since included, for log.retain_age. This removes all of it up \
+to now, on a relay that runs or on its directory when none does. Nobody who is connected misses anything; whoever comes back \
+with an older position is told of a gap and reads the table again. Run it as the relay's user, where log.dir is. A relay that \
+stands by with a log.dir of its own has its own log. Copies of the directory, and what a disk keeps of removed files, are not \
 touched.")]
     Forget {
         /// Do not ask

@@ -43,7 +43,7 @@ const EXAMPLES: &str = "\
 Examples:
   relay demo                              try it: a throwaway Postgres and the relay on it
   relay config defaults > relay.toml      start a configuration; the file is the manual
-  relay check                             is Postgres ready? prints the SQL that mends what is not
+  relay check                             is Postgres ready? says what mends what is not
   relay run                               the server
   relay tail chat_messages                watch a table as a client would
 
@@ -71,7 +71,7 @@ enum Verb {
     Run(run::Args),
     /// Try it: a throwaway Postgres, the SQL applied, the server on it, and a chat to use
     Demo(demo::Args),
-    /// Check the configuration and Postgres, and print the SQL that mends what is wrong
+    /// Check the configuration, Postgres and the running relay, and say what mends what is wrong
     Check(check::Args),
     /// Create what private channels and broadcasts from the database need, with an owner's rights
     Migrate(migrate::Args),
