@@ -83,6 +83,49 @@ async fn costly_filters_of_one_socket_hold_up_nobody_else_s_rows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn two_strangers_with_many_wishes_in_common_take_the_turns_of_two() {
+    let database = database().await;
+    database
+        .execute(
+            "create table held (id int primary key, body text);
+             alter table held enable row level security;
+             create policy held on held for select using (
+               case when id > 0 then pg_advisory_xact_lock_shared(7) is not null end);
+             create table open (id int primary key);
+             alter table open enable row level security;
+             create policy open on open for select using (id > 0);
+             alter publication supabase_realtime add table held, open;",
+        )
+        .await;
+    // Two callers have two connections each at most, which leaves one; what waits for a connection is ahead of the canary.
+    let relay = Relay::start_with(&database, &[("RELAY_POSTGRES__POOL", "5"), PATIENT]).await;
+    let anon = token("anon", &json!({}));
+    let mut greedy = Vec::new();
+    for number in 0..6 {
+        for address in ["127.0.0.2", "127.0.0.3"] {
+            let forwarded = [("x-forwarded-for", address)];
+            let mut client = Client::try_connect_from_with(&relay, "127.0.0.1", &anon, &forwarded)
+                .await
+                .unwrap();
+            let filter = format!(r"body=match.\mx{number}?");
+            client.subscribe("room", json!([wish("held", &filter)])).await;
+            greedy.push(client);
+        }
+    }
+    let mut canary = Client::connect(&relay, &anon).await;
+    canary.subscribe("room", json!([wish("open", "")])).await;
+    database.execute("select pg_advisory_lock(7)").await;
+    database.execute("insert into held values (1, 'x')").await;
+    judging(&database).await;
+    database.execute("insert into open values (1)").await;
+    assert_eq!(canary.change().await["record"]["id"], 1);
+    database.execute("select pg_advisory_unlock(7)").await;
+    for client in &mut greedy {
+        assert_eq!(client.change().await["record"]["id"], 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn slow_snapshots_of_one_subject_leave_a_place_for_the_others() {
     let database = database().await;
     let relay = Relay::start_with(&database, &[PATIENT]).await;

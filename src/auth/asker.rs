@@ -11,8 +11,6 @@ pub enum Asker {
     Role,
     /// One caller, whichever of its tokens is used.
     Caller(CallerIdentity),
-    /// Callers from several places whose wishes are the same, by a digest of these.
-    Crowd(u64),
 }
 
 impl Asker {

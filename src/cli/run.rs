@@ -14,8 +14,8 @@ use crate::relay::{Connection, Relay};
 Signals: SIGTERM and SIGINT stop after draining (http.drain), a second one stops at once.
 SIGHUP reads the configuration again, its file and the files of secrets that it names, and puts in force without dropping a
 client: secrets and keys, auth.issuer, auth.audience, the password of postgres.url, log.level, and [limits] but
-broadcast_payload, outboxes and record. What changed and needs a restart is named in the log. With a fault in it, nothing
-is changed. Certificates that postgres.url names are read for each new connection anyway.")]
+address_connections, broadcast_payload, memory, outboxes and record. What changed and needs a restart is named in the log.
+With a fault in it, nothing is changed. Certificates that postgres.url names are read for each new connection anyway.")]
 pub(crate) struct Args {
     /// Keep changes in memory only: nothing is written to log.dir, and a restart forgets what clients may have missed
     #[arg(long)]

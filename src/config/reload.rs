@@ -110,6 +110,21 @@ mod tests {
     }
 
     #[test]
+    fn the_manual_names_the_limits_that_need_a_restart() {
+        let manual = include_str!("../../README.md");
+        let help = include_str!("../cli/run.rs");
+        for key in KEYS.iter().map(|key| key.dotted).filter(|key| !LIVE.contains(key)) {
+            let Some(name) = key.strip_prefix("limits.") else { continue };
+            let words = |text: &str, from: &str, to: &str| {
+                let (_, rest) = text.split_once(from).unwrap();
+                rest.split_once(to).unwrap().0.contains(name)
+            };
+            assert!(words(manual, "`[limits]` but", "The log names"), "{name} in README.md");
+            assert!(words(help, "[limits] but", "What changed"), "{name} in --help");
+        }
+    }
+
+    #[test]
     fn what_changed_is_named_and_whether_it_counts_at_once() {
         let read = |text: &str| Effective {
             written: toml::from_str::<Written>(text).unwrap(),

@@ -4,9 +4,11 @@
 //! waited; an error of one row withholds that row only, unless finding it would take too long.
 
 use std::collections::HashMap;
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::fast::FixedState;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
@@ -20,6 +22,7 @@ use crate::fanout::sighting::{Layout, Sighting};
 use crate::fanout::work::{
     Answers, Filtered, Need, Place, Plan, Work, group, is_decided_by_role, need,
 };
+use crate::hub::Member;
 use crate::model::table::Policy;
 use crate::model::{Cell, Principal, Row, Subscription};
 
@@ -48,8 +51,7 @@ pub(super) struct Judged {
 pub(super) async fn judge(fanout: &Fanout, whose: &Whose, works: Vec<Holding>) -> Vec<Judged> {
     let principal = &whose.principal;
     let is_shared = **principal == Principal::of_role(principal.role());
-    let asks = works.iter().flat_map(|(work, _)| &work.asks);
-    let asker = whose.asker(asks.map(|ask| &*ask.member).next());
+    let asker = whose.asker(payer(&works));
     let works = match judge_for(fanout, (&asker, principal), works, is_shared).await {
         Ok(judged) => return vec![judged],
         Err(works) => works,
@@ -70,6 +72,16 @@ pub(super) async fn judge(fanout: &Fanout, whose: &Whose, works: Vec<Holding>) -
         all.extend(judge_for(fanout, (&asker, &principal), works, false).await.ok());
     }
     all
+}
+
+/// The member whose turn a round uses: each of those who share it in turn, so that none of them holds up the others for
+/// good by what else it asks for.
+fn payer(works: &[Holding]) -> Option<&Member> {
+    let (work, _) = works.first()?;
+    let drawn = FixedState::default().hash_one(work.sighting.id);
+    let count = u64::try_from(work.asks.len()).ok()?;
+    let place = usize::try_from(drawn.checked_rem(count)?).ok()?;
+    work.asks.get(place).map(|ask| &*ask.member)
 }
 
 /// Judges work for a principal. When a table changed meanwhile, its rights may have, too: then again. The work comes back

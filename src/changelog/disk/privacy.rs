@@ -4,7 +4,7 @@
 //! every policy. The directory is 0700 and its files are 0600, from their creation on and whatever the umask. What an earlier
 //! version left open is closed at the start, with a line in the log. What cannot be closed, because it belongs to
 //! somebody else or because other things are in it, is refused: the modes of a directory that is not the relay's own are
-//! never changed.
+//! never changed. A directory of root's that a volume is mounted on stays as it is, unless everybody may write there.
 
 use std::fs::{self, DirBuilder, Metadata, OpenOptions, Permissions};
 use std::io;
@@ -22,6 +22,10 @@ const CLOSED: u32 = 0o700;
 pub(super) const PRIVATE: u32 = 0o600;
 /// The bits that let others in.
 const OTHERS: u32 = 0o077;
+/// The bit that lets everybody make, rename and remove files.
+const ANYBODY_WRITES: u32 = 0o002;
+/// The user that reads everything, whatever the modes.
+const ROOT: u32 = 0;
 /// The bit of a directory that users share, such as /tmp.
 const SHARED: u32 = 0o1000;
 
@@ -61,12 +65,19 @@ pub(super) fn claim(path: &Path) -> Result<(), Error> {
             return Err(unusable(io::ErrorKind::NotADirectory.into()));
         }
         Ok(found) => {
-            is_own(path, &found)?;
             let mode = found.mode();
+            let is_lent = is_lent(found.uid(), mode, own_user());
+            if !is_lent {
+                is_own(path, &found)?;
+            }
             if mode & OTHERS == 0 {
                 return Ok(());
             }
             is_of_the_log(path, mode, &names(path).map_err(unusable)?)?;
+            if is_lent {
+                // Only root could close it. Who can look into it finds the names of closed files.
+                return Ok(());
+            }
             fs::set_permissions(path, Permissions::from_mode(CLOSED)).map_err(unusable)?;
             tell(path, &fs::metadata(path).map_err(unusable)?, mode);
         }
@@ -115,6 +126,12 @@ fn names(path: &Path) -> io::Result<Vec<String>> {
 
 fn is_known(name: &str) -> bool {
     NAMES.contains(&name) || number_of(name).is_some()
+}
+
+/// Whether a directory is root's, who can read everything anyway, and nobody can put files into it but root and a group: as
+/// a volume is that an orchestrator mounts for the group of the relay.
+fn is_lent(owner: u32, mode: u32, own: Option<u32>) -> bool {
+    owner == ROOT && own.is_some_and(|own| own != ROOT) && mode & ANYBODY_WRITES == 0
 }
 
 /// Whoever owns something can open it again at any time.
@@ -186,6 +203,20 @@ mod tests {
             // Closed by whoever put them there, it is none of our business.
             fs::set_permissions(&dir, Permissions::from_mode(0o700)).unwrap();
             claim(&dir).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_volume_of_roots_that_a_group_may_write_is_as_good_as_ones_own() {
+        for (owner, mode, own, expected) in [
+            (0, 0o42775, Some(65_532), true),
+            (0, 0o40770, Some(65_532), true),
+            (0, 0o40777, Some(65_532), false),
+            (0, 0o41777, Some(65_532), false),
+            (1000, 0o42775, Some(65_532), false),
+            (0, 0o42775, Some(0), false),
+        ] {
+            assert_eq!(is_lent(owner, mode, own), expected, "{owner} {mode:o} {own:?}");
         }
     }
 
