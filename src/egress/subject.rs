@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -56,9 +56,9 @@ pub struct Subject {
     allowance: Allowance,
     /// Broadcasts by HTTP.
     posts: Budget,
-    posts_per_second: u32,
+    posts_per_second: AtomicU32,
     sockets: AtomicUsize,
-    most_sockets: usize,
+    most_sockets: AtomicUsize,
 }
 
 /// One socket of a subject; given back when dropped.
@@ -172,14 +172,28 @@ impl Subject {
 
     /// Broadcasts by HTTP: a second, at once after a rest, and at once now.
     pub(super) fn posts(&self, now: Instant) -> [u64; 3] {
-        [u64::from(self.posts_per_second), self.posts.most(), self.posts.left(now)]
+        let per_second = self.posts_per_second.load(Ordering::Relaxed);
+        [u64::from(per_second), self.posts.most(), self.posts.left(now)]
     }
 
     /// A seat on one more socket, unless it has too many.
     pub(super) fn seat(self: &Arc<Self>) -> Option<Arc<Seat>> {
         let before = self.sockets.fetch_add(1, Ordering::Relaxed);
         let seat = Seat(Arc::clone(self));
-        (before < self.most_sockets).then(|| Arc::new(seat))
+        (before < self.most_sockets.load(Ordering::Relaxed)).then(|| Arc::new(seat))
+    }
+
+    /// Has the limits that are in force now, which may be others than when it came.
+    fn heed(&self, limits: &Limits) {
+        let Allowance { joins, messages, presence, frames } = &self.allowance;
+        joins.set_rate(limits.subject_joins_per_second);
+        messages.set_rate(limits.subject_messages_per_second);
+        presence.set_rate(limits.subject_presence_messages_per_second);
+        frames.set_rate(limits.subject_frames_per_second);
+        self.posts.set_rate(limits.subject_http_messages_per_second);
+        let per_second = limits.subject_http_messages_per_second;
+        self.posts_per_second.store(per_second, Ordering::Relaxed);
+        self.most_sockets.store(limits.subject_connections, Ordering::Relaxed);
     }
 }
 
@@ -214,6 +228,7 @@ impl Subjects {
         let key = self.hasher.hash_one(caller);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(subject) = known.subjects.get(&key) {
+            subject.heed(&self.limits);
             return Arc::clone(subject);
         }
         let is_full = self.most <= known.subjects.len();
@@ -233,9 +248,9 @@ impl Subjects {
         let subject = Arc::new(Subject {
             allowance: Allowance::of_subject(&self.limits, now),
             posts: Budget::new(self.limits.subject_http_messages_per_second, now),
-            posts_per_second: self.limits.subject_http_messages_per_second,
+            posts_per_second: AtomicU32::new(self.limits.subject_http_messages_per_second),
             sockets: AtomicUsize::new(0),
-            most_sockets: self.limits.subject_connections,
+            most_sockets: AtomicUsize::new(self.limits.subject_connections),
         });
         if known.subjects.len() < self.most {
             known.subjects.insert(key, Arc::clone(&subject));
@@ -295,6 +310,25 @@ mod tests {
         assert!(ann.seat().is_none() && of(&subjects, "bob", now).seat().is_some());
         drop(seats);
         assert!(ann.seat().is_some());
+    }
+
+    #[test]
+    fn limits_that_are_reloaded_count_for_a_subject_that_never_leaves() {
+        let (live, now) = (Live::new(limits()), Instant::now());
+        let subjects = Subjects::new(live.clone());
+        let ann = of(&subjects, "ann", now);
+        let _seats = [ann.seat().unwrap(), ann.seat().unwrap()];
+        assert!(ann.take(Use::Message, 5, now) && !ann.take(Use::Message, 1, now));
+        live.replace(Limits {
+            subject_connections: 3,
+            subject_messages_per_second: 1000,
+            subject_http_messages_per_second: 7,
+            ..limits()
+        });
+        let again = of(&subjects, "ann", now);
+        assert!(Arc::ptr_eq(&ann, &again) && again.seat().is_some());
+        assert!(ann.take(Use::Message, 900, now + Duration::from_secs(1)));
+        assert_eq!(ann.posts(now), [7, 35, 35]);
     }
 
     #[test]
