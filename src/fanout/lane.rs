@@ -46,7 +46,7 @@ const ROUND_BYTES: usize = 16 << 20;
 const APART_ROUND_BYTES: usize = 1 << 20;
 
 /// Bytes that the changes waiting in lanes of what clients wrote may take.
-const APART_LIMIT: usize = 32 << 20;
+const APART_LIMIT: usize = HELD_LIMIT / 2;
 
 /// Bytes that the changes waiting in all lanes may take.
 const HELD_LIMIT: usize = 256 << 20;
