@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::support::relay::token;
-use crate::support::{Client, Cluster, Database, Relay};
+use crate::support::{Client, Cluster, Database, Relay, until};
 
 const SECRET: &str = "mind-the-deleted-body";
 
@@ -59,6 +59,8 @@ async fn write_and_delete(database: &Database, relay: &Relay) -> (Value, Client)
     for _ in 0..3 {
         client.change().await;
     }
+    // Changes are delivered from memory, and on disk soon after.
+    until("it to be on disk", || std::future::ready(is_kept(relay).then_some(()))).await;
     (before, client)
 }
 
