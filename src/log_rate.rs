@@ -1,7 +1,7 @@
 //! How often a line is logged that clients can cause: once a minute for each cause, with the number of those left out.
 //!
 //! Promises: however often a client causes a line, it is written once a minute, and the next one says how many were left out
-//! in between; one cause hides no other, up to [`MOST`] causes. Overflow: when as many are remembered, those of a minute ago
+//! in between; one cause hides no other, up to `MOST` causes. Overflow: when as many are remembered, those of a minute ago
 //! are forgotten, and if there are none, all further causes are one.
 //!
 //! Deliberately not here: the lines themselves. What is no client's doing is logged without this.
