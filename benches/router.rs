@@ -9,7 +9,7 @@ use relay::model::filter::{Collation, Condition, Operand, Operator, Predicate, S
 use relay::model::{
     Cell, Column, Event, Kind, Relation, ReplicaIdentity, Row, SqlType, Subscription, Target,
 };
-use relay::router::{Budget, Payer, Router};
+use relay::router::{CallerKey, Router, StepBudget};
 
 const INT4: u32 = 23;
 const TEXT: u32 = 25;
@@ -66,14 +66,14 @@ fn many_patterns(criterion: &mut Criterion) {
         for count in [10, 10_000] {
             let mut router = Router::default();
             for number in 0..count {
-                router.insert(&pattern(number), Payer(1));
+                router.insert(&pattern(number), CallerKey(1));
             }
             let mut found = Vec::new();
             group.bench_function(BenchmarkId::new(format!("{bytes} bytes"), count), |bencher| {
                 bencher.iter(|| {
                     found.clear();
                     let name = ("public", "chat_messages");
-                    let budget = &mut Budget::of_change(row.size());
+                    let budget = &mut StepBudget::of_change(row.size());
                     router.candidates(
                         name,
                         Event::Insert,
@@ -119,7 +119,7 @@ fn one_change(criterion: &mut Criterion) {
         for &count in counts {
             let mut router = Router::default();
             for operand in 0..count {
-                router.insert(&wish(operator, operand), Payer(1));
+                router.insert(&wish(operator, operand), CallerKey(1));
             }
             let mut found = Vec::new();
             group.bench_function(BenchmarkId::new(name, count), |bencher| {
@@ -131,7 +131,7 @@ fn one_change(criterion: &mut Criterion) {
                         Event::Insert,
                         &relation,
                         black_box(&row),
-                        &mut Budget::of_change(row.size()),
+                        &mut StepBudget::of_change(row.size()),
                         &mut found,
                     );
                     assert_eq!(found.len(), 1);

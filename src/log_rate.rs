@@ -1,7 +1,7 @@
 //! How often a line is logged that clients can cause: once a minute for each cause, with the number of those left out.
 //!
 //! Promises: however often a client causes a line, it is written once a minute, and the next one says how many were left out
-//! in between; one cause hides no other, up to `MOST` causes. Overflow: when as many are remembered, those of a minute ago
+//! in between; one cause hides no other, up to `MAX_CAUSES` causes. Overflow: when as many are remembered, those of a minute ago
 //! are forgotten, and if there are none, all further causes are one.
 //!
 //! Deliberately not here: the lines themselves. What is no client's doing is logged without this.
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const PERIOD: Duration = Duration::from_mins(1);
 
 /// Causes that are remembered.
-const MOST: usize = 1024;
+const MAX_CAUSES: usize = 1024;
 
 /// The causes of all lines of this process.
 static CAUSES: LogRate = LogRate::new();
@@ -45,9 +45,9 @@ impl LogRate {
         // The map is never left half-changed.
         let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut key: Box<str> = cause.join("\0").into();
-        if MOST <= written.len() && !written.contains_key(&key) {
+        if MAX_CAUSES <= written.len() && !written.contains_key(&key) {
             written.retain(|_, line| now.duration_since(line.at) < PERIOD);
-            if MOST <= written.len() {
+            if MAX_CAUSES <= written.len() {
                 key = Box::default();
             }
         }
@@ -90,12 +90,12 @@ mod tests {
     fn causes_without_number_take_neither_memory_nor_log() {
         let (rate, start) = (LogRate::new(), Instant::now());
         let lines = |at: Instant| {
-            let causes = (0..10 * MOST).map(|number| number.to_string());
+            let causes = (0..10 * MAX_CAUSES).map(|number| number.to_string());
             causes.filter(|cause| rate.admit(&[cause], at).is_some()).count()
         };
         // The one beside those remembered stands for all others.
-        assert_eq!(lines(start), MOST + 1);
-        assert!(rate.0.lock().unwrap().len() <= MOST + 1);
-        assert_eq!(lines(start + PERIOD), MOST + 1);
+        assert_eq!(lines(start), MAX_CAUSES + 1);
+        assert!(rate.0.lock().unwrap().len() <= MAX_CAUSES + 1);
+        assert_eq!(lines(start + PERIOD), MAX_CAUSES + 1);
     }
 }

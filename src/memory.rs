@@ -1,6 +1,6 @@
 //! What clients make the relay hold, besides what waits to be sent to them: counted by kind, and bounded three times.
 //!
-//! Whoever is about to keep something for a client asks for its bytes first and keeps the [`Held`] beside it, so that they
+//! Whoever is about to keep something for a client asks for its bytes first and keeps the [`MemoryReservation`] beside it, so that they
 //! are given back whenever and however it goes. The bounds: of one thing (a frame, a join, a body), which is whoever asks
 //! who knows it; of one caller, a quarter of its kind; of all, the kind's part of `limits.memory`. Kinds do not take from
 //! each other: who fills one of them leaves the others as they were.
@@ -12,6 +12,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use prometheus_client::metrics::gauge::Gauge;
 
 use crate::metrics::{Kind as Label, Metrics};
 use crate::model::CallerIdentity;
@@ -112,7 +114,7 @@ struct Account {
     most_of_caller: usize,
     hasher: RandomState,
     held: Mutex<Sums>,
-    metrics: Metrics,
+    gauge: Gauge,
 }
 
 /// Bounded by the bytes: whoever holds none is not in the map.
@@ -125,7 +127,7 @@ struct Sums {
 
 /// Bytes that somebody holds; given back when dropped.
 #[derive(Debug)]
-pub struct Held {
+pub struct MemoryReservation {
     memory: Memory,
     kind: Kind,
     caller: u64,
@@ -137,7 +139,7 @@ impl Memory {
     pub fn new(total: usize, metrics: &Metrics) -> Self {
         Self(Arc::new(Kind::ALL.map(|kind| {
             let (word, parts, _) = kind.terms();
-            metrics.memory_bytes.get_or_create(&Label { kind: word }).set(0);
+            let gauge = metrics.memory_bytes.get_or_create(&Label { kind: word }).clone();
             let most = total / PARTS * parts;
             Account {
                 kind,
@@ -145,7 +147,7 @@ impl Memory {
                 most_of_caller: most / CALLERS,
                 hasher: RandomState::new(),
                 held: Mutex::default(),
-                metrics: metrics.clone(),
+                gauge,
             }
         })))
     }
@@ -154,11 +156,16 @@ impl Memory {
     ///
     /// # Errors
     /// There is no room; nothing is taken.
-    pub fn hold(&self, kind: Kind, caller: &CallerIdentity, bytes: usize) -> Result<Held, Full> {
+    pub fn reserve(
+        &self,
+        kind: Kind,
+        caller: &CallerIdentity,
+        bytes: usize,
+    ) -> Result<MemoryReservation, Full> {
         let Some(account) = self.0.get(kind.place()) else { return Err(Full::of(kind, false)) };
         let caller = account.hasher.hash_one(caller);
         account.take(caller, bytes)?;
-        Ok(Held { memory: self.clone(), kind, caller, bytes })
+        Ok(MemoryReservation { memory: self.clone(), kind, caller, bytes })
     }
 
     /// Bytes of a kind that are held.
@@ -167,7 +174,7 @@ impl Memory {
     }
 }
 
-impl Held {
+impl MemoryReservation {
     /// Holds so many bytes instead.
     ///
     /// # Errors
@@ -183,7 +190,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for MemoryReservation {
     fn drop(&mut self) {
         if let Some(account) = self.memory.0.get(self.kind.place()) {
             account.give_back(self.caller, self.bytes);
@@ -229,9 +236,7 @@ impl Account {
     }
 
     fn show(&self, bytes: usize) {
-        let (kind, ..) = self.kind.terms();
-        let gauge = self.metrics.memory_bytes.get_or_create(&Label { kind });
-        gauge.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.gauge.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     fn sums(&self) -> MutexGuard<'_, Sums> {
@@ -264,15 +269,15 @@ mod tests {
     #[test]
     fn a_caller_has_a_quarter_of_a_kind_and_what_it_gives_back_is_free_again() {
         let (memory, ann) = (memory(), caller("ann"));
-        let mut held = memory.hold(Kind::Patterns, &ann, 10).unwrap();
-        let full = memory.hold(Kind::Patterns, &ann, 7).unwrap_err();
+        let mut held = memory.reserve(Kind::Patterns, &ann, 10).unwrap();
+        let full = memory.reserve(Kind::Patterns, &ann, 7).unwrap_err();
         assert_eq!(full, Full { code: "SubjectPatternMemoryReached", is_of_caller: true });
         held.resize(16).unwrap();
         assert_eq!(held.resize(17).unwrap_err(), full);
-        assert!(memory.hold(Kind::Unsaid, &ann, 16).is_ok(), "another kind");
-        assert!(memory.hold(Kind::Patterns, &caller("bob"), 16).is_ok(), "another caller");
+        assert!(memory.reserve(Kind::Unsaid, &ann, 16).is_ok(), "another kind");
+        assert!(memory.reserve(Kind::Patterns, &caller("bob"), 16).is_ok(), "another caller");
         held.resize(1).unwrap();
-        assert!(memory.hold(Kind::Patterns, &ann, 15).is_ok());
+        assert!(memory.reserve(Kind::Patterns, &ann, 15).is_ok());
         drop(held);
         assert_eq!(memory.held(Kind::Patterns), 0);
         let [account, ..] = &*memory.0;
@@ -282,7 +287,7 @@ mod tests {
     #[test]
     fn all_callers_together_have_the_kind() {
         let memory = memory();
-        let hold = |name: &str| memory.hold(Kind::Unsaid, &caller(name), 16);
+        let hold = |name: &str| memory.reserve(Kind::Unsaid, &caller(name), 16);
         let held: Vec<_> = ["a", "b", "c", "d"].map(|name| hold(name).unwrap()).into();
         let full = hold("e").unwrap_err();
         assert_eq!(full, Full { code: "UnsaidMemoryReached", is_of_caller: false });

@@ -2,7 +2,7 @@
 
 use tokio_postgres::Error;
 
-use super::trouble::told;
+use super::trouble::message_of;
 use crate::log_rate::admit;
 use crate::postgres::sqlstate;
 
@@ -43,7 +43,7 @@ impl Denial {
                     tracing::warn!(
                         role,
                         sqlstate = code,
-                        error = told(said),
+                        error = message_of(said),
                         left_out,
                         "private topics stay closed: an object is missing; if it is realtime.probe, run `relay migrate`"
                     );
@@ -56,7 +56,7 @@ impl Denial {
             tracing::warn!(
                 role,
                 sqlstate = code,
-                error = told(said),
+                error = message_of(said),
                 ?denial,
                 left_out,
                 "private topics stay closed: the policies on realtime.messages could not be tried"

@@ -117,7 +117,7 @@ pub(super) async fn read(
                 if let Setback::Final(Trouble::TimedOut) | Setback::Passing(Trouble::TimedOut) =
                     setback
                 {
-                    judge.pool.mark_slow(judge.asker);
+                    judge.pool.mark_slow(judge.requester);
                 }
                 patience.bear(setback, lent, judge.stage).await.map_err(Unread::Trouble)?;
             }

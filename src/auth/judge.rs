@@ -9,11 +9,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::asker::Asker;
 use super::check::{self, Check};
 use super::connection::{Outcome, Unopened};
 use super::gate::{self, Gate};
 use super::pool::{Lent, Pool};
+use super::requester::Requester;
 use super::trouble::Setback;
 use super::visibility::{Asked, Trouble};
 use crate::backoff::Backoff;
@@ -52,7 +52,7 @@ impl RowVisibility {
 #[derive(Debug)]
 pub(super) struct Judge<'a> {
     /// Whose turn at the connections is used.
-    pub(super) asker: &'a Asker,
+    pub(super) requester: &'a Requester,
     /// Connections of the principal's role.
     pub(super) pool: &'a Pool,
     /// Connections of the same role for what is not asked on anybody's behalf.
@@ -259,7 +259,7 @@ impl Judge<'_> {
                     if let Setback::Final(Trouble::TimedOut) | Setback::Passing(Trouble::TimedOut) =
                         setback
                     {
-                        self.pool.mark_slow(self.asker);
+                        self.pool.mark_slow(self.requester);
                     }
                     patience.bear(setback, lent, self.stage).await?;
                 }
@@ -319,7 +319,7 @@ impl Judge<'_> {
         for attempt in 1_u32.. {
             let lent = tokio::select! {
                 () = self.stage.stopping() => return Err(Trouble::Unavailable),
-                lent = pool.lend(self.asker) => lent,
+                lent = pool.lend(self.requester) => lent,
             };
             match lent {
                 Ok(lent) => return Ok(lent),

@@ -1,7 +1,6 @@
 //! Who may: tokens to principals, and principals to rows.
 
 pub mod api;
-pub mod asker;
 mod check;
 mod connection;
 pub mod denial;
@@ -16,6 +15,7 @@ mod pipeline;
 pub mod policy;
 mod policy_link;
 mod pool;
+pub mod requester;
 mod standing;
 pub mod streamed;
 mod switch;

@@ -1,7 +1,7 @@
 //! The connections of one API role: few, opened when needed, lent in the order they were asked for.
 //!
-//! Promises: one asker never has all of several connections, however many tokens it has and however much it asks for. One
-//! whose checks take too long waits in a second line, of which only one at a time is let into the first, each asker in
+//! Promises: one requester never has all of several connections, however many tokens it has and however much it asks for. One
+//! whose checks take too long waits in a second line, of which only one at a time is let into the first, each requester in
 //! turn: so slow policies and conditions never hold every connection, and the slow hold up the slow alone.
 //!
 //! Overflow: when the line is [`LINE`] long, the next one is turned away.
@@ -13,8 +13,8 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
-use super::asker::Asker;
 use super::connection::{Connection, Purpose, Unopened};
+use super::requester::Requester;
 use super::visibility::Trouble;
 use crate::postgres::{Target, Turn, Turns};
 use crate::shutdown::Stage;
@@ -23,7 +23,7 @@ use crate::shutdown::Stage;
 const LINE: usize = 65_536;
 /// How long a refused role is not tried again.
 const REFUSED: Duration = Duration::from_secs(1);
-/// How long an asker counts as slow, and how many are remembered; then all are forgotten.
+/// How long an requester counts as slow, and how many are remembered; then all are forgotten.
 const SLOW: Duration = Duration::from_secs(30);
 const MOST_SLOW: usize = 10_000;
 
@@ -36,11 +36,11 @@ pub(super) struct Pool {
     check_timeout: Duration,
     stage: Stage,
     line: Semaphore,
-    places: Turns<Asker>,
-    slow_places: Turns<Asker>,
+    places: Turns<Requester>,
+    slow_places: Turns<Requester>,
     idle: Mutex<Vec<Connection>>,
     refused: Mutex<Option<(Instant, Trouble)>>,
-    slow: Mutex<HashMap<Asker, Instant>>,
+    slow: Mutex<HashMap<Requester, Instant>>,
 }
 
 /// A connection in use. Dropping it closes it; [`Lent::give_back`] keeps it.
@@ -56,12 +56,12 @@ pub(super) struct Lent<'a> {
 #[derive(Debug)]
 struct Places<'a> {
     _line: SemaphorePermit<'a>,
-    _slow: Option<Turn<'a, Asker>>,
-    _place: Turn<'a, Asker>,
+    _slow: Option<Turn<'a, Requester>>,
+    _place: Turn<'a, Requester>,
 }
 
 impl Pool {
-    /// A pool of at most `size` connections, none of them open yet, of which an asker has at most `each`.
+    /// A pool of at most `size` connections, none of them open yet, of which an requester has at most `each`.
     pub(super) fn new(
         role: &str,
         purpose: Purpose,
@@ -85,9 +85,9 @@ impl Pool {
         }
     }
 
-    /// A connection, when it is the asker's turn.
-    pub(super) async fn lend(&self, asker: &Asker) -> Result<Lent<'_>, Unopened> {
-        let places = self.take_places(asker).await?;
+    /// A connection, when it is the requester's turn.
+    pub(super) async fn lend(&self, requester: &Requester) -> Result<Lent<'_>, Unopened> {
+        let places = self.take_places(requester).await?;
         if let Some(trouble) = self.known_refusal() {
             return Err(Unopened::Refused(trouble));
         }
@@ -102,32 +102,32 @@ impl Pool {
         Ok(Lent { connection, pool: self, _places: places })
     }
 
-    /// Remembers that this asker's checks take too long.
-    pub(super) fn mark_slow(&self, asker: &Asker) {
+    /// Remembers that this requester's checks take too long.
+    pub(super) fn mark_slow(&self, requester: &Requester) {
         let mut slow = self.slow.lock().unwrap_or_else(PoisonError::into_inner);
         if MOST_SLOW <= slow.len() {
             slow.clear();
         }
-        slow.insert(asker.clone(), Instant::now());
+        slow.insert(requester.clone(), Instant::now());
     }
 
-    async fn take_places(&self, asker: &Asker) -> Result<Places<'_>, Unopened> {
+    async fn take_places(&self, requester: &Requester) -> Result<Places<'_>, Unopened> {
         let full = |_| Unopened::Unreachable("too many checks are waiting".to_owned());
         let line = self.line.try_acquire().map_err(full)?;
-        let slow = match self.is_slow(asker) {
-            true => Some(self.slow_places.take(asker).await),
+        let slow = match self.is_slow(requester) {
+            true => Some(self.slow_places.take(requester).await),
             false => None,
         };
-        let place = self.places.take(asker).await;
+        let place = self.places.take(requester).await;
         Ok(Places { _line: line, _slow: slow, _place: place })
     }
 
-    fn is_slow(&self, asker: &Asker) -> bool {
+    fn is_slow(&self, requester: &Requester) -> bool {
         let mut slow = self.slow.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(since) = slow.get(asker) else { return false };
+        let Some(since) = slow.get(requester) else { return false };
         let is_slow = since.elapsed() < SLOW;
         if !is_slow {
-            slow.remove(asker);
+            slow.remove(requester);
         }
         is_slow
     }

@@ -60,11 +60,11 @@ impl Setback {
 
 /// The trouble that `error` is, told without values.
 fn failed(error: &DbError) -> Trouble {
-    Trouble::Failed { code: error.code().code().to_owned(), message: told(error) }
+    Trouble::Failed { code: error.code().code().to_owned(), message: message_of(error) }
 }
 
 /// What Postgres said, without values.
-pub(super) fn told(error: &DbError) -> String {
+pub(super) fn message_of(error: &DbError) -> String {
     match error.code().code().get(..2).unwrap_or_default() {
         // Names of objects and privileges, limits, missing features: Postgres composes these without values.
         "25" | "42" | "0A" | "54" => error.message().to_owned(),

@@ -17,7 +17,6 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt as _};
 use tokio::time::Instant;
 
-use super::asker::Asker;
 use super::check::MOST_ROWS;
 use super::connection::Purpose;
 use super::first::{self, FirstRows, Reading, Unread};
@@ -25,6 +24,7 @@ use super::gate::Gate;
 use super::image::computing;
 use super::judge::{Judge, RowVisibility};
 use super::pool::Pool;
+use super::requester::Requester;
 use crate::metrics::Metrics;
 use crate::model::filter::Condition;
 use crate::model::table::Policy;
@@ -32,7 +32,7 @@ use crate::model::{Principal, Snapshot, Table};
 use crate::postgres::Target;
 use crate::shutdown::Stage;
 
-/// Questions of one principal asked at once, and of one asker, if there are more connections than that.
+/// Questions of one principal asked at once, and of one requester, if there are more connections than that.
 const AT_ONCE: usize = 2;
 /// Questions got ready together: each takes a few kilobytes.
 const PREPARED: usize = 64;
@@ -185,23 +185,23 @@ impl Visibility {
     }
 
     /// Answers every question, in order, one verdict per row or value, as the principal sees the database once all
-    /// of `xids` are visible (waits for that), when it is the asker's turn. A question that fails does not touch the others.
+    /// of `xids` are visible (waits for that), when it is the requester's turn. A question that fails does not touch the others.
     pub async fn judge(
         &self,
-        asker: &Asker,
+        requester: &Requester,
         principal: &Principal,
         xids: &[u32],
         questions: Vec<Question>,
     ) -> Vec<Result<Vec<Verdict>, Trouble>> {
         let started = Instant::now();
         let answers = match questions.as_slice() {
-            [question] => vec![self.answer(asker, principal, xids, question).await],
+            [question] => vec![self.answer(requester, principal, xids, question).await],
             questions => {
                 let mut answers = Vec::with_capacity(questions.len());
                 for some in questions.chunks(PREPARED) {
                     let mut asking = Vec::with_capacity(some.len());
                     for question in some {
-                        asking.push(self.answer(asker, principal, xids, question));
+                        asking.push(self.answer(requester, principal, xids, question));
                     }
                     answers
                         .extend(stream::iter(asking).buffered(AT_ONCE).collect::<Vec<_>>().await);
@@ -215,17 +215,17 @@ impl Visibility {
 
     async fn answer(
         &self,
-        asker: &Asker,
+        requester: &Requester,
         principal: &Principal,
         xids: &[u32],
         question: &Question,
     ) -> Result<Vec<Verdict>, Trouble> {
         let (pool, service) = self.pools_of(principal.role());
-        let judge = self.judge_with(asker, &pool, &service);
+        let judge = self.judge_with(requester, &pool, &service);
         match question {
             Question::Readable { table, policy, rows } => {
                 let visibilities = judge.read(principal, xids, (table, policy), rows).await?;
-                self.look_for_unseen(asker, xids, table, rows, &visibilities).await
+                self.look_for_unseen(requester, xids, table, rows, &visibilities).await
             }
             Question::Passes { condition, type_oid, values } => {
                 let passed = judge.pass(principal, xids, (condition, *type_oid), values).await?;
@@ -237,7 +237,7 @@ impl Visibility {
     /// Verdicts on rows. Those that were not seen are looked for by somebody who would see them.
     async fn look_for_unseen(
         &self,
-        asker: &Asker,
+        requester: &Requester,
         xids: &[u32],
         table: &Table,
         rows: &[Asked],
@@ -251,7 +251,7 @@ impl Visibility {
             Some(role) => {
                 let (pool, service) = self.pools_of(role);
                 let anybody = Principal::of_role(role);
-                self.judge_with(asker, &pool, &service)
+                self.judge_with(requester, &pool, &service)
                     .find_stored(&anybody, xids, table, &unseen)
                     .await?
             }
@@ -288,7 +288,7 @@ impl Visibility {
         let mut trouble = Trouble::Unavailable;
         for role in roles {
             let service = self.service(role);
-            let judge = self.judge_with(&Asker::Role, &service, &service);
+            let judge = self.judge_with(&Requester::Role, &service, &service);
             match compute_all(&judge, &sql, &images).await {
                 Ok(rows) => return Ok(rows),
                 Err(failed @ Trouble::Failed { .. }) => trouble = failed,
@@ -298,25 +298,30 @@ impl Visibility {
         Err(trouble)
     }
 
-    /// Reads the first rows of tables as the principal sees them, when it is the asker's turn, all under one snapshot, which
+    /// Reads the first rows of tables as the principal sees them, when it is the requester's turn, all under one snapshot, which
     /// `is_early` is asked about; waits a while for one that is not.
     ///
     /// # Errors
     /// See [`Unread`].
     pub async fn read_first(
         &self,
-        asker: &Asker,
+        requester: &Requester,
         principal: &Principal,
         readings: &[Reading],
         is_early: &(dyn Fn(&Snapshot) -> bool + Send + Sync),
     ) -> Result<FirstRows, Unread> {
         let pool = self.pool(&self.readers, (SERVICE, 1), Purpose::Judging, principal.role());
-        first::read(&self.judge_with(asker, &pool, &pool), principal, readings, is_early).await
+        first::read(&self.judge_with(requester, &pool, &pool), principal, readings, is_early).await
     }
 
-    fn judge_with<'a>(&'a self, asker: &'a Asker, pool: &'a Pool, service: &'a Pool) -> Judge<'a> {
+    fn judge_with<'a>(
+        &'a self,
+        requester: &'a Requester,
+        pool: &'a Pool,
+        service: &'a Pool,
+    ) -> Judge<'a> {
         Judge {
-            asker,
+            requester,
             pool,
             service,
             gate: &self.gate,

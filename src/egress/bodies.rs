@@ -10,7 +10,7 @@ use http_body_util::BodyExt as _;
 use tokio::time::{timeout, timeout_at};
 
 use super::pace::Pace;
-use crate::memory::{Full, Held, Kind, Memory, PIECE};
+use crate::memory::{Full, Kind, Memory, MemoryReservation, PIECE};
 use crate::model::CallerIdentity;
 
 /// How long a body may take to arrive, however fast it comes.
@@ -41,9 +41,9 @@ pub(super) async fn read(
     caller: &CallerIdentity,
     most: usize,
     mut body: Body,
-) -> Result<(Bytes, Held), Fault> {
+) -> Result<(Bytes, MemoryReservation), Fault> {
     let pace = Pace::begin(PATIENCE);
-    let mut held = memory.hold(Kind::Bodies, caller, 0).map_err(Fault::Full)?;
+    let mut held = memory.reserve(Kind::Bodies, caller, 0).map_err(Fault::Full)?;
     let mut whole = Vec::new();
     loop {
         let frame = timeout_at(pace.due(whole.len()), body.frame()).await;
@@ -90,7 +90,11 @@ mod tests {
         }))
     }
 
-    async fn read_of(name: &str, memory: &Memory, body: Body) -> Result<(Bytes, Held), Fault> {
+    async fn read_of(
+        name: &str,
+        memory: &Memory,
+        body: Body,
+    ) -> Result<(Bytes, MemoryReservation), Fault> {
         read(memory, &CallerIdentity::Subject(name.into()), 1 << 20, body).await
     }
 

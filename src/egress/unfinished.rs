@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::{Sleep, sleep_until};
 
 use super::pace::Pace;
-use crate::memory::{Full, Held, Kind, Memory, PIECE};
+use crate::memory::{Full, Kind, Memory, MemoryReservation, PIECE};
 use crate::model::CallerIdentity;
 
 /// Bytes of an unfinished message that are not counted.
@@ -50,7 +50,7 @@ pub(super) struct Unfinished {
     patience: Duration,
     bytes: usize,
     pace: Option<Pace>,
-    held: Option<Held>,
+    held: Option<MemoryReservation>,
     /// Runs while a message is unfinished.
     alarm: Option<Pin<Box<Sleep>>>,
     excess: Option<Excess>,
@@ -78,7 +78,7 @@ impl Unfinished {
             Some(held) => held.resize(needed),
             None => self
                 .memory
-                .hold(Kind::Messages, &self.caller, needed)
+                .reserve(Kind::Messages, &self.caller, needed)
                 .map(|held| self.held = Some(held)),
         };
         held.map_err(|full| {

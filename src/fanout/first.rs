@@ -16,8 +16,8 @@ use super::held::Held;
 use super::pass::{AHEAD, LOOK, PATIENCE};
 use super::render::{OldShown, Rendered, Shown};
 use super::sighting::{Layout, Mask, Sighting};
-use crate::auth::asker::Asker;
 use crate::auth::first::{FirstRows, MOST_BYTES, Reading, Unread};
+use crate::auth::requester::Requester;
 use crate::auth::visibility::Trouble;
 use crate::changelog::Place;
 use crate::hub::{FirstShown, Hole, Member, Notice, Seen};
@@ -144,8 +144,8 @@ async fn read(
             views.push(view);
             readings.push(reading);
         }
-        let asker = Asker::Caller(member.caller());
-        let read = fanout.visibility.read_first(&asker, &principal, &readings, &is_early).await;
+        let requester = Requester::Caller(member.caller());
+        let read = fanout.visibility.read_first(&requester, &principal, &readings, &is_early).await;
         match read {
             Ok(rows) => return Ok((views, rows)),
             // The table may have changed in a moment the catalog does not know of yet.

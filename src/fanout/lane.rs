@@ -1,6 +1,6 @@
 //! One lane per principal: its changes in order, judged in rounds, holding up nobody else.
 //!
-//! What clients wrote themselves and Postgres has to decide waits apart from that (`whose`), is judged on another task, and
+//! What clients wrote themselves and Postgres has to decide waits apart from that (`key`), is judged on another task, and
 //! may take [`APART_LIMIT`] of memory: above it the lane that holds the most lets its changes go at once.
 //!
 //! A lane exists while it has work. A change that needs no judging, for a principal without a lane, is handed out at
@@ -11,9 +11,9 @@
 //! Overflow: when the lanes together hold [`HELD_LIMIT`], the fan-out waits for them a moment; then the lane that holds
 //! the most lets its changes go, and its members are told of a gap.
 
+mod key;
 mod queue;
 mod shed;
-mod whose;
 mod withheld;
 
 use std::collections::HashMap;
@@ -24,8 +24,8 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use smallvec::SmallVec;
 use tokio::task::JoinSet;
 
+pub(super) use self::key::{LaneKey, LaneScope};
 use self::queue::{Lane, Piece, Queued};
-pub(super) use self::whose::{Of, Whose};
 use super::Fanout;
 use super::audience::Way;
 use super::held::Held;
@@ -55,15 +55,15 @@ const HELD_LIMIT: usize = 256 << 20;
 const REMEMBERED: usize = 1024;
 
 /// A place in the order of matching, and the lane it is in.
-type Place = (Whose, u64);
+type Place = (LaneKey, u64);
 
-/// A finished round, and whose it was.
-type Finished = (Whose, Vec<Judged>);
+/// A finished round, and the lane it was of.
+type Finished = (LaneKey, Vec<Judged>);
 
 /// All lanes.
 pub(super) struct Lanes {
     fanout: Fanout,
-    lanes: HashMap<Whose, Lane, foldhash::fast::RandomState>,
+    lanes: HashMap<LaneKey, Lane, foldhash::fast::RandomState>,
     rounds: FuturesUnordered<BoxFuture<'static, Finished>>,
     /// Rounds of what clients wrote. However much that is, it takes no time from others.
     apart: JoinSet<Finished>,
@@ -74,9 +74,9 @@ pub(super) struct Lanes {
     /// Above this many members, those that wait no longer are forgotten.
     remembered: usize,
     /// Lanes that may have something to start.
-    stirred: Vec<Whose>,
+    stirred: Vec<LaneKey>,
     /// Lanes whose next piece waits for another lane.
-    blocked: Vec<Whose>,
+    blocked: Vec<LaneKey>,
     held: Held,
     sequence: u64,
     way: Way,
@@ -103,14 +103,14 @@ impl Lanes {
     /// Takes a change and everyone who asked for it, in commit order.
     pub(super) fn take(&mut self, sighting: Arc<Sighting>, asks: Vec<Ask>) {
         let (mut held, none) = (None, Answers::new());
-        let waiting = |member| self.waiting(member).map(|(whose, _)| whose);
-        for (whose, asks) in whose::by_lane(&sighting, asks, waiting) {
+        let waiting = |member| self.waiting(member).map(|(key, _)| key);
+        for (key, asks) in key::by_lane(&sighting, asks, waiting) {
             let work = Work { sighting: Arc::clone(&sighting), asks };
-            let after = self.places_before(&work, &whose);
-            if after.is_empty() && !self.lanes.contains_key(&whose) {
-                let plan = Plan::unasked(&work, &whose.principal, self.fanout.deletes);
+            let after = self.places_before(&work, &key);
+            if after.is_empty() && !self.lanes.contains_key(&key) {
+                let plan = Plan::unasked(&work, &key.principal, self.fanout.deletes);
                 if let Some(plan) = plan {
-                    self.deliver(&whose.principal, &work, &plan, [&none, &none]);
+                    self.deliver(&key.principal, &work, &plan, [&none, &none]);
                     continue;
                 }
             }
@@ -120,18 +120,18 @@ impl Lanes {
             let holds = [Arc::clone(row), Arc::new(self.held.more(asks))];
             let members: Vec<u64> = work.asks.iter().map(|ask| ask.member.id).collect();
             let piece = Piece::Change((work, holds));
-            self.enqueue(whose, after, size + asks, piece, &members);
+            self.enqueue(key, after, size + asks, piece, &members);
         }
         // Who is shown the past has time to wait.
         while self.way == Way::Live
             && APART_LIMIT < self.apart_bytes
-            && self.shed_heaviest(Whose::is_apart)
+            && self.shed_heaviest(LaneKey::is_apart)
         {}
     }
 
     fn enqueue(
         &mut self,
-        whose: Whose,
+        key: LaneKey,
         after: SmallVec<[Place; 1]>,
         bytes: usize,
         piece: Piece,
@@ -140,34 +140,34 @@ impl Lanes {
         self.sequence += 1;
         let sequence = self.sequence;
         for member in members {
-            self.last.insert(*member, (whose.clone(), sequence));
+            self.last.insert(*member, (key.clone(), sequence));
         }
-        if whose.is_apart() {
+        if key.is_apart() {
             self.apart_bytes += bytes;
         }
-        let lane = self.lanes.entry(whose.clone()).or_default();
+        let lane = self.lanes.entry(key.clone()).or_default();
         if lane.judging.is_none() && lane.queue.is_empty() {
-            self.stirred.push(whose);
+            self.stirred.push(key);
         }
         lane.push(Queued { sequence, after, bytes, piece });
         if self.remembered < self.last.len() {
             let lanes = &self.lanes;
-            self.last.retain(|_, (whose, sequence)| {
-                lanes.get(whose).is_some_and(|lane| !lane.has_passed(*sequence))
+            self.last.retain(|_, (key, sequence)| {
+                lanes.get(key).is_some_and(|lane| !lane.has_passed(*sequence))
             });
             self.remembered = REMEMBERED.max(2 * self.last.len());
         }
     }
 
     /// What other lanes still hold for a member of `work`.
-    fn places_before(&self, work: &Work, whose: &Whose) -> SmallVec<[Place; 1]> {
+    fn places_before(&self, work: &Work, key: &LaneKey) -> SmallVec<[Place; 1]> {
         let mut before: SmallVec<[Place; 1]> = SmallVec::new();
         if self.lanes.is_empty() {
             return before;
         }
         for ask in &work.asks {
             let Some((lane, sequence)) = self.waiting(ask.member.id) else { continue };
-            if lane == whose {
+            if lane == key {
                 continue;
             }
             match before.iter_mut().find(|(held, _)| held == lane) {
@@ -194,7 +194,7 @@ impl Lanes {
     pub(super) fn announce(&mut self, notice: &Notice) -> usize {
         let everyone: Vec<Arc<Member>> = self.fanout.hub.read().everyone().cloned().collect();
         let count = everyone.len();
-        let mut waiting: HashMap<Whose, Vec<Arc<Member>>> = HashMap::new();
+        let mut waiting: HashMap<LaneKey, Vec<Arc<Member>>> = HashMap::new();
         for member in everyone {
             match self.waiting(member.id) {
                 Some((lane, _)) => waiting.entry(lane.clone()).or_default().push(member),
@@ -211,24 +211,24 @@ impl Lanes {
 
     /// Starts a round for every lane that can.
     pub(super) fn pump(&mut self) {
-        while let Some(whose) = self.stirred.pop() {
-            self.start(whose);
+        while let Some(key) = self.stirred.pop() {
+            self.start(key);
         }
     }
 
-    fn start(&mut self, whose: Whose) {
-        let most_bytes = if whose.is_apart() { APART_ROUND_BYTES } else { ROUND_BYTES };
+    fn start(&mut self, key: LaneKey) {
+        let most_bytes = if key.is_apart() { APART_ROUND_BYTES } else { ROUND_BYTES };
         let mut works = Vec::new();
         let (mut first, mut bytes) = (None, 0);
         loop {
-            let Some(lane) = self.lanes.get(&whose) else { return };
+            let Some(lane) = self.lanes.get(&key) else { return };
             if lane.judging.is_some() {
                 return;
             }
             let Some(next) = lane.queue.front() else { break };
             if !next.after.iter().all(|place| self.has_passed(place)) {
                 if works.is_empty() {
-                    return self.blocked.push(whose);
+                    return self.blocked.push(key);
                 }
                 break;
             }
@@ -238,8 +238,8 @@ impl Lanes {
             if (is_full || is_notice) && !works.is_empty() {
                 break;
             }
-            let next = self.lanes.get_mut(&whose).and_then(Lane::pop);
-            if let Some(next) = next.as_ref().filter(|_| whose.is_apart()) {
+            let next = self.lanes.get_mut(&key).and_then(Lane::pop);
+            if let Some(next) = next.as_ref().filter(|_| key.is_apart()) {
                 self.apart_bytes = self.apart_bytes.saturating_sub(next.bytes);
             }
             match next.map(|next| (next.sequence, next.piece)) {
@@ -255,19 +255,19 @@ impl Lanes {
                 None => break,
             }
         }
-        let Some(lane) = self.lanes.get_mut(&whose) else { return };
+        let Some(lane) = self.lanes.get_mut(&key) else { return };
         if works.is_empty() {
-            self.lanes.remove(&whose);
+            self.lanes.remove(&key);
             self.stirred.append(&mut self.blocked);
             return;
         }
         lane.judging = first;
         lane.judging_from = works.first().map(|(work, _)| work.sighting.id);
         let fanout = self.fanout.clone();
-        let is_apart = whose.is_apart();
+        let is_apart = key.is_apart();
         let judging = async move {
-            let judged = judge(&fanout, &whose, works).await;
-            (whose, judged)
+            let judged = judge(&fanout, &key, works).await;
+            (key, judged)
         };
         if is_apart {
             self.apart.spawn(judging);
@@ -278,7 +278,7 @@ impl Lanes {
 
     /// Waits for a round to finish and hands out what it decided. Pending while no round is under way. Cancel-safe.
     pub(super) async fn turn(&mut self) {
-        let (whose, judged) = tokio::select! {
+        let (key, judged) = tokio::select! {
             Some(finished) = self.rounds.next() => finished,
             Some(finished) = self.apart.join_next() => match finished {
                 Ok(finished) => finished,
@@ -292,13 +292,13 @@ impl Lanes {
         };
         for Judged { works, rows, conditions } in judged {
             for ((work, _), plan) in &works {
-                self.deliver(&whose.principal, work, plan, [&rows, &conditions]);
+                self.deliver(&key.principal, work, plan, [&rows, &conditions]);
             }
         }
-        if let Some(lane) = self.lanes.get_mut(&whose) {
+        if let Some(lane) = self.lanes.get_mut(&key) {
             (lane.judging, lane.judging_from) = (None, None);
         }
-        self.stirred.push(whose);
+        self.stirred.push(key);
         self.stirred.append(&mut self.blocked);
         self.pump();
     }

@@ -50,11 +50,11 @@ use crate::log_rate::admit;
 use crate::metrics::{Metrics, reason};
 use crate::model::time::PgTime;
 use crate::model::{Change, Epoch, Position, Relation, Row, Table, Target, Transaction};
-use crate::router::{Budget, Candidate};
+use crate::router::{Candidate, StepBudget};
 use crate::source::SourceState;
 
 use audience::{Audience, Way};
-use lane::{Lanes, Of};
+use lane::{LaneScope, Lanes};
 use message::Message;
 use settled::Settled;
 use sighting::{Layout, Sighting};
@@ -69,7 +69,7 @@ pub struct Fanout {
     pub catalog: Arc<Catalog>,
     /// Who may see rows.
     pub visibility: Arc<Visibility>,
-    /// Whose messages were told.
+    /// LaneKey messages were told.
     pub streamed: Arc<Streamed>,
     /// What was handed out and may not be visible yet.
     pub told: Arc<Told>,
@@ -308,7 +308,7 @@ impl Fanout {
     ) -> Vec<Ask> {
         let (table, place) = (sighting.table(), Place::from(sighting.id));
         let mut candidates: Vec<Candidate> = Vec::new();
-        let mut budget = Budget::of_change(row.size());
+        let mut budget = StepBudget::of_change(row.size());
         let name = (&*table.schema, &*table.name);
         members.router().candidates(
             name,
@@ -330,9 +330,9 @@ impl Fanout {
                 }
                 // What clients wrote is asked for each of them apart, unless it is the same.
                 let apart =
-                    (!undecided.is_empty()).then(|| match members.router().payer(binding) {
-                        Some(payer) => Of::Caller(payer),
-                        None => Of::Crowd(members.digest(member.id)),
+                    (!undecided.is_empty()).then(|| match members.router().owner(binding) {
+                        Some(owner) => LaneScope::Caller(owner),
+                        None => LaneScope::SameFilters(members.digest(member.id)),
                     });
                 let (member, wish) = (Arc::clone(member), Arc::clone(wish));
                 asks.push(Ask { member, id: *id, wish, undecided: undecided.clone(), apart });

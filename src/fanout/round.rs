@@ -12,12 +12,12 @@ use foldhash::fast::FixedState;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use crate::auth::asker::Asker;
+use crate::auth::requester::Requester;
 use crate::auth::visibility::{Asked, Question, Trouble, Verdict, Visibility};
 use crate::config::Deletes;
 use crate::fanout::Fanout;
 use crate::fanout::held::Held;
-use crate::fanout::lane::Whose;
+use crate::fanout::lane::LaneKey;
 use crate::fanout::sighting::{Layout, Sighting};
 use crate::fanout::work::{
     Answers, Filtered, Need, Place, Plan, Work, group, is_decided_by_role, need,
@@ -48,11 +48,11 @@ pub(super) struct Judged {
 /// Judges the work of a lane, in the order of each member's changes.
 ///
 /// What was to be asked once for all who have a role is judged for each of them when it turns out to depend on who they are.
-pub(super) async fn judge(fanout: &Fanout, whose: &Whose, works: Vec<Holding>) -> Vec<Judged> {
-    let principal = &whose.principal;
-    let is_shared = **principal == Principal::of_role(principal.role());
-    let asker = whose.asker(payer(&works));
-    let works = match judge_for(fanout, (&asker, principal), works, is_shared).await {
+pub(super) async fn judge(fanout: &Fanout, key: &LaneKey, works: Vec<Holding>) -> Vec<Judged> {
+    let principal = &key.principal;
+    let is_shared = key.is_of_role();
+    let requester = key.requester(member_in_turn(&works));
+    let works = match judge_for(fanout, (&requester, principal), works, is_shared).await {
         Ok(judged) => return vec![judged],
         Err(works) => works,
     };
@@ -68,15 +68,15 @@ pub(super) async fn judge(fanout: &Fanout, whose: &Whose, works: Vec<Holding>) -
     }
     let mut all = Vec::with_capacity(by_principal.len());
     for (principal, works) in by_principal {
-        let asker = if whose.is_apart() { asker.clone() } else { Asker::of(&principal) };
-        all.extend(judge_for(fanout, (&asker, &principal), works, false).await.ok());
+        let requester = if key.is_apart() { requester.clone() } else { Requester::of(&principal) };
+        all.extend(judge_for(fanout, (&requester, &principal), works, false).await.ok());
     }
     all
 }
 
-/// The member whose turn a round uses: each of those who share it in turn, so that none of them holds up the others for
-/// good by what else it asks for.
-fn payer(works: &[Holding]) -> Option<&Member> {
+/// The member whose turn at the connections a round uses: one of those who share the lane, drawn by the change, so that
+/// none of them holds up the others for good by what else it asks for.
+fn member_in_turn(works: &[Holding]) -> Option<&Member> {
     let (work, _) = works.first()?;
     let drawn = FixedState::default().hash_one(work.sighting.id);
     let count = u64::try_from(work.asks.len()).ok()?;
@@ -88,7 +88,7 @@ fn payer(works: &[Holding]) -> Option<&Member> {
 /// when it is shared by all who have the principal's role and does depend on who they are.
 async fn judge_for(
     fanout: &Fanout,
-    (asker, principal): (&Asker, &Principal),
+    (requester, principal): (&Requester, &Principal),
     mut works: Vec<Holding>,
     is_shared: bool,
 ) -> Result<Judged, Vec<Holding>> {
@@ -105,7 +105,7 @@ async fn judge_for(
         let mut round = Round::default();
         let mut plans: Vec<Plan> =
             works.iter().map(|(work, _)| round.add(work, principal, fanout.deletes)).collect();
-        let rows = round.ask(&fanout.visibility, asker, principal).await;
+        let rows = round.ask(&fanout.visibility, requester, principal).await;
         if rows.iter().flatten().any(|answer| *answer == Err(Trouble::RightsChanged))
             && renewals < RENEWALS
         {
@@ -121,7 +121,7 @@ async fn judge_for(
                 plan.conditions = round.add_conditions(work, &plan.filters);
             }
         }
-        let conditions = round.ask(&fanout.visibility, asker, principal).await;
+        let conditions = round.ask(&fanout.visibility, requester, principal).await;
         let shows = rows.iter().flatten().any(|answer| *answer == Ok(Verdict::Yes));
         let shows = shows || conditions.iter().flatten().any(|it| *it == Ok(Verdict::Yes));
         if !shows || !renew(fanout, &mut works).await {
@@ -234,11 +234,17 @@ impl Round {
 
     /// Asks Postgres. When an error fails a whole question, it is asked in halves until only the rows that raise it are
     /// withheld, or until that took too long.
-    async fn ask(self, visibility: &Visibility, asker: &Asker, principal: &Principal) -> Answers {
+    async fn ask(
+        self,
+        visibility: &Visibility,
+        requester: &Requester,
+        principal: &Principal,
+    ) -> Answers {
         if self.questions.is_empty() {
             return Vec::new();
         }
-        let together = visibility.judge(asker, principal, &self.xids, self.questions.clone()).await;
+        let together =
+            visibility.judge(requester, principal, &self.xids, self.questions.clone()).await;
         let give_up_at = Instant::now() + HALVING;
         let mut answers = Vec::with_capacity(together.len());
         for (question, answer) in self.questions.into_iter().zip(together) {
@@ -251,7 +257,7 @@ impl Round {
                     None => {
                         let asked = vec![question.clone()];
                         let mut answers =
-                            visibility.judge(asker, principal, &self.xids, asked).await;
+                            visibility.judge(requester, principal, &self.xids, asked).await;
                         answers.pop().unwrap_or(Err(Trouble::Unavailable))
                     }
                 };

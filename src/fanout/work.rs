@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use crate::auth::visibility::{Trouble, Verdict};
 use crate::config::Deletes;
-use crate::fanout::lane::Of;
+use crate::fanout::lane::LaneScope;
 use crate::fanout::render::{OldShown, Problem, Shown};
 use crate::fanout::round::Round;
 use crate::fanout::sighting::Sighting;
@@ -27,8 +27,8 @@ pub(super) struct Ask {
     pub(super) wish: Arc<Subscription>,
     /// Conditions of the wish that Postgres has to decide.
     pub(super) undecided: SmallVec<[usize; 2]>,
-    /// Whose these are, when there are any.
-    pub(super) apart: Option<Of>,
+    /// LaneKey these are, when there are any.
+    pub(super) apart: Option<LaneScope>,
 }
 
 /// A change for the members of one principal.

@@ -7,10 +7,10 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use super::{Member, Presences, Resumes, Rooms, Wishes};
-use crate::memory::{Held, Kind, Memory};
+use crate::memory::{Kind, Memory, MemoryReservation};
 use crate::metrics::{Metrics, reason};
-use crate::model::Subscription;
-use crate::router::{BindingId, Payer, Router};
+use crate::model::{CallerIdentity, Subscription};
+use crate::router::{BindingId, CallerKey, Router};
 
 /// The members of every binding. A change of membership is in force when the call returns.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub struct Membership {
     /// Makes numbers of callers that nobody outside can compute.
     hasher: RandomState,
     /// What compiled patterns take, of the member that was the first to want each.
-    patterns: HashMap<BindingId, Held, foldhash::fast::RandomState>,
+    patterns: HashMap<BindingId, MemoryReservation, foldhash::fast::RandomState>,
     memory: Option<(Memory, Metrics)>,
 }
 
@@ -178,11 +178,12 @@ impl Membership {
         if wishes.is_empty() {
             return;
         }
-        let payer = Payer(self.hasher.hash_one(member.caller()));
+        let caller = member.caller();
+        let key = CallerKey(self.hasher.hash_one(&caller));
         let mut bindings = Vec::with_capacity(wishes.len());
         for (id, wish) in wishes {
-            let binding = self.router.insert(wish, payer);
-            self.count_patterns(binding, member);
+            let binding = self.router.insert(wish, key);
+            self.count_patterns(binding, &caller);
             self.members.entry(binding).or_default().push((Arc::clone(member), *id));
             bindings.push(binding);
         }
@@ -193,13 +194,13 @@ impl Membership {
     }
 
     /// Counts the patterns of a binding that is new. Where there is no memory for them, Postgres decides instead.
-    fn count_patterns(&mut self, binding: BindingId, member: &Member) {
+    fn count_patterns(&mut self, binding: BindingId, caller: &CallerIdentity) {
         let Some((memory, metrics)) = &self.memory else { return };
         let bytes = self.router.pattern_bytes(binding);
         if bytes == 0 || self.members.contains_key(&binding) {
             return;
         }
-        match memory.hold(Kind::Patterns, &member.caller(), bytes) {
+        match memory.reserve(Kind::Patterns, caller, bytes) {
             Ok(held) => drop(self.patterns.insert(binding, held)),
             Err(full) => {
                 self.router.drop_patterns(binding);

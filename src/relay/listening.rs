@@ -56,7 +56,6 @@ pub(super) fn listen(http: &Http) -> Result<Listeners, Error> {
 }
 
 fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, Error> {
-    // It needs the runtime that is running.
     server::bind(address).map_err(|cause| {
         let text = format!("could not listen on {address}; choose another {key}");
         Error::new(ErrorKind::Misconfigured, text).because(cause)

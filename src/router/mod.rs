@@ -30,7 +30,7 @@ use self::shared::{Shared, SharedId};
 use crate::model::filter::Condition;
 use crate::model::{Cell, Event, Relation, ReplicaIdentity, Row, Subscription, Target};
 
-pub use self::budget::{Budget, Payer};
+pub use self::budget::{CallerKey, StepBudget};
 
 /// An interned wish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -64,7 +64,7 @@ struct Slot {
     /// One per condition, or none at all when all cost little.
     costly: Box<[Option<SharedId>]>,
     /// Who pays for the costly ones; `None` when several do.
-    payer: Option<Payer>,
+    owner: Option<CallerKey>,
     /// Whether the patterns of the costly ones are kept for it.
     keeps_patterns: bool,
     insertions: usize,
@@ -72,12 +72,12 @@ struct Slot {
 }
 
 impl Router {
-    /// Interns a wish of `payer`. Equal wishes get one id, counted as often as they are inserted.
-    pub fn insert(&mut self, subscription: &Arc<Subscription>, payer: Payer) -> BindingId {
+    /// Interns a wish of `owner`. Equal wishes get one id, counted as often as they are inserted.
+    pub fn insert(&mut self, subscription: &Arc<Subscription>, owner: CallerKey) -> BindingId {
         if let Some(&binding) = self.ids.get(subscription) {
             if let Some(slot) = self.slot_mut(binding) {
                 slot.insertions += 1;
-                slot.payer = slot.payer.filter(|first| *first == payer);
+                slot.owner = slot.owner.filter(|first| *first == owner);
             }
             return binding;
         }
@@ -92,7 +92,7 @@ impl Router {
         let slot = Slot {
             subscription: Arc::clone(subscription),
             costly: if has_costly { costly } else { Box::default() },
-            payer: Some(payer),
+            owner: Some(owner),
             keeps_patterns: true,
             insertions: 1,
             place,
@@ -153,8 +153,8 @@ impl Router {
     }
 
     /// Who pays for a binding; `None` when several do.
-    pub fn payer(&self, binding: BindingId) -> Option<Payer> {
-        self.slot(binding).and_then(|slot| slot.payer)
+    pub fn owner(&self, binding: BindingId) -> Option<CallerKey> {
+        self.slot(binding).and_then(|slot| slot.owner)
     }
 
     /// Whether anybody asked for this table at all (any event, any filter).
@@ -176,7 +176,7 @@ impl Router {
         event: Event,
         relation: &Relation,
         row: &Row,
-        budget: &mut Budget,
+        budget: &mut StepBudget,
         out: &mut Vec<Candidate>,
     ) {
         let view = View { event, relation, row };
@@ -200,7 +200,7 @@ impl Router {
         &self,
         slot: &Slot,
         view: View<'_>,
-        budget: &mut Budget,
+        budget: &mut StepBudget,
     ) -> Option<SmallVec<[usize; 2]>> {
         let Slot { subscription, costly, .. } = slot;
         if subscription.event.is_some_and(|event| event != view.event) {
@@ -220,7 +220,7 @@ impl Router {
                         let steps = &Counter::new(0);
                         Test { condition, pattern: None, steps }.run(value.0, value.1)
                     }
-                    Some(id) => self.evaluate((id, condition), slot.payer, value, budget),
+                    Some(id) => self.evaluate((id, condition), slot.owner, value, budget),
                 };
                 match verdict {
                     Verdict::Passes => (),
@@ -239,19 +239,19 @@ impl Router {
     fn evaluate(
         &self,
         (id, condition): (SharedId, &Condition),
-        payer: Option<Payer>,
+        owner: Option<CallerKey>,
         (type_oid, text): (u32, Option<&str>),
-        budget: &mut Budget,
+        budget: &mut StepBudget,
     ) -> Verdict {
         if let Some(known) = budget.known(id) {
             return known;
         }
         let (steps, pattern) = (Counter::new(0), self.shared.pattern(id));
-        if !budget.is_left(payer) {
+        if !budget.is_left(owner) {
             return Verdict::Undecided;
         }
         let verdict = Test { condition, pattern, steps: &steps }.run(type_oid, text);
-        budget.spend(payer, steps.get().saturating_add(1));
+        budget.spend(owner, steps.get().saturating_add(1));
         budget.learn(id, verdict);
         verdict
     }

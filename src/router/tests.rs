@@ -4,7 +4,7 @@ use super::*;
 use crate::model::filter::{Collation, Condition, Operand, Predicate, Spelling, parse};
 use crate::model::{Column, Kind, SqlType};
 
-const ONE: Payer = Payer(1);
+const ONE: CallerKey = CallerKey(1);
 const INT4: u32 = 23;
 const TEXT: u32 = 25;
 
@@ -61,7 +61,7 @@ fn check(router: &Router, event: Event, row: &Row, expected: &[BindingId]) {
         event,
         &relation,
         row,
-        &mut Budget::of_change(0),
+        &mut StepBudget::of_change(0),
         &mut found,
     );
     let mut bindings: Vec<_> = found.iter().map(|candidate| candidate.binding).collect();
@@ -151,7 +151,7 @@ fn a_column_of_another_type_is_left_to_postgres() {
         Event::Insert,
         &relation,
         &row,
-        &mut Budget::of_change(0),
+        &mut StepBudget::of_change(0),
         &mut found,
     );
     found.sort_by_key(|candidate| candidate.binding);
@@ -182,7 +182,7 @@ fn a_pattern_too_costly_for_its_text_is_left_to_postgres() {
         Event::Insert,
         &relation,
         &long,
-        &mut Budget::of_change(0),
+        &mut StepBudget::of_change(0),
         &mut found,
     );
     let undecided: SmallVec<[usize; 2]> = SmallVec::from_slice(&[0]);
@@ -198,7 +198,7 @@ fn a_pattern_too_costly_for_its_text_is_left_to_postgres() {
 /// What is found for a row with a long body, as (binding, is it undecided).
 fn found(router: &Router, row: &Row) -> Vec<(BindingId, bool)> {
     let (relation, mut found) = (relation(ReplicaIdentity::Default), Vec::new());
-    let budget = &mut Budget::of_change(row.size());
+    let budget = &mut StepBudget::of_change(row.size());
     router.candidates(("public", "t"), Event::Insert, &relation, row, budget, &mut found);
     found.iter().map(|found| (found.binding, !found.undecided.is_empty())).collect()
 }
@@ -210,8 +210,8 @@ fn what_one_payer_s_conditions_cost_is_bounded_and_leaves_the_others_theirs() {
     for number in 0..10_000 {
         router.insert(&wish(None, &format!("body=like.%b{number}%")), ONE);
     }
-    let own = router.insert(&wish(None, "body=like.%a"), Payer(2));
-    let first_of_both = router.insert(&wish(None, "body=like.a%"), Payer(2));
+    let own = router.insert(&wish(None, "body=like.%a"), CallerKey(2));
+    let first_of_both = router.insert(&wish(None, "body=like.a%"), CallerKey(2));
     router.insert(&wish(None, "body=like.a%"), ONE);
     let found = found(&router, &long);
     assert!(found.contains(&(own, false)) && found.contains(&(first_of_both, false)));

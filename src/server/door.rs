@@ -56,7 +56,7 @@ pub(super) struct Place {
     _share: Option<Share>,
 }
 
-/// Listens on an address, with a queue for those who come at once.
+/// Listens on an address, with a queue for those who come at once. It is called within the runtime that is to accept.
 ///
 /// # Errors
 /// The address cannot be listened on.

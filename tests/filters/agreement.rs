@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use relay::model::filter::{Condition, Operator, Parameter};
 use relay::model::{Cell, Column as RelationColumn, Event, Relation, ReplicaIdentity, Row};
-use relay::router::{BindingId, Budget, Payer, Router};
+use relay::router::{BindingId, CallerKey, Router, StepBudget};
 
 use super::values::{COLUMNS, Column, Family, OPTIONAL, Random, expressions, like_patterns, pool};
 use super::{catalog, try_bind, wish};
@@ -337,7 +337,7 @@ fn route(
     let type_oid = bound[0].filter[0].sql_type.oid;
     let mut router = Router::default();
     let ids: Vec<BindingId> =
-        bound.into_iter().map(|bound| router.insert(&Arc::new(bound), Payer(1))).collect();
+        bound.into_iter().map(|bound| router.insert(&Arc::new(bound), CallerKey(1))).collect();
     let relation = Relation {
         oid: 1,
         generation: 1,
@@ -360,7 +360,7 @@ fn route(
             Event::Insert,
             &relation,
             &row,
-            &mut Budget::of_change(row.size()),
+            &mut StepBudget::of_change(row.size()),
             &mut found,
         );
         let said: HashMap<_, _> = found

@@ -9,7 +9,7 @@ use relay::model::filter::{Collation, Condition, Operator, Spelling, parse};
 use relay::model::{
     Cell, Column, Event, Kind, Relation, ReplicaIdentity, Row, SqlType, Subscription, Target,
 };
-use relay::router::{Budget, Payer, Router};
+use relay::router::{CallerKey, Router, StepBudget};
 
 use super::runner::{outcome, words};
 
@@ -94,10 +94,10 @@ pub fn read_filter(input: &[u8]) -> u64 {
             select: None,
         };
         let mut router = Router::default();
-        let binding = router.insert(&Arc::new(wish), Payer(1));
+        let binding = router.insert(&Arc::new(wish), CallerKey(1));
         let (relation, row) = row(value);
         let mut found = Vec::new();
-        let mut budget = Budget::of_change(value.len());
+        let mut budget = StepBudget::of_change(value.len());
         let table = ("public", "notes");
         router.candidates(table, Event::Insert, &relation, &row, &mut budget, &mut found);
         passed.push(found.len());

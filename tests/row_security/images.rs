@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use relay::auth::asker::Asker;
+use relay::auth::requester::Requester;
 use relay::auth::visibility::{Asked, Question, Trouble, Verdict};
 use relay::model::table::Rows;
 use relay::model::{Principal, Table};
@@ -27,7 +27,7 @@ async fn verdict(
     };
     scene
         .visibility
-        .judge(&Asker::of(principal), principal, &[], vec![question])
+        .judge(&Requester::of(principal), principal, &[], vec![question])
         .await
         .remove(0)
         .unwrap()[0]
@@ -133,7 +133,7 @@ async fn a_row_with_missing_values_is_read_by_its_key() {
     let question =
         Question::Readable { table: Arc::clone(&notes), policy: Arc::clone(policy), rows };
     let verdicts =
-        scene.visibility.judge(&Asker::of(&ann), &ann, &[], vec![question]).await.remove(0);
+        scene.visibility.judge(&Requester::of(&ann), &ann, &[], vec![question]).await.remove(0);
     let [yes, no] = [Verdict::Yes, Verdict::No];
     assert_eq!(verdicts, Ok(vec![yes, no, no, yes]));
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use relay::auth::asker::Asker;
+use relay::auth::requester::Requester;
 use relay::auth::visibility::{Asked, Question, Trouble, Verdict, Visibility};
 use relay::catalog::Catalog;
 use relay::config::Postgres;
@@ -136,7 +136,7 @@ impl Scene {
                     policy: Arc::clone(policy),
                     rows,
                 };
-                let asker = Asker::of(principal);
+                let asker = Requester::of(principal);
                 let judged = self.visibility.judge(&asker, principal, xids, vec![question]);
                 let answers = judged.await.remove(0);
                 answers.and_then(|verdicts| verdicts.into_iter().map(decided).collect())

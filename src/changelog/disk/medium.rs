@@ -9,7 +9,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::privacy::{self, PRIVATE};
+use super::privacy::{self, PRIVATE_MODE};
 use crate::error::{Error, ErrorKind};
 
 /// A directory of segments.
@@ -68,7 +68,7 @@ impl Directory {
         };
         privacy::claim(path)?;
         let mut options = OpenOptions::new();
-        options.create(true).read(true).append(true).mode(PRIVATE);
+        options.create(true).read(true).append(true).mode(PRIVATE_MODE);
         let mut lock = options.open(path.join(LOCK)).map_err(cannot)?;
         match lock.try_lock() {
             Ok(()) => {
@@ -106,7 +106,7 @@ impl Medium for Directory {
 
     fn create(&self, name: &str, bytes: &[u8]) -> io::Result<Arc<dyn Segment>> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(true).mode(PRIVATE);
+        options.read(true).write(true).create(true).truncate(true).mode(PRIVATE_MODE);
         let unfinished = self.path.join(UNFINISHED);
         let file = options.open(&unfinished)?;
         file.write_all_at(bytes, 0)?;

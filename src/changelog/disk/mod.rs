@@ -55,7 +55,7 @@ use crate::error::{Error, ErrorKind};
 use crate::metrics::Metrics;
 use crate::model::Lsn;
 
-pub use privacy::{REQUEST, ask_to_forget};
+pub use privacy::{PRIVATE_MODE, REQUEST, ask_to_forget};
 
 /// A segment is closed when it has grown to this: what retention drops at once.
 const SEGMENT: u64 = 16 << 20;

@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind};
 /// The mode of the directory.
 const CLOSED: u32 = 0o700;
 /// The mode of every file in it.
-pub(super) const PRIVATE: u32 = 0o600;
+pub const PRIVATE_MODE: u32 = 0o600;
 /// The bits that let others in.
 const OTHERS: u32 = 0o077;
 /// The bit that lets everybody make, rename and remove files.
@@ -40,7 +40,7 @@ const NAMES: [&str; 6] = ["lock", "unfinished", "resumes", "resumes.new", REQUES
 /// # Errors
 /// The file cannot be made.
 pub fn ask_to_forget(dir: &Path) -> io::Result<()> {
-    OpenOptions::new().write(true).create(true).mode(PRIVATE).open(dir.join(REQUEST)).map(drop)
+    OpenOptions::new().write(true).create(true).mode(PRIVATE_MODE).open(dir.join(REQUEST)).map(drop)
 }
 
 /// Makes the directory, or sees to it that one that is there is closed to others.
@@ -107,7 +107,7 @@ pub(super) fn close_files(path: &Path) -> Result<(), Error> {
         }
         is_own(&file, &found)?;
         if found.mode() & OTHERS != 0 {
-            fs::set_permissions(&file, Permissions::from_mode(PRIVATE))
+            fs::set_permissions(&file, Permissions::from_mode(PRIVATE_MODE))
                 .map_err(|cause| unusable(&file, cause))?;
             closed += 1;
         }

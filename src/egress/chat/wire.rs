@@ -17,7 +17,7 @@ use super::calls::Stored;
 use super::problem::Problem;
 use crate::egress::bodies::{self, Fault};
 use crate::egress::network_of;
-use crate::memory::Held;
+use crate::memory::MemoryReservation;
 use crate::model::CallerIdentity;
 
 /// An answer in JSON.
@@ -72,7 +72,11 @@ impl<T: DeserializeOwned> FromRequest<Arc<Chat>> for Given<T> {
     }
 }
 
-async fn read(chat: &Chat, caller: &CallerIdentity, body: Body) -> Result<(Bytes, Held), Problem> {
+async fn read(
+    chat: &Chat,
+    caller: &CallerIdentity,
+    body: Body,
+) -> Result<(Bytes, MemoryReservation), Problem> {
     let read = bodies::read(chat.hub.memory(), caller, chat.body, body).await;
     read.map_err(|fault| match fault {
         Fault::Late => {

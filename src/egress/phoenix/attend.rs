@@ -144,7 +144,7 @@ impl Session {
         let asks = read(message.payload);
         let (reference, bytes) = (&*message.reference, message.payload.len());
         if asks.needs_permission() && !channel.rights.knows_presence() {
-            if self.hold(place, Said::Presence(asks), bytes, reference, effects).is_err() {
+            if self.reserve(place, Said::Presence(asks), bytes, reference, effects).is_err() {
                 self.present(place, Asks::Unknown, reference, effects);
             }
         } else {

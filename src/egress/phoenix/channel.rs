@@ -14,7 +14,7 @@ use crate::auth::token::Verified;
 use crate::catalog::bind::Wish;
 use crate::egress::subject::{Seat, Subject};
 use crate::hub::{Frame, Member, Namespace, Receives, RoomName};
-use crate::memory::Held;
+use crate::memory::MemoryReservation;
 use crate::model::{FirstRead, Since};
 
 /// Clients give a join ten seconds; the answer must be there before.
@@ -65,7 +65,7 @@ pub(super) struct Channel {
     /// The place on its socket of the subject it acts for.
     pub(super) seat: Option<Arc<Seat>>,
     /// The memory of what it asked for.
-    pub(super) held: Option<Held>,
+    pub(super) held: Option<MemoryReservation>,
     /// The work it waits for.
     pub(super) work: Option<u64>,
     /// How far it got.

@@ -5,7 +5,7 @@ use super::refusal::Refusal;
 use super::session::Session;
 use crate::egress::subject::Subject;
 use crate::hub::presence::Payload;
-use crate::memory::{Full, Held, Kind};
+use crate::memory::{Full, Kind, MemoryReservation};
 use crate::model::{CallerIdentity, Principal};
 
 /// Bytes of a channel that asks for nothing: its own, its member's, and its place in the room.
@@ -47,19 +47,24 @@ impl Session {
         let caller = CallerIdentity::of(principal, self.network);
         let Some(channel) = self.channels.get_mut(place) else { return Ok(()) };
         let bytes = channel.bytes();
-        let held = self.memory.hold(Kind::Subscriptions, &caller, bytes);
+        let held = self.memory.reserve(Kind::Subscriptions, &caller, bytes);
         channel.held = Some(held.map_err(Refusal::no_memory)?);
         Ok(())
     }
 
     /// Takes memory for what a joined channel tracks or says, on behalf of whom it acts for.
-    fn hold_for(&self, place: usize, kind: Kind, bytes: usize) -> Result<Held, Full> {
+    fn reserve_for(
+        &self,
+        place: usize,
+        kind: Kind,
+        bytes: usize,
+    ) -> Result<MemoryReservation, Full> {
         let joined = self.channels.get(place).and_then(|channel| match &channel.phase {
             Phase::Joined(joined) => Some(joined.member.caller()),
             Phase::Joining(_) => None,
         });
         let caller = joined.unwrap_or(CallerIdentity::Stranger(self.network));
-        self.memory.hold(kind, &caller, bytes)
+        self.memory.reserve(kind, &caller, bytes)
     }
 
     /// The payload with the memory that it takes.
@@ -68,11 +73,15 @@ impl Session {
         let key =
             channel.and_then(|channel| channel.attendance.key.as_ref()).map_or(0, |key| key.len());
         let bytes = TRACKED + TRACKED_COPIES * (payload.as_str().len() + key);
-        Ok(payload.holding(self.hold_for(place, Kind::Presences, bytes)?))
+        Ok(payload.holding(self.reserve_for(place, Kind::Presences, bytes)?))
     }
 
     /// Takes memory for something that waits for the policies' answer.
-    pub(super) fn hold_unsaid(&self, place: usize, bytes: usize) -> Result<Held, Full> {
-        self.hold_for(place, Kind::Unsaid, bytes)
+    pub(super) fn reserve_unsaid(
+        &self,
+        place: usize,
+        bytes: usize,
+    ) -> Result<MemoryReservation, Full> {
+        self.reserve_for(place, Kind::Unsaid, bytes)
     }
 }

@@ -15,7 +15,7 @@ use super::session::Session;
 use crate::auth::denial::{Denial, no_longer_readable, unreadable};
 use crate::auth::policy::{Kept, Past};
 use crate::hub::{Broadcast, Dialect as _, Frame, Member, Namespace, Notice};
-use crate::memory::Held;
+use crate::memory::MemoryReservation;
 use crate::model::Principal;
 
 /// Messages that wait for permission; more are refused. Their bytes are bounded by one broadcast's largest payload.
@@ -72,7 +72,7 @@ struct Unsaid {
     said: Said,
     reference: Box<str>,
     bytes: usize,
-    _held: Held,
+    _held: MemoryReservation,
 }
 
 impl Rights {
@@ -261,7 +261,7 @@ impl Session {
     }
 
     /// Holds something back and asks whether it may be said; the word for the metrics when too much waits already.
-    pub(super) fn hold(
+    pub(super) fn reserve(
         &mut self,
         place: usize,
         said: Said,
@@ -270,7 +270,7 @@ impl Session {
         effects: &mut Vec<Effect>,
     ) -> Result<(), &'static str> {
         let most = self.max_payload;
-        let held = self.hold_unsaid(place, bytes).map_err(|full| full.code)?;
+        let held = self.reserve_unsaid(place, bytes).map_err(|full| full.code)?;
         let Some(channel) = self.channels.get_mut(place) else { return Ok(()) };
         let rights = &mut channel.rights;
         if !rights.may_hold(bytes, most) {

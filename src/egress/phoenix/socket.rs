@@ -19,7 +19,7 @@ use super::work::Works;
 use crate::egress::seats::Seat;
 use crate::egress::unfinished::Excess;
 use crate::hub::{Closed, Frame, Outbox};
-use crate::memory::Held;
+use crate::memory::MemoryReservation;
 use crate::model::Network;
 
 /// Larger batches are given back after they were written.
@@ -56,7 +56,7 @@ pub(super) struct Client {
     /// As whom it wants to continue.
     pub(super) resume: Option<String>,
     /// The memory of all that.
-    pub(super) held: Held,
+    pub(super) held: MemoryReservation,
 }
 
 /// A session and what it commands.
@@ -69,7 +69,7 @@ struct Socket {
     resuming: Option<Resuming>,
     seat: Seat,
     /// Its token and its headers.
-    _held: Held,
+    _held: MemoryReservation,
 }
 
 /// Serves one client until either side closes.

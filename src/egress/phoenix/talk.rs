@@ -79,7 +79,7 @@ impl Session {
             (Ok(_), Some(false)) => Err(Refused::Forbidden),
             (Ok((_, broadcast)), None) => {
                 let (said, bytes) = (Said::Broadcast(broadcast), said_bytes(message).len());
-                match self.hold(place, said, bytes, &message.reference, effects) {
+                match self.reserve(place, said, bytes, &message.reference, effects) {
                     Ok(()) => return,
                     Err(code) => Err(Refused::TooMany(code)),
                 }

@@ -86,7 +86,7 @@ async fn open(State(desk): State<Arc<Desk>>, mut request: Request) -> Response<B
     let has_phoenix = offered::has_phoenix(request.headers());
     let headers = as_json(request.headers(), |name| name.starts_with("x-"));
     let kept = headers.len() + credential.len();
-    let held = match desk.hub.memory().hold(Kind::Sockets, &caller, kept) {
+    let held = match desk.hub.memory().reserve(Kind::Sockets, &caller, kept) {
         Ok(held) => held,
         Err(full) => {
             desk.refused(full.code);

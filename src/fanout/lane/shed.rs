@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use tokio::time::{Instant, timeout_at};
 
 use super::queue::Piece;
-use super::{HELD_LIMIT, Lanes, Whose};
+use super::{HELD_LIMIT, LaneKey, Lanes};
 use crate::fanout::work::Ask;
 use crate::hub::{Hole, Member, Notice};
 use crate::log_rate::admit;
@@ -33,14 +33,14 @@ impl Lanes {
     }
 
     /// Lets the changes go that wait in the lane with the most, of those that may be chosen; false when none do.
-    pub(super) fn shed_heaviest(&mut self, may_be: impl Fn(&Whose) -> bool) -> bool {
-        let lanes = self.lanes.iter_mut().filter(|(whose, _)| may_be(whose));
+    pub(super) fn shed_heaviest(&mut self, may_be: impl Fn(&LaneKey) -> bool) -> bool {
+        let lanes = self.lanes.iter_mut().filter(|(key, _)| may_be(key));
         let heaviest = lanes.max_by_key(|(_, lane)| lane.bytes);
-        let Some((whose, lane)) = heaviest.filter(|(_, lane)| lane.bytes != 0) else {
+        let Some((key, lane)) = heaviest.filter(|(_, lane)| lane.bytes != 0) else {
             return false;
         };
-        let whose = whose.clone();
-        if whose.is_apart() {
+        let key = key.clone();
+        if key.is_apart() {
             self.apart_bytes = self.apart_bytes.saturating_sub(lane.bytes);
         }
         lane.bytes = 0;
@@ -56,8 +56,8 @@ impl Lanes {
             let concerned = asked.iter().map(|ask| &ask.member).chain(noticed);
             members.extend(concerned.filter(|member| told.insert(member.id)).cloned());
         }
-        if let Some(left_out) = admit(&["shed", whose.principal.role()]) {
-            let (changes, members, role) = (shed.len(), members.len(), whose.principal.role());
+        if let Some(left_out) = admit(&["shed", key.principal.role()]) {
+            let (changes, members, role) = (shed.len(), members.len(), key.principal.role());
             tracing::error!(
                 changes,
                 members,
@@ -72,7 +72,7 @@ impl Lanes {
         let hole = Hole { reason: "row_checks_behind", ..Hole::default() };
         let notice = Notice::of_hole(message, hole);
         let ids: Vec<u64> = told.into_iter().collect();
-        self.enqueue(whose, SmallVec::new(), 0, Piece::Notice(notice, members), &ids);
+        self.enqueue(key, SmallVec::new(), 0, Piece::Notice(notice, members), &ids);
         self.stirred.append(&mut self.blocked);
         self.pump();
         true

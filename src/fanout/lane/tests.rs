@@ -12,7 +12,7 @@ use crate::model::table::{Names, Policy, Reads, Rows};
 use crate::model::{
     Cell, Event, Lsn, OldRow, Position, ReplicaIdentity, Row, Subscription, Target,
 };
-use crate::router::Payer;
+use crate::router::CallerKey;
 
 fn lanes() -> Lanes {
     Lanes::new(fanout(), Way::Live)
@@ -76,7 +76,7 @@ async fn what_a_client_wrote_takes_a_part_of_the_memory_and_no_time() {
     let principal = Arc::new(Principal::new("anon", r#"{"sub":"other"}"#));
     other.member.set_principal(principal);
     lanes.take(insertion(Bytes::from_static(b"x")), vec![other]);
-    ask.apart = Some(Of::Caller(Payer(1)));
+    ask.apart = Some(LaneScope::Caller(CallerKey(1)));
     let body = Bytes::from(vec![b'x'; APART_LIMIT / 8]);
     for _ in 0..20 {
         lanes.take(insertion(body.clone()), vec![ask.clone()]);
@@ -108,7 +108,7 @@ async fn members_that_wait_no_longer_are_forgotten() {
         ));
         lanes.take(insertion(Bytes::new()), vec![ask]);
         // As when its round has ended.
-        lanes.lanes.remove(&Whose { principal, of: Of::All });
+        lanes.lanes.remove(&LaneKey { principal, scope: LaneScope::Everyone });
     }
     assert!(lanes.last.len() <= REMEMBERED + 1, "{}", lanes.last.len());
 }

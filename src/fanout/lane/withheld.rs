@@ -59,6 +59,7 @@ impl Lanes {
             self.way.tell(member, &Notice::of_changes(false, message));
         }
     }
+
     /// Logs why rows are withheld.
     fn note(table: &Table, role: &str, reason: &str, trouble: &Trouble) {
         let (sqlstate, error) = match trouble {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::memory::Held;
+use crate::memory::MemoryReservation;
 use crate::rowjson::push_string;
 
 /// What a member tracks: the text of a JSON object.
@@ -15,7 +15,7 @@ use crate::rowjson::push_string;
 pub struct Payload {
     json: Box<str>,
     /// The memory it takes, for as long as it is tracked or to be told.
-    held: Option<Arc<Held>>,
+    held: Option<Arc<MemoryReservation>>,
 }
 
 /// One tracked payload.
@@ -47,7 +47,7 @@ impl Payload {
     }
 
     /// The same, with the memory that was taken for it.
-    pub fn holding(mut self, held: Held) -> Self {
+    pub fn holding(mut self, held: MemoryReservation) -> Self {
         self.held = Some(Arc::new(held));
         self
     }

@@ -14,10 +14,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::{Found, Key, Saved};
+use crate::changelog::disk::PRIVATE_MODE;
 use crate::model::{Epoch, Lsn, Position};
-
-/// Its mode: it is for the relay alone.
-const PRIVATE: u32 = 0o600;
 
 const NAME: &str = "resumes";
 const RECORD: usize = 44;
@@ -87,7 +85,7 @@ impl ResumeFile {
 
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.append(true).create(true).mode(PRIVATE);
+    options.append(true).create(true).mode(PRIVATE_MODE);
     options
 }
 

@@ -34,7 +34,7 @@ use crate::auth::token::TokenRefusal;
 use crate::egress::bodies::{self, Fault};
 use crate::egress::network_of;
 use crate::egress::subject::{Subject, Use};
-use crate::memory::Held;
+use crate::memory::MemoryReservation;
 use crate::model::{CallerIdentity, Principal};
 
 pub(super) use self::rates::Rates;
@@ -167,7 +167,11 @@ fn accepts_json(headers: &HeaderMap) -> bool {
 }
 
 /// Reads a body within the limits. What is returned beside it holds its memory.
-async fn read(desk: &Desk, sender: &Sender, body: Body) -> Result<(Bytes, Held), Answer> {
+async fn read(
+    desk: &Desk,
+    sender: &Sender,
+    body: Body,
+) -> Result<(Bytes, MemoryReservation), Answer> {
     let read = bodies::read(desk.hub.memory(), &sender.caller, MAX_BODY, body).await;
     read.map_err(|fault| match fault {
         Fault::TooLarge => Answer::told(413, "Request Entity Too Large"),

@@ -6,14 +6,14 @@ use crate::model::{CallerIdentity, Principal};
 
 /// One of those who take turns at a role's connections.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Asker {
+pub enum Requester {
     /// Everybody who has the role and no subject: what is asked is the same for them, and none of them wrote any of it.
     Role,
     /// One caller, whichever of its tokens is used.
     Caller(CallerIdentity),
 }
 
-impl Asker {
+impl Requester {
     /// Who asks what no client wrote, on behalf of a principal.
     pub fn of(principal: &Principal) -> Self {
         match principal.subject() {

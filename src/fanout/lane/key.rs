@@ -1,4 +1,4 @@
-//! Whose lane a change waits in.
+//! LaneKey lane a change waits in.
 //!
 //! Promises: what one client wrote holds up that client alone, and those who wrote the same. So a lane that is shared by
 //! more never waits for one that is shared by fewer, and a member that waits in one of these goes on waiting there.
@@ -11,75 +11,83 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::auth::asker::Asker;
+use crate::auth::requester::Requester;
 use crate::fanout::sighting::Sighting;
 use crate::fanout::work::{Ask, group, is_decided_by_role};
 use crate::hub::Member;
 use crate::model::Principal;
-use crate::router::Payer;
+use crate::router::CallerKey;
 
-/// Whose a lane is.
+/// LaneKey a lane is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(in crate::fanout) struct Whose {
+pub(in crate::fanout) struct LaneKey {
     /// For whom its rows are judged.
     pub(in crate::fanout) principal: Arc<Principal>,
     /// Which of those who act for it.
-    pub(in crate::fanout) of: Of,
+    pub(in crate::fanout) scope: LaneScope,
 }
 
 /// Which of those who act for a principal share a lane; those that more may share come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(in crate::fanout) enum Of {
-    /// All: what is asked was written by no client.
-    All,
+pub(in crate::fanout) enum LaneScope {
+    /// Everyone who acts for it: what is asked was written by no client.
+    Everyone,
     /// Those with the same wishes, by a digest of them, where several callers have them.
-    Crowd(u64),
+    SameFilters(u64),
     /// One caller.
-    Caller(Payer),
+    Caller(CallerKey),
     /// One member, which waits for what it was given before.
     Member(u64),
 }
 
-impl Of {
+impl LaneScope {
     /// How few may share it.
     const fn rank(self) -> u8 {
         match self {
-            Self::All => 0,
-            Self::Crowd(_) => 1,
+            Self::Everyone => 0,
+            Self::SameFilters(_) => 1,
             Self::Caller(_) => 2,
             Self::Member(_) => 3,
         }
     }
 }
 
-impl Whose {
+impl LaneKey {
     /// Whether it is a lane of what clients wrote.
     pub(in crate::fanout) fn is_apart(&self) -> bool {
-        self.of != Of::All
+        self.scope != LaneScope::Everyone
     }
 
-    /// Whose turn at Postgres is used for it; `member` is one that waits in it. Wishes are no caller: whoever writes many
+    /// LaneKey turn at Postgres is used for it; `member` is one that waits in it. Wishes are no caller: whoever writes many
     /// in two places would have as many turns.
-    pub(in crate::fanout) fn asker(&self, member: Option<&Member>) -> Asker {
-        let of_subject = Asker::of(&self.principal);
-        match (self.of, member) {
-            _ if of_subject != Asker::Role => of_subject,
-            (Of::Crowd(_) | Of::Caller(_) | Of::Member(_), Some(member)) => {
-                Asker::Caller(member.caller())
-            }
-            (Of::All | Of::Crowd(_) | Of::Caller(_) | Of::Member(_), _) => Asker::Role,
+    pub(in crate::fanout) fn requester(&self, member: Option<&Member>) -> Requester {
+        let of_subject = Requester::of(&self.principal);
+        match (self.scope, member) {
+            _ if of_subject != Requester::Role => of_subject,
+            (
+                LaneScope::SameFilters(_) | LaneScope::Caller(_) | LaneScope::Member(_),
+                Some(member),
+            ) => Requester::Caller(member.caller()),
+            (
+                LaneScope::Everyone
+                | LaneScope::SameFilters(_)
+                | LaneScope::Caller(_)
+                | LaneScope::Member(_),
+                _,
+            ) => Requester::Role,
         }
     }
 
     /// Whether it is the lane of all who have a role.
-    fn is_of_role(&self) -> bool {
-        self.of == Of::All && *self.principal == Principal::of_role(self.principal.role())
+    pub(in crate::fanout) fn is_of_role(&self) -> bool {
+        self.scope == LaneScope::Everyone
+            && *self.principal == Principal::of_role(self.principal.role())
     }
 
     /// Where a member that acts for `own` waits, for which this would be the lane if it did not wait in `held`.
     fn behind(self, held: Option<&Self>, own: &Arc<Principal>, member: u64) -> Self {
         let Some(held) = held.filter(|held| **held != self) else { return self };
-        let rank = |whose: &Self| (whose.of.rank(), whose.principal == *own);
+        let rank = |key: &Self| (key.scope.rank(), key.principal == *own);
         let is_wider = rank(held) < rank(&self);
         let is_narrower = rank(&self) < rank(held);
         if held.principal == *own && is_narrower {
@@ -87,7 +95,7 @@ impl Whose {
         } else if (held.principal == *own || held.is_of_role()) && is_wider {
             self
         } else {
-            Self { principal: Arc::clone(own), of: Of::Member(member) }
+            Self { principal: Arc::clone(own), scope: LaneScope::Member(member) }
         }
     }
 }
@@ -96,16 +104,17 @@ impl Whose {
 pub(super) fn by_lane<'a>(
     sighting: &Sighting,
     asks: Vec<Ask>,
-    waiting: impl Fn(u64) -> Option<&'a Whose>,
-) -> Vec<(Whose, Vec<Ask>)> {
+    waiting: impl Fn(u64) -> Option<&'a LaneKey>,
+) -> Vec<(LaneKey, Vec<Ask>)> {
     let mut role_principals: SmallVec<[Arc<Principal>; 2]> = SmallVec::new();
     let may_be_shared = sighting.table().has_row_security || sighting.layout.is_of_ancestor();
     let apart = apart(&asks);
     group(asks, |ask| {
         let (own, member) = (ask.member.principal(), ask.member.id);
-        let of = apart.get(&member).copied().unwrap_or(Of::All);
+        let scope = apart.get(&member).copied().unwrap_or(LaneScope::Everyone);
         let role = own.role();
-        let is_of_role = of == Of::All && may_be_shared && is_decided_by_role(sighting, role);
+        let is_of_role =
+            scope == LaneScope::Everyone && may_be_shared && is_decided_by_role(sighting, role);
         let principal = match role_principals.iter().find(|known| known.role() == role) {
             _ if !is_of_role => Arc::clone(&own),
             Some(known) => Arc::clone(known),
@@ -115,19 +124,19 @@ pub(super) fn by_lane<'a>(
                 principal
             }
         };
-        Whose { principal, of }.behind(waiting(member), &own, member)
+        LaneKey { principal, scope }.behind(waiting(member), &own, member)
     })
 }
 
 /// The members that ask for something which they wrote to be decided, each with the lane that the fewest share of those
 /// that its asks would wait in.
-fn apart(asks: &[Ask]) -> HashMap<u64, Of> {
-    let mut apart: HashMap<u64, Of> = HashMap::new();
+fn apart(asks: &[Ask]) -> HashMap<u64, LaneScope> {
+    let mut apart: HashMap<u64, LaneScope> = HashMap::new();
     for ask in asks {
-        let Some(of) = ask.apart else { continue };
-        let known = apart.entry(ask.member.id).or_insert(of);
-        if known.rank() < of.rank() {
-            *known = of;
+        let Some(scope) = ask.apart else { continue };
+        let known = apart.entry(ask.member.id).or_insert(scope);
+        if known.rank() < scope.rank() {
+            *known = scope;
         }
     }
     apart
@@ -137,17 +146,23 @@ fn apart(asks: &[Ask]) -> HashMap<u64, Of> {
 mod tests {
     use super::*;
 
-    fn whose(claims: &str, of: Of) -> Whose {
-        Whose { principal: Arc::new(Principal::new("anon", claims)), of }
+    fn key(claims: &str, scope: LaneScope) -> LaneKey {
+        LaneKey { principal: Arc::new(Principal::new("anon", claims)), scope }
     }
 
     #[test]
     fn what_more_share_never_waits_for_what_fewer_share() {
         let own = Arc::new(Principal::new("anon", "{}"));
-        let [all, crowd, caller, member] =
-            [Of::All, Of::Crowd(1), Of::Caller(Payer(1)), Of::Member(7)].map(|of| whose("{}", of));
-        let role = Whose { principal: Arc::new(Principal::of_role("anon")), of: Of::All };
-        let elsewhere = whose("other", Of::All);
+        let [all, crowd, caller, member] = [
+            LaneScope::Everyone,
+            LaneScope::SameFilters(1),
+            LaneScope::Caller(CallerKey(1)),
+            LaneScope::Member(7),
+        ]
+        .map(|of| key("{}", of));
+        let role =
+            LaneKey { principal: Arc::new(Principal::of_role("anon")), scope: LaneScope::Everyone };
+        let elsewhere = key("other", LaneScope::Everyone);
         for (wanted, held, expected) in [
             (&all, None, &all),
             (&all, Some(&all), &all),
@@ -165,7 +180,7 @@ mod tests {
             (&all, Some(&elsewhere), &member),
             (&role, Some(&elsewhere), &member),
             (&caller, Some(&elsewhere), &member),
-            (&crowd, Some(&whose("{}", Of::Crowd(2))), &member),
+            (&crowd, Some(&key("{}", LaneScope::SameFilters(2))), &member),
         ] {
             let found = wanted.clone().behind(held, &own, 7);
             assert_eq!(&found, expected, "{wanted:?} behind {held:?}");
@@ -174,10 +189,10 @@ mod tests {
 
     #[test]
     fn strangers_take_turns_by_where_they_come_from_and_everybody_else_by_subject() {
-        assert_eq!(whose("{}", Of::All).asker(None), Asker::Role);
+        assert_eq!(key("{}", LaneScope::Everyone).requester(None), Requester::Role);
         let ann =
-            |further: &str, of| whose(&format!(r#"{{"sub":"ann"{further}}}"#), of).asker(None);
-        assert_eq!(ann("", Of::All), ann(r#","iat":1"#, Of::Crowd(3)));
-        assert_ne!(ann("", Of::All), Asker::Role);
+            |further: &str, of| key(&format!(r#"{{"sub":"ann"{further}}}"#), of).requester(None);
+        assert_eq!(ann("", LaneScope::Everyone), ann(r#","iat":1"#, LaneScope::SameFilters(3)));
+        assert_ne!(ann("", LaneScope::Everyone), Requester::Role);
     }
 }
