@@ -44,7 +44,7 @@ use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::model::time::PgTime;
 use crate::postgres::Target;
-use crate::server::{self, Door, Origins, Tenant, admin};
+use crate::server::{self, Acceptor, Tenant, TrustedProxies, admin};
 use crate::shutdown::Stage;
 use crate::source::SourceState;
 
@@ -187,9 +187,9 @@ impl Relay {
         }
         let probes = admin::beside_clients(status, figures);
         let routes = server::routes(&desk, tenant, probes, further);
-        let origins = Origins::new(&config.http.trusted_proxies);
-        let door = Door::new(limits.address_connections, origins, metrics.clone());
-        clients.spawn(server::run(listener, Arc::new(door), routes, clients.clone()));
+        let proxies = TrustedProxies::new(&config.http.trusted_proxies);
+        let acceptor = Acceptor::new(limits.address_connections, proxies, metrics.clone());
+        clients.spawn(server::run(listener, Arc::new(acceptor), routes, clients.clone()));
 
         let drain = config.http.drain;
         clients.spawn(follow_the_slot(Arc::clone(&seats), state.clone(), drain, clients.clone()));

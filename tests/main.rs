@@ -30,7 +30,7 @@ mod row_security;
 mod sql;
 
 // Once a second one statement tells whether the catalog says something new.
-mod catalog_marks;
+mod catalog_fingerprints;
 
 // The floors of the house, and what its files may not hold.
 mod layers;

@@ -3,7 +3,7 @@
 -- a policy without USING neither shows nor hides, and no permissive policy means no row.
 -- $1 oid[]   tables
 -- $2 text[]  roles
--- {mark}     versions_rights.sql of c.oid and r.oid, as one number
+-- {fingerprint}     fingerprint_rights.sql of c.oid and r.oid, as one number
 select
     c.oid,
     r.rolname::text as role,
@@ -51,7 +51,7 @@ select
         order by wanted.place
         limit 1
     ) as reader,
-    {mark} as mark
+    {fingerprint} as fingerprint
 from pg_class as c
 cross join pg_roles as r
 cross join lateral (

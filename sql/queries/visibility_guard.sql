@@ -8,7 +8,7 @@
 -- And whether somebody else has given a function of a policy a namesake next to it since, which the policy's text, parsed
 -- again, may mean instead.
 -- $1 oid  the table
--- {mark}  versions_guard.sql over "found", as one number
+-- {fingerprint}  fingerprint_guard.sql over "found", as one number
 with recursive
 nameless (oid) as (
     select o.oprcode::pg_catalog.oid from pg_catalog.pg_operator as o where o.oid >= 16384
@@ -107,5 +107,5 @@ select
             on n.pronamespace = f.pronamespace and n.proname = f.proname and n.proowner <> f.proowner and n.oid > p.oid
         where p.polrelid = $1
     ) as has_namesake,
-    {mark} as mark
+    {fingerprint} as fingerprint
 from found;

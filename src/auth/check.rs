@@ -3,6 +3,8 @@
 //! Promises: names come from the catalog and are quoted, values are parameters, and one question's text is always the
 //! same, so that its plan is kept. Large questions are cut into statements of bounded size.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
@@ -38,7 +40,7 @@ pub(super) struct Check {
 pub(super) struct Basis {
     /// The table whose policies it asks.
     pub(super) table: u32,
-    /// The mark of the rights it was made from.
+    /// The fingerprint of the rights it was made from.
     pub(super) rights: i64,
     /// Whether its text repeats the text of policies.
     pub(super) is_repeated: bool,
@@ -140,24 +142,28 @@ pub(super) fn of_stored(table: &Table, principal: &Principal, rows: &[&Asked]) -
 /// The table and the rights that a statement is made for, as a part of its text: a prepared one keeps what row security was
 /// when it was parsed, and the table that had the name then.
 fn made_for(table: &Table, role: &str) -> String {
-    let rights = table.access.get(role).map_or(0, |access| access.mark);
-    format!("{} {rights}", table.oid)
+    format!("{} {}", table.oid, rights_of(table, role))
 }
 
 fn basis(table: &Table, role: &str, is_repeated: bool, names: Names) -> Basis {
-    let rights = table.access.get(role).map_or(0, |access| access.mark);
-    Basis { table: table.oid, rights, is_repeated, names }
+    Basis { table: table.oid, rights: rights_of(table, role), is_repeated, names }
+}
+
+/// The fingerprint of what a role may read of a table.
+fn rights_of(table: &Table, role: &str) -> i64 {
+    table.access.get(role).map_or(0, |access| access.fingerprint)
 }
 
 /// Do these values pass the condition, read as `type_name`?
 pub(super) fn of_values(
     condition: &Condition,
     type_name: &str,
-    values: &[Option<String>],
+    values: &[Option<Arc<str>>],
 ) -> Check {
     let text = condition.sql(type_name, r#""relay asked"."value""#, "$3");
     let template = include_str!("../../sql/queries/visibility_values.sql");
-    let mut parameters = vec![Parameter::Texts(values.to_vec())];
+    let texts = values.iter().map(|value| value.as_deref().map(str::to_owned)).collect();
+    let mut parameters = vec![Parameter::Texts(texts)];
     match condition.parameter() {
         Operand::None => {}
         Operand::Text(text) => parameters.push(Parameter::Text(text.to_owned())),

@@ -3,7 +3,7 @@
 //! There are two kinds. On a judging one policies and conditions are evaluated, under the settings of the role. On a
 //! rendering one values become text, under the pinned settings.
 //!
-//! Each question is one transaction sent without waiting in between: begin, claims, the check, marks, rollback. When the
+//! Each question is one transaction sent without waiting in between: begin, claims, the check, fingerprints, rollback. When the
 //! claims cannot be set, the check fails with them. The rollback takes with it whatever a policy has set. A connection is
 //! exclusive to whoever asks; after anything unexpected it is dropped, not reused.
 
@@ -16,10 +16,10 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row, Statement};
 
-use super::check::{Basis, Check, Parameter};
+use super::basis::{ActingRole, BasisState, RestsOn};
+use super::check::{Check, Parameter};
 use super::guard::{BEGIN, BEGIN_REPLANNING, END, Guard};
 use super::pipeline::before_the_end;
-use super::standing::{Session, Standing};
 use super::visibility::Trouble;
 use crate::model::Principal;
 use crate::model::table::Names;
@@ -48,7 +48,7 @@ pub(super) enum Purpose {
 pub(super) struct Connection {
     sql: Sql,
     claims: Statement,
-    session: Session,
+    role: ActingRole,
     /// What the pinned settings are here, in their order.
     own: Vec<String>,
     prepared: HashMap<String, Prepared>,
@@ -125,23 +125,23 @@ impl Connection {
         let sql = opened.map_err(|error| unopened(role, error))?;
         let opened = Self::prepare_basics(sql).await.map_err(unreachable)?;
         if purpose == Purpose::Judging {
-            // What was set between the connection's start and the mark of the settings is in force as well.
+            // What was set between the connection's start and the fingerprint of the settings is in force as well.
             take_over(&opened.sql.client, role).await.map_err(unreachable)?;
         }
         Ok(opened)
     }
 
-    /// What every question needs: statements, what the marks of now are, and what the pinned settings are.
+    /// What every question needs: statements, what it acts as now, and what the pinned settings are.
     async fn prepare_basics(sql: Sql) -> Result<Self, Error> {
         let client = &sql.client;
         let text = fill(include_str!("../../sql/queries/visibility_claims.sql"), &[]);
         let claims = client.prepare(&text).await?;
-        let session = Session::of(client).await?;
+        let role = ActingRole::of(client).await?;
         let names: Vec<&str> = PINNED.iter().map(|(name, _)| *name).collect();
         let shown = "select array(select pg_catalog.current_setting(name) from unnest($1::text[]) with ordinality as s (name, place) order by place)";
         let own = client.query_one(shown, &[&names]).await?.try_get(0)?;
         let (prepared, guards, types) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Ok(Self { sql, claims, session, own, prepared, guards, types, uses: 0 })
+        Ok(Self { sql, claims, role, own, prepared, guards, types, uses: 0 })
     }
 
     /// What the pinned settings are here, in their order.
@@ -185,7 +185,7 @@ impl Connection {
         let Some(basis) = &check.basis else {
             let asked = self.ask_once(principal, check, xids, &statement, BEGIN, None).await?;
             return Ok(match asked {
-                (answer, Standing::Good) => Outcome::Answered(answer),
+                (answer, BasisState::Unchanged) => Outcome::Answered(answer),
                 _ => Outcome::SettingsChanged,
             });
         };
@@ -202,15 +202,13 @@ impl Connection {
                 Ok(asked) => asked,
                 Err(error) => return self.unless_changed(error, check).await,
             };
-            match asked {
-                (answer, Standing::Good) => return Ok(Outcome::Answered(answer)),
-                (_, Standing::RightsChanged) => {
-                    if !self.session.is_member_anew(&self.sql.client).await? {
-                        return Ok(Outcome::RightsChanged);
-                    }
-                }
-                (_, Standing::SettingsChanged) => return Ok(Outcome::SettingsChanged),
-                (_, Standing::GuardChanged) => drop(self.guards.remove(&basis.table)),
+            let (answer, state) = asked;
+            let client = &self.sql.client;
+            match self.role.basis_state_again(client, state, rests_on).await? {
+                BasisState::Unchanged => return Ok(Outcome::Answered(answer)),
+                BasisState::RightsChanged => return Ok(Outcome::RightsChanged),
+                BasisState::SettingsChanged => return Ok(Outcome::SettingsChanged),
+                BasisState::GuardChanged => drop(self.guards.remove(&basis.table)),
             }
         }
         Ok(Outcome::CannotTell)
@@ -222,15 +220,12 @@ impl Connection {
             return Err(error);
         };
         let Some(guard) = self.guards.get(&basis.table) else { return Err(error) };
-        let client = &self.sql.client;
-        let mut standing = self.session.standing(client, Some((guard, basis))).await?;
-        if standing == Standing::RightsChanged && self.session.is_member_anew(client).await? {
-            standing = self.session.standing(client, Some((guard, basis))).await?;
-        }
-        match standing {
-            Standing::Good | Standing::GuardChanged => Err(error),
-            Standing::RightsChanged => Ok(Outcome::RightsChanged),
-            Standing::SettingsChanged => Ok(Outcome::SettingsChanged),
+        let (client, rests_on) = (&self.sql.client, Some((&**guard, basis)));
+        let state = self.role.basis_state(client, rests_on).await?;
+        match self.role.basis_state_again(client, state, rests_on).await? {
+            BasisState::Unchanged | BasisState::GuardChanged => Err(error),
+            BasisState::RightsChanged => Ok(Outcome::RightsChanged),
+            BasisState::SettingsChanged => Ok(Outcome::SettingsChanged),
         }
     }
 
@@ -242,8 +237,8 @@ impl Connection {
         xids: &[i64],
         statement: &Statement,
         begin: &str,
-        rests_on: Option<(&Guard, &Basis)>,
-    ) -> Result<(Answer, Standing), Error> {
+        rests_on: RestsOn<'_>,
+    ) -> Result<(Answer, BasisState), Error> {
         let sub = principal.subject();
         let (claims, role) = (principal.claims(), principal.role());
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&xids];
@@ -251,25 +246,25 @@ impl Connection {
         let client = self.client();
         let claim: [&(dyn ToSql + Sync); 3] = [&claims, &sub, &role];
         let end = rests_on.map_or(END, |(guard, _)| guard.end);
-        // Polled in this order, so sent in this order: the marks are at least as new as the plan.
+        // Polled in this order, so sent in this order: the fingerprints are at least as new as the plan.
         let asking = join4(
             client.batch_execute(begin),
             client.query(&self.claims, &claim),
             client.query_one(statement, &parameters),
-            self.session.standing(client, rests_on),
+            self.role.basis_state(client, rests_on),
         );
-        let (begun, claimed, answered, standing) =
+        let (begun, claimed, answered, state) =
             before_the_end(asking, client.batch_execute(end)).await;
         begun?;
         claimed?;
         let row = answered?;
-        let standing = standing?;
-        Ok((Answer { is_visible: row.try_get(0)?, verdicts: row.try_get(1)? }, standing))
+        let state = state?;
+        Ok((Answer { is_visible: row.try_get(0)?, verdicts: row.try_get(1)? }, state))
     }
 
     /// Whether the role, and its settings, are those that the connection was opened for. Within a transaction or not.
     pub(super) async fn is_current(&self) -> Result<bool, Error> {
-        Ok(self.session.standing(&self.sql.client, None).await? == Standing::Good)
+        Ok(self.role.basis_state(&self.sql.client, None).await? == BasisState::Unchanged)
     }
 
     /// What is known of a table's plans.

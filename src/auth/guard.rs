@@ -18,9 +18,9 @@ use tokio_postgres::{Client, Error, Row};
 use tracing::warn;
 
 use crate::postgres::quote::fill;
-use crate::postgres::rights::{mark_of, versions_of_rights};
+use crate::postgres::rights::{fingerprint_of, versions_of_rights};
 
-const VERSIONS: &str = include_str!("../../sql/queries/versions_guard.sql");
+const VERSIONS: &str = include_str!("../../sql/queries/fingerprint_guard.sql");
 
 /// How a question begins whose plan is kept.
 pub(super) const BEGIN: &str = "begin isolation level read committed read only";
@@ -51,17 +51,20 @@ pub(super) struct Guard {
     /// Tables and views that its policies reach, itself included.
     pub(super) relations: Vec<u32>,
     /// What it was read from.
-    pub(super) mark: i64,
+    pub(super) fingerprint: i64,
 }
 
 impl Guard {
     /// Reads it for a table.
     pub(super) async fn read(client: &Client, table: u32) -> Result<Arc<Self>, Error> {
-        let mark = mark_of(&fill(
+        let fingerprint = fingerprint_of(&fill(
             VERSIONS,
             &[("functions", "found.functions"), ("relations", "found.relations")],
         ));
-        let text = fill(include_str!("../../sql/queries/visibility_guard.sql"), &[("mark", &mark)]);
+        let text = fill(
+            include_str!("../../sql/queries/visibility_guard.sql"),
+            &[("fingerprint", &fingerprint)],
+        );
         let printed = fill(include_str!("../../sql/queries/visibility_text.sql"), &[]);
         let printed = client.prepare_typed(&printed, &[Type::OID]).await?;
         // Polled in this order, so sent in this order.
@@ -101,21 +104,23 @@ impl Guard {
             is_shadowed,
             functions: row.try_get("functions")?,
             relations: row.try_get("relations")?,
-            mark: row.try_get("mark")?,
+            fingerprint: row.try_get("fingerprint")?,
         }))
     }
 }
 
-/// The statement that gives the marks of functions `$1`, relations `$2`, a table `$3`, a role `$4` and what it is a member
+/// The statement that gives the fingerprints of functions `$1`, relations `$2`, a table `$3`, a role `$4` and what it is a member
 /// of, `$5`.
-pub(super) fn marks() -> String {
-    let oid = "$4::pg_catalog.oid";
+pub(super) fn fingerprints() -> String {
     let places = [("functions", "$1::pg_catalog.oid[]"), ("relations", "$2::pg_catalog.oid[]")];
     let guard = fill(VERSIONS, &places);
-    let rights = versions_of_rights("$3::pg_catalog.oid", oid, "$5::pg_catalog.oid[]");
-    let session = fill(include_str!("../../sql/queries/versions_session.sql"), &[("role", oid)]);
+    let rights = versions_of_rights("$3::pg_catalog.oid", "$5::pg_catalog.oid[]");
+    let session = fill(
+        include_str!("../../sql/queries/fingerprint_session.sql"),
+        &[("role", "$4::pg_catalog.oid")],
+    );
     fill(
-        include_str!("../../sql/queries/visibility_marks.sql"),
+        include_str!("../../sql/queries/visibility_fingerprints.sql"),
         &[("guard", &guard), ("rights", &rights), ("session", &session)],
     )
 }

@@ -126,9 +126,7 @@ impl Judge<'_> {
         } else {
             self.type_name(type_oid).await?
         };
-        let texts = values.iter().map(|value| value.as_deref().map(str::to_owned));
-        let texts: Vec<Option<String>> = texts.collect();
-        let check = check::of_values(condition, &type_name, &texts);
+        let check = check::of_values(condition, &type_name, values);
         self.ask(principal, xids, &check).await?.ok_or(Trouble::Unavailable)
     }
 

@@ -1,6 +1,7 @@
 //! Who may: tokens to principals, and principals to rows.
 
 pub mod api;
+mod basis;
 mod check;
 mod connection;
 pub mod denial;
@@ -16,7 +17,6 @@ pub mod policy;
 mod policy_link;
 mod pool;
 pub mod requester;
-mod standing;
 pub mod streamed;
 mod switch;
 pub mod token;

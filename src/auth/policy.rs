@@ -94,7 +94,7 @@ pub struct Policies {
     limit: Duration,
     stage: Stage,
     streamed: Arc<Streamed>,
-    places: Turns<CallerIdentity>,
+    turns: Turns<CallerIdentity>,
     idle: Mutex<Vec<Link>>,
 }
 
@@ -106,8 +106,8 @@ impl Policies {
             limit: settings.check_timeout,
             stage,
             streamed: Arc::default(),
-            // Somebody else has one of them, unless it is the only one.
-            places: Turns::new(settings.pool, settings.pool.saturating_sub(1).max(1)),
+            // One caller never has all the connections, unless there is only one.
+            turns: Turns::new(settings.pool, settings.pool.saturating_sub(1).max(1)),
             idle: Mutex::default(),
         })
     }
@@ -121,7 +121,7 @@ impl Policies {
         asking: Asking<'_>,
         extensions: &[Extension],
     ) -> Result<Vec<bool>, Denial> {
-        let _place = self.place(asking.caller).await?;
+        let _turn = self.turn(asking.caller).await?;
         loop {
             let mut lent = self.lend().await?;
             let answer = self.in_time(lent.link.try_reading(asking, extensions)).await;
@@ -140,7 +140,7 @@ impl Policies {
         asking: Asking<'_>,
         extensions: &[Extension],
     ) -> Result<Vec<bool>, Denial> {
-        let _place = self.place(asking.caller).await?;
+        let _turn = self.turn(asking.caller).await?;
         loop {
             let mut lent = self.lend().await?;
             let answer = self.in_time(lent.link.try_writing(asking, extensions)).await;
@@ -171,7 +171,7 @@ impl Policies {
         let at_most = i32::try_from(at_most).unwrap_or(i32::MAX);
         // Beyond these Postgres has no timestamps; nothing is older or newer either.
         let since = since.clamp(-210_000_000_000_000, 9_000_000_000_000_000);
-        let _place = self.place(caller).await?;
+        let _turn = self.turn(caller).await?;
         loop {
             let mut lent = self.lend().await?;
             let answer = self.in_time(self.read_past(&mut lent.link, topic, since, at_most)).await;
@@ -186,7 +186,7 @@ impl Policies {
     /// # Errors
     /// Postgres could not be asked, or refused.
     pub async fn keep_partitions(&self) -> Result<(), Denial> {
-        let _place = self.place(&OWN).await?;
+        let _turn = self.turn(&OWN).await?;
         loop {
             let mut lent = self.lend().await?;
             let answer = self.in_time(lent.link.keep_partitions()).await;
@@ -199,7 +199,7 @@ impl Policies {
     /// Whether Postgres answers, within two seconds.
     pub async fn reach_postgres(&self) -> bool {
         let asking = async {
-            let _place = self.place(&OWN).await?;
+            let _turn = self.turn(&OWN).await?;
             loop {
                 let mut lent = self.lend().await?;
                 let answer = self.in_time(lent.link.greet()).await;
@@ -230,9 +230,9 @@ impl Policies {
         }
     }
 
-    async fn place(&self, caller: &CallerIdentity) -> Result<Turn<'_, CallerIdentity>, Denial> {
-        let place = tokio::time::timeout(self.limit, self.places.take(caller)).await;
-        place.map_err(|_| Denial::Busy)
+    async fn turn(&self, caller: &CallerIdentity) -> Result<Turn<'_, CallerIdentity>, Denial> {
+        let turn = tokio::time::timeout(self.limit, self.turns.take(caller)).await;
+        turn.map_err(|_| Denial::Busy)
     }
 
     async fn lend(&self) -> Result<Lent, Denial> {

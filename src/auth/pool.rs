@@ -36,8 +36,8 @@ pub(super) struct Pool {
     check_timeout: Duration,
     stage: Stage,
     line: Semaphore,
-    places: Turns<Requester>,
-    slow_places: Turns<Requester>,
+    turns: Turns<Requester>,
+    slow_turns: Turns<Requester>,
     idle: Mutex<Vec<Connection>>,
     refused: Mutex<Option<(Instant, Trouble)>>,
     slow: Mutex<HashMap<Requester, Instant>>,
@@ -49,15 +49,15 @@ pub(super) struct Lent<'a> {
     /// The connection.
     pub(super) connection: Connection,
     pool: &'a Pool,
-    _places: Places<'a>,
+    _permits: Permits<'a>,
 }
 
-/// Places taken, freed together.
+/// What is taken with a connection, and given back together.
 #[derive(Debug)]
-struct Places<'a> {
+struct Permits<'a> {
     _line: SemaphorePermit<'a>,
     _slow: Option<Turn<'a, Requester>>,
-    _place: Turn<'a, Requester>,
+    _turn: Turn<'a, Requester>,
 }
 
 impl Pool {
@@ -77,8 +77,8 @@ impl Pool {
             check_timeout,
             stage,
             line: Semaphore::new(LINE),
-            places: Turns::new(size.max(1), each.max(1)),
-            slow_places: Turns::new(1, 1),
+            turns: Turns::new(size.max(1), each.max(1)),
+            slow_turns: Turns::new(1, 1),
             idle: Mutex::default(),
             refused: Mutex::default(),
             slow: Mutex::default(),
@@ -87,7 +87,7 @@ impl Pool {
 
     /// A connection, when it is the requester's turn.
     pub(super) async fn lend(&self, requester: &Requester) -> Result<Lent<'_>, Unopened> {
-        let places = self.take_places(requester).await?;
+        let permits = self.acquire(requester).await?;
         if let Some(trouble) = self.known_refusal() {
             return Err(Unopened::Refused(trouble));
         }
@@ -99,7 +99,7 @@ impl Pool {
             Some(connection) => connection,
             None => self.open().await?,
         };
-        Ok(Lent { connection, pool: self, _places: places })
+        Ok(Lent { connection, pool: self, _permits: permits })
     }
 
     /// Remembers that this requester's checks take too long.
@@ -111,15 +111,15 @@ impl Pool {
         slow.insert(requester.clone(), Instant::now());
     }
 
-    async fn take_places(&self, requester: &Requester) -> Result<Places<'_>, Unopened> {
+    async fn acquire(&self, requester: &Requester) -> Result<Permits<'_>, Unopened> {
         let full = |_| Unopened::Unreachable("too many checks are waiting".to_owned());
         let line = self.line.try_acquire().map_err(full)?;
         let slow = match self.is_slow(requester) {
-            true => Some(self.slow_places.take(requester).await),
+            true => Some(self.slow_turns.take(requester).await),
             false => None,
         };
-        let place = self.places.take(requester).await;
-        Ok(Places { _line: line, _slow: slow, _place: place })
+        let turn = self.turns.take(requester).await;
+        Ok(Permits { _line: line, _slow: slow, _turn: turn })
     }
 
     fn is_slow(&self, requester: &Requester) -> bool {

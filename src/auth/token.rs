@@ -33,14 +33,14 @@ pub struct Verified {
 /// Verifies tokens. Shared.
 #[derive(Debug)]
 pub struct Tokens {
-    belief: ArcSwap<Belief>,
+    verifier: ArcSwap<TokenVerifier>,
     stage: Stage,
 }
 
 /// What tokens are verified by, and those that were. Replaced as a whole, so that no token is believed for keys or rules
 /// that are in force no more.
 #[derive(Debug)]
-struct Belief {
+struct TokenVerifier {
     rules: Rules,
     keyring: Arc<Keyring>,
     cache: Cache,
@@ -52,8 +52,8 @@ impl Tokens {
     /// # Errors
     /// `Misconfigured`: a key that cannot be read.
     pub fn new(auth: &Auth, stage: &Stage) -> Result<Arc<Self>, Error> {
-        let belief = Belief::new(auth, Keyring::new(auth, stage)?);
-        Ok(Arc::new(Self { belief: ArcSwap::from_pointee(belief), stage: stage.clone() }))
+        let verifier = TokenVerifier::new(auth, Keyring::new(auth, stage)?);
+        Ok(Arc::new(Self { verifier: ArcSwap::from_pointee(verifier), stage: stage.clone() }))
     }
 
     /// Loads the keys anew and forgets every token that was verified; a key set that is fetched from the same address
@@ -62,10 +62,10 @@ impl Tokens {
     /// # Errors
     /// `Misconfigured`: a key that cannot be read. The keys from before stay in force.
     pub fn renew(&self, auth: &Auth) -> Result<(), Error> {
-        let before = self.belief.load_full();
+        let before = self.verifier.load_full();
         let keyring = Keyring::new(auth, &self.stage)?;
         keyring.inherit(&before.keyring);
-        self.belief.store(Arc::new(Belief::new(auth, keyring)));
+        self.verifier.store(Arc::new(TokenVerifier::new(auth, keyring)));
         before.keyring.retire();
         Ok(())
     }
@@ -78,8 +78,8 @@ impl Tokens {
     pub async fn verify(&self, token: &str, now: i64) -> Result<Verified, TokenRefusal> {
         let token = clean(token)?;
         let digest = digest(&token);
-        let belief = self.belief.load_full();
-        let Belief { rules, keyring, cache } = &*belief;
+        let verifier = self.verifier.load_full();
+        let TokenVerifier { rules, keyring, cache } = &*verifier;
         if let Some(verified) = cache.find(&digest, keyring.number()) {
             return match check_expiry(verified.expires_at, now) {
                 Ok(()) => Ok(verified),
@@ -104,7 +104,7 @@ impl Tokens {
     }
 }
 
-impl Belief {
+impl TokenVerifier {
     fn new(auth: &Auth, keyring: Arc<Keyring>) -> Self {
         let rules = Rules {
             roles: auth.roles.clone(),

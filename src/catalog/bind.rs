@@ -55,7 +55,7 @@ pub struct Wish {
 
 /// Who asks for something.
 #[derive(Clone, Copy, Debug)]
-pub struct Asking<'a> {
+pub struct BindContext<'a> {
     /// As whom it is read.
     pub principal: &'a Principal,
     /// Whose turn is used for it.
@@ -83,16 +83,16 @@ impl From<Error> for Unbound {
 /// See [`Unbound`].
 pub async fn bind(
     catalog: &Catalog,
-    asking: Asking<'_>,
+    context: BindContext<'_>,
     wishes: &[Wish],
 ) -> Result<Vec<Subscription>, Unbound> {
     // Sockets carry it while they wait, and it is large.
-    Box::pin(bind_all(catalog, asking, wishes)).await
+    Box::pin(bind_all(catalog, context, wishes)).await
 }
 
 async fn bind_all(
     catalog: &Catalog,
-    asking: Asking<'_>,
+    context: BindContext<'_>,
     wishes: &[Wish],
 ) -> Result<Vec<Subscription>, Unbound> {
     let read: Result<Vec<Terms>, String> = wishes.iter().enumerate().map(Terms::read).collect();
@@ -102,12 +102,12 @@ async fn bind_all(
     }
     let mut draft = Draft::default();
     for terms in &terms {
-        if let Err(refusal) = draft.add(catalog, asking, terms).await? {
+        if let Err(refusal) = draft.add(catalog, context, terms).await? {
             draft.refusal = Some(refusal);
             break;
         }
     }
-    let facts = columns::ask(catalog, asking, &draft.columns).await?;
+    let facts = columns::ask(catalog, context, &draft.columns).await?;
     let mut probes = Vec::new();
     for (column, facts) in draft.columns.iter().zip(&facts) {
         let terms = terms.get(column.wish);
@@ -129,14 +129,14 @@ async fn bind_all(
             }
         }
     }
-    let bound = probe::ask(catalog, asking, &terms, probes).await?;
+    let bound = probe::ask(catalog, context, &terms, probes).await?;
     match draft.refusal {
         Some(refusal) => Err(Unbound::Refused(refusal)),
         None => assemble(&terms, bound),
     }
 }
 
-/// What was found out without asking about columns. What is known of names here was looked up for this channel.
+/// What was found out without context about columns. What is known of names here was looked up for this channel.
 #[derive(Default)]
 struct Draft {
     tables: HashMap<TableName, Option<Arc<Table>>>,
@@ -162,7 +162,7 @@ impl Draft {
     async fn add(
         &mut self,
         catalog: &Catalog,
-        asking: Asking<'_>,
+        context: BindContext<'_>,
         terms: &Terms,
     ) -> Result<Result<(), String>, Unbound> {
         if !terms.names_can_exist() {
@@ -171,20 +171,20 @@ impl Draft {
         let (schema, name) = match &terms.target {
             Target::Table { schema, table } => (schema, table),
             Target::Schema(schema) => {
-                return self.check_many(catalog, asking, terms, Some(schema)).await;
+                return self.check_many(catalog, context, terms, Some(schema)).await;
             }
-            Target::All => return self.check_many(catalog, asking, terms, None).await,
+            Target::All => return self.check_many(catalog, context, terms, None).await,
         };
         let name = (schema.clone(), name.clone());
         let found = match self.tables.get(&name) {
             Some(found) => found.clone(),
             None => {
-                let found = reachable(catalog, asking, &name).await?;
+                let found = reachable(catalog, context, &name).await?;
                 self.tables.entry(name).or_insert(found).clone()
             }
         };
         match found {
-            Some(table) => Ok(self.check_columns(asking.principal.role(), &table, terms)),
+            Some(table) => Ok(self.check_columns(context.principal.role(), &table, terms)),
             None => Ok(Err(texts::not_published(terms))),
         }
     }
@@ -193,7 +193,7 @@ impl Draft {
     async fn check_many(
         &mut self,
         catalog: &Catalog,
-        asking: Asking<'_>,
+        context: BindContext<'_>,
         terms: &Terms,
         schema: Option<&str>,
     ) -> Result<Result<(), String>, Unbound> {
@@ -204,7 +204,7 @@ impl Draft {
             }
             self.schemas.insert(schema);
         }
-        let role = asking.principal.role();
+        let role = context.principal.role();
         let is_missing = match self.is_role_missing {
             Some(is_missing) => is_missing,
             None => catalog.missing_roles().await?.iter().any(|missing| missing == role),
@@ -264,14 +264,14 @@ fn check_first<'a>(
 /// The table of this name when its changes arrive: it is published, or it is partitioned and one of its partitions is.
 async fn reachable(
     catalog: &Catalog,
-    asking: Asking<'_>,
+    context: BindContext<'_>,
     (schema, name): &TableName,
 ) -> Result<Option<Arc<Table>>, Unbound> {
     let Some(table) = catalog.look(schema, name).await? else { return Ok(None) };
     if table.is_published {
         return Ok(Some(table));
     }
-    let leaves = columns::leaves(catalog, asking, table.oid).await?;
+    let leaves = columns::leaves(catalog, context, table.oid).await?;
     for leaves in leaves.chunks(LEAVES_AT_ONCE) {
         if catalog.look_at(leaves).await?.iter().any(|leaf| leaf.is_published) {
             return Ok(Some(table));

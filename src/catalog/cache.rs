@@ -42,7 +42,7 @@ struct Entry {
     answered_at: Instant,
     used_at: Instant,
     /// What the table was known to be made of, or to have been made of before.
-    mark: Option<Mark>,
+    fingerprint: Option<Fingerprint>,
     /// The composite types it is made of, which change without a word in the WAL.
     composites: Box<[u32]>,
     /// The transactions for whose rows these are known to be right.
@@ -51,7 +51,7 @@ struct Entry {
 
 /// A number that changes with what a table's description is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Mark(pub(super) i64);
+pub(super) struct Fingerprint(pub(super) i64);
 
 /// Transactions for whose rows the composite types of a table are right.
 #[derive(Debug, Default)]
@@ -241,7 +241,7 @@ impl Cache {
             let entry = Entry {
                 composites: table.as_deref().map(composites).unwrap_or_default().into(),
                 right_for: RightFor::default(),
-                mark: None,
+                fingerprint: None,
                 table: table.clone(),
                 generation,
                 fetched_at: Some(span.began),
@@ -265,25 +265,25 @@ impl Cache {
         if !is_same {
             entry.composites = table.as_ref().map(composites).unwrap_or_default().into();
             entry.right_for = RightFor::default();
-            entry.mark = None;
+            entry.fingerprint = None;
             entry.table = table.map(Arc::new);
         }
         entry.used_at = entry.used_at.max(span.began);
         entry.table.clone()
     }
 
-    /// Notes the mark of a table that was read before the table was.
-    pub(super) fn mark(&mut self, oid: u32, mark: Mark) {
+    /// Notes the fingerprint of a table that was read before the table was.
+    pub(super) fn fingerprint(&mut self, oid: u32, fingerprint: Fingerprint) {
         if let Some(entry) = self.tables.get_mut(&oid) {
-            entry.mark = Some(mark);
+            entry.fingerprint = Some(fingerprint);
         }
     }
 
-    /// Believes an entry for longer, if its mark is still this.
-    pub(super) fn confirm(&mut self, oid: u32, mark: Mark, span: Span) -> bool {
+    /// Believes an entry for longer, if its fingerprint is still this.
+    pub(super) fn confirm(&mut self, oid: u32, fingerprint: Fingerprint, span: Span) -> bool {
         let Some(entry) = self.tables.get_mut(&oid) else { return false };
         // What is doubted is asked for again, and so is what two were told at the same time.
-        let is_confirmed = entry.mark == Some(mark)
+        let is_confirmed = entry.fingerprint == Some(fingerprint)
             && entry.fetched_at.is_some()
             && entry.answered_at <= span.began;
         if is_confirmed {

@@ -95,16 +95,19 @@ impl Link {
         self.ask_open(|open| question(&open.sql.client)).await
     }
 
-    /// Asks one query that stays prepared: one round trip, but for the first time on a connection.
+    /// Asks one query that stays prepared, whose rows `read` reads: one round trip, but for the first time on a connection.
     ///
     /// # Errors
     /// As [`Link::ask`].
-    pub(super) async fn query(
+    pub(super) async fn query<T, C: FromIterator<T>>(
         &self,
         text: &'static str,
         parameters: Parameters,
-    ) -> Result<Vec<Row>, Error> {
-        self.ask_open(|open| open.query(text, Arc::clone(&parameters)).boxed()).await
+        read: impl Fn(&Row) -> Result<T, tokio_postgres::Error>,
+    ) -> Result<C, Error> {
+        let rows = self.ask_open(|open| open.query(text, Arc::clone(&parameters)).boxed()).await?;
+        let read: Result<C, tokio_postgres::Error> = rows.iter().map(read).collect();
+        read.map_err(|error| unreadable(ErrorKind::Bug).because(error))
     }
 
     async fn ask_open<T>(

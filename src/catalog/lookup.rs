@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use tokio_postgres::{Client, Row};
 
-use super::link::{Link, Parameters, unreadable};
+use super::link::{Link, Parameters};
 use super::types::Types;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::model::table::{Access, Columns, Generated, Names, Policy, Reads, Rows, TableColumn};
 use crate::model::{ReplicaIdentity, Table};
 use crate::postgres::quote::fill;
-use crate::postgres::rights::{held_by, mark_of, versions_of_rights};
+use crate::postgres::rights::{fingerprint_of, memberships_of, versions_of_rights};
 
 /// Whose access is looked up, and in which publication.
 #[derive(Clone, Debug)]
@@ -64,21 +64,18 @@ pub(super) async fn tables(
 
 /// A number for each of the tables that exist which changes with what is said of it, through the connection that the
 /// catalog is read by.
-pub(super) async fn marks(
+pub(super) async fn fingerprints(
     link: &Link,
     scope: &Scope,
     oids: &[u32],
 ) -> Result<HashMap<u32, i64>, Error> {
-    let sql = include_str!("../../sql/queries/catalog_marks.sql");
+    let sql = include_str!("../../sql/queries/catalog_fingerprints.sql");
     let parameters: Parameters = Arc::new([
         Box::new(oids.to_vec()),
         Box::new(scope.publication.to_string()),
         Box::new(scope.roles.to_vec()),
     ]);
-    let rows = link.query(sql, parameters).await?;
-    let mark = |row: &Row| Ok((row.try_get("oid")?, row.try_get("mark")?));
-    let marks: Result<_, tokio_postgres::Error> = rows.iter().map(mark).collect();
-    marks.map_err(|error| unreadable(ErrorKind::Bug).because(error))
+    link.query(sql, parameters, |row| Ok((row.try_get("oid")?, row.try_get("fingerprint")?))).await
 }
 
 /// Those of `oids` that cannot be looked at without waiting for somebody's lock.
@@ -123,13 +120,12 @@ pub(super) async fn published(
     scope: &Scope,
 ) -> Result<HashSet<(Box<str>, Box<str>)>, Error> {
     let sql = include_str!("../../sql/queries/catalog_published.sql");
-    let rows = link.query(sql, Arc::new([Box::new(scope.publication.to_string())])).await?;
+    let parameters: Parameters = Arc::new([Box::new(scope.publication.to_string())]);
     let name = |row: &Row| {
         let (schema, name): (String, String) = (row.try_get("schema")?, row.try_get("name")?);
         Ok((schema.into(), name.into()))
     };
-    let names: Result<_, tokio_postgres::Error> = rows.iter().map(name).collect();
-    names.map_err(|error| unreadable(ErrorKind::Bug).because(error))
+    link.query(sql, parameters, name).await
 }
 
 /// The roles of the allow-list that do not exist.
@@ -143,8 +139,8 @@ pub(super) async fn missing_roles(
 
 /// The statement that gives what roles may read.
 fn access_of() -> String {
-    let mark = mark_of(&versions_of_rights("c.oid", "r.oid", &held_by("r.oid")));
-    fill(include_str!("../../sql/queries/catalog_access.sql"), &[("mark", &mark)])
+    let fingerprint = fingerprint_of(&versions_of_rights("c.oid", &memberships_of("r.oid")));
+    fill(include_str!("../../sql/queries/catalog_access.sql"), &[("fingerprint", &fingerprint)])
 }
 
 fn assemble(
@@ -227,7 +223,7 @@ fn read_access(row: &Row) -> Result<Access, tokio_postgres::Error> {
     } else {
         Rows::All
     };
-    Ok(Access { columns, rows, mark: row.try_get("mark")? })
+    Ok(Access { columns, rows, fingerprint: row.try_get("fingerprint")? })
 }
 
 fn read_policy(row: &Row, expression: Box<str>) -> Result<Policy, tokio_postgres::Error> {

@@ -53,7 +53,7 @@ impl Probes {
         question: impl for<'a> Fn(&'a Client) -> BoxFuture<'a, Result<T, tokio_postgres::Error>>,
     ) -> Result<T, Error> {
         let turn = in_time(self.turns.take(caller)).await?;
-        match self.places.get(turn.place) {
+        match self.places.get(turn.slot) {
             Some(place) => place.link.ask(question).await,
             None => Err(unreadable(ErrorKind::Bug)),
         }
@@ -70,7 +70,7 @@ impl Probes {
         question: impl for<'a> Fn(&'a Client) -> BoxFuture<'a, Result<T, tokio_postgres::Error>>,
     ) -> Result<T, NotActing> {
         let turn = in_time(self.turns.take(caller)).await.map_err(NotActing::Unreachable)?;
-        match self.places.get(turn.place) {
+        match self.places.get(turn.slot) {
             Some(Place { link, acting }) => acting.ask(link, role, question).await,
             None => Err(NotActing::Unreachable(unreadable(ErrorKind::Bug))),
         }

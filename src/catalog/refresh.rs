@@ -1,7 +1,7 @@
 //! Keeping what is remembered true: once a second for everything in use.
 //!
 //! Promises: once a second one statement, which stays prepared, asks whether anything has changed of what is remembered; only
-//! what may have is asked for again. What was found out after its mark was read is taken for changed the next time.
+//! what may have is asked for again. What was found out after its fingerprint was read is taken for changed the next time.
 
 use std::collections::HashMap;
 use std::sync::Weak;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::cache::Mark;
+use super::cache::Fingerprint;
 use super::cache::Span;
 use super::{Catalog, lookup};
 use crate::error::Error;
@@ -48,10 +48,12 @@ async fn renew(catalog: &Catalog) -> Result<(), Error> {
         return Ok(());
     }
     let began = Instant::now();
-    let marks = lookup::marks(&catalog.link, &catalog.scope, &oids).await?;
+    let fingerprints = lookup::fingerprints(&catalog.link, &catalog.scope, &oids).await?;
     let span = Span { began, ended: Instant::now() };
     oids.retain(|oid| {
-        marks.get(oid).is_none_or(|mark| !catalog.cache().confirm(*oid, Mark(*mark), span))
+        fingerprints.get(oid).is_none_or(|fingerprint| {
+            !catalog.cache().confirm(*oid, Fingerprint(*fingerprint), span)
+        })
     });
     if oids.is_empty() {
         return Ok(());
@@ -67,9 +69,9 @@ async fn renew(catalog: &Catalog) -> Result<(), Error> {
     let mut cache = catalog.cache();
     for oid in oids {
         cache.renew(oid, tables.remove(&oid), span);
-        // The mark is older than what was found out now: what changed in between changes it.
-        if let Some(mark) = marks.get(&oid) {
-            cache.mark(oid, Mark(*mark));
+        // The fingerprint is older than what was found out now: what changed in between changes it.
+        if let Some(fingerprint) = fingerprints.get(&oid) {
+            cache.fingerprint(oid, Fingerprint(*fingerprint));
         }
     }
     Ok(())

@@ -4,11 +4,11 @@ mod bodies;
 mod budget;
 pub mod chat;
 pub mod departure;
+pub mod network_permits;
 mod pace;
 pub mod patient;
 pub mod phoenix;
 pub mod seats;
-pub mod shares;
 mod subject;
 mod unfinished;
 

@@ -12,7 +12,7 @@ use crate::model::CallerIdentity;
 /// The seats of a relay.
 #[derive(Debug)]
 pub struct Seats {
-    /// When sockets say goodbye.
+    /// When sockets say close_frame.
     pub departure: Departure,
     limits: Live<Limits>,
     subjects: Subjects,

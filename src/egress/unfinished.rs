@@ -21,16 +21,16 @@ const FREE: usize = 4 * 1024;
 
 /// Why a socket is read no further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Excess {
+pub(super) enum ReadFault {
     /// There is no memory for the message.
     Full(Full),
     /// It comes too slowly, or takes too long.
     Slow,
 }
 
-impl Excess {
+impl ReadFault {
     /// Close code, reason for the client, word for the metrics.
-    pub(super) const fn goodbye(self) -> (u16, &'static str, &'static str) {
+    pub(super) const fn close_frame(self) -> (u16, &'static str, &'static str) {
         match self {
             Self::Full(full) if full.is_of_caller => {
                 (1008, "too much that is unfinished: send messages whole", "unfinished")
@@ -53,20 +53,20 @@ pub(super) struct Unfinished {
     held: Option<MemoryReservation>,
     /// Runs while a message is unfinished.
     alarm: Option<Pin<Box<Sleep>>>,
-    excess: Option<Excess>,
+    fault: Option<ReadFault>,
 }
 
 impl Unfinished {
     /// Nothing has arrived yet.
     pub(super) const fn new(memory: Memory, caller: CallerIdentity, patience: Duration) -> Self {
-        let (pace, held, alarm, excess) = (None, None, None, None);
-        Self { memory, caller, patience, bytes: 0, pace, held, alarm, excess }
+        let (pace, held, alarm, fault) = (None, None, None, None);
+        Self { memory, caller, patience, bytes: 0, pace, held, alarm, fault }
     }
 
     /// So many bytes arrived.
     ///
     /// # Errors
-    /// There is no memory for them; see [`Unfinished::excess`].
+    /// There is no memory for them; see [`Unfinished::fault`].
     pub(super) fn arrived(&mut self, bytes: usize) -> io::Result<()> {
         self.pace.get_or_insert_with(|| Pace::begin(self.patience));
         self.bytes = self.bytes.saturating_add(bytes);
@@ -82,7 +82,7 @@ impl Unfinished {
                 .map(|held| self.held = Some(held)),
         };
         held.map_err(|full| {
-            self.excess = Some(Excess::Full(full));
+            self.fault = Some(ReadFault::Full(full));
             io::ErrorKind::OutOfMemory.into()
         })
     }
@@ -109,13 +109,13 @@ impl Unfinished {
             alarm.as_mut().reset(due);
         }
         ready!(alarm.as_mut().poll(cx));
-        self.excess = Some(Excess::Slow);
+        self.fault = Some(ReadFault::Slow);
         Poll::Ready(io::ErrorKind::TimedOut.into())
     }
 
     /// Why it is read no further, if it is not.
-    pub(super) const fn excess(&self) -> Option<Excess> {
-        self.excess
+    pub(super) const fn fault(&self) -> Option<ReadFault> {
+        self.fault
     }
 }
 
@@ -149,7 +149,7 @@ mod tests {
         // A caller has a quarter of three sixteenths.
         unfinished.arrived(768 << 10).unwrap();
         unfinished.arrived(1).unwrap_err();
-        assert!(matches!(unfinished.excess(), Some(Excess::Full(full)) if full.is_of_caller));
+        assert!(matches!(unfinished.fault(), Some(ReadFault::Full(full)) if full.is_of_caller));
     }
 
     #[tokio::test(start_paused = true)]
@@ -162,7 +162,7 @@ mod tests {
         trickle.arrived(1).unwrap();
         late(&mut trickle).await;
         assert_eq!(began.elapsed(), Duration::from_secs(10));
-        assert_eq!(trickle.excess(), Some(Excess::Slow));
+        assert_eq!(trickle.fault(), Some(ReadFault::Slow));
 
         let (_, mut steady) = unfinished(16 << 20);
         let began = Instant::now();

@@ -319,7 +319,8 @@ pub(super) mod tests {
             identity,
             columns: [column("id", true), column("body", false)].into(),
             ancestors: [].into(),
-            access: [("anon".into(), Access { columns: Columns::All, rows, mark: 0 })].into(),
+            access: [("anon".into(), Access { columns: Columns::All, rows, fingerprint: 0 })]
+                .into(),
         })
     }
 

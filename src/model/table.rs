@@ -62,7 +62,7 @@ pub struct Access {
     /// Which rows it may see.
     pub rows: Rows,
     /// Changes with everything that this was read from: grants, policies, the role's attributes and memberships.
-    pub mark: i64,
+    pub fingerprint: i64,
 }
 
 /// Which columns a role may SELECT.

@@ -1,24 +1,24 @@
-//! SQL that tells, as a number, whether what decides what a role may read has changed.
+//! SQL for a number that changes when what decides what a role may read has changed: its fingerprint.
 //!
-//! Whoever remembers what follows from rights remembers their mark, and compares it later. Two places ask: the catalog,
-//! when it looks at a table, and every row check.
+//! Whoever remembers what follows from rights remembers their fingerprint, and compares it later. Two places ask: the
+//! catalog, when it looks at a table, and every row check.
 
 use super::quote::fill;
 
-/// An expression: one number of the rows (`kind`, `place`, `version`) that a query gives. It changes when one of them does.
-pub fn mark_of(versions: &str) -> String {
-    let mark = include_str!("../../sql/queries/versions_mark.sql");
-    format!("({})", fill(mark, &[("versions", versions)]))
+/// An expression: one number of the rows (`kind`, `entry`, `version`) that a query gives. It changes when one of them does.
+pub fn fingerprint_of(versions: &str) -> String {
+    let fingerprint = include_str!("../../sql/queries/fingerprint.sql");
+    format!("({})", fill(fingerprint, &[("versions", versions)]))
 }
 
-/// A query for the versions of what decides what a role may read of a table. `held` is an array of the role and all it is a
-/// member of.
-pub fn versions_of_rights(table: &str, role: &str, held: &str) -> String {
-    let versions = include_str!("../../sql/queries/versions_rights.sql");
-    fill(versions, &[("table", table), ("role", role), ("held", held)])
+/// A query for the versions of what decides what a role may read of a table. `memberships` is an array of the role and all
+/// it is a member of.
+pub fn versions_of_rights(table: &str, memberships: &str) -> String {
+    let versions = include_str!("../../sql/queries/fingerprint_rights.sql");
+    fill(versions, &[("table", table), ("memberships", memberships)])
 }
 
 /// An expression: an array of a role and all it is a member of.
-pub fn held_by(role: &str) -> String {
-    fill(include_str!("../../sql/queries/role_held.sql"), &[("role", role)])
+pub fn memberships_of(role: &str) -> String {
+    fill(include_str!("../../sql/queries/role_memberships.sql"), &[("role", role)])
 }

@@ -1,14 +1,14 @@
 //! The listener for clients: its accept loop, and the routes of the protocols, of probes and of tools.
 //!
 //! Connections are bounded in every direction: how long a request may take to arrive, how large its head may be,
-//! how many may be on their way to becoming a socket, of all and of one address (`door`).
+//! how many may be on their way to becoming a socket, of all and of one address (`acceptor`).
 
+mod acceptor;
 pub mod admin;
-mod door;
-mod origin;
 mod pages;
 mod strict;
 mod tenant;
+mod trusted_proxies;
 
 use std::convert::Infallible;
 use std::io;
@@ -36,11 +36,11 @@ use crate::egress::phoenix;
 use crate::shutdown::Stage;
 use crate::source::SourceState;
 
-use door::Place;
-pub use door::{Door, bind};
-pub use origin::Origins;
+use acceptor::AcceptPermit;
+pub use acceptor::{Acceptor, bind};
 use pages::Pages;
 pub use tenant::Tenant;
+pub use trusted_proxies::TrustedProxies;
 
 /// How long an answer may stand still because the client does not read it.
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
@@ -96,7 +96,7 @@ const HINT: &str = "this is relay: WebSocket at /realtime/v1/websocket or /socke
 /// Never while running; the listener stays open.
 pub async fn run(
     listener: TcpListener,
-    door: Arc<Door>,
+    acceptor: Arc<Acceptor>,
     routes: Router,
     stage: Stage,
 ) -> io::Result<()> {
@@ -104,11 +104,11 @@ pub async fn run(
     loop {
         let accepted = tokio::select! {
             () = &mut stopping => return Ok(()),
-            accepted = door.accept(&listener) => accepted,
+            accepted = acceptor.accept(&listener) => accepted,
         };
         match accepted {
             Ok(accepted) => {
-                let serving = serve(accepted, Arc::clone(&door), routes.clone(), stage.clone());
+                let serving = serve(accepted, Arc::clone(&acceptor), routes.clone(), stage.clone());
                 drop(stage.spawn(serving));
             }
             // The client left before it was let in.
@@ -123,8 +123,8 @@ pub async fn run(
 
 /// Serves one connection until it ends, becomes a socket, or the stage stops.
 async fn serve(
-    (stream, peer, place): (TcpStream, SocketAddr, Place),
-    door: Arc<Door>,
+    (stream, peer, permit): (TcpStream, SocketAddr, AcceptPermit),
+    acceptor: Arc<Acceptor>,
     routes: Router,
     stage: Stage,
 ) {
@@ -137,7 +137,7 @@ async fn serve(
     let metered = meter.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         let refused = strict::refuse(&request);
-        let network = door.origins.of(peer.ip(), request.headers());
+        let network = acceptor.proxies.of(peer.ip(), request.headers());
         request.extensions_mut().insert(network);
         request.extensions_mut().insert(metered.clone());
         let routes = routes.clone();
@@ -152,7 +152,7 @@ async fn serve(
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(place.head_patience)
+        .header_read_timeout(permit.head_patience)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(Patient::new(stream, WRITE_PATIENCE, meter)), service)
         .with_upgrades();
@@ -168,7 +168,7 @@ async fn serve(
         // The error names the reason; the request, whose query carries a token, is not part of it.
         debug!(%peer, error = %error, "a connection ended early");
     }
-    drop(place);
+    drop(permit);
 }
 
 /// Refuses clients while another relay reads the slot: they would get nothing here, and nobody would hear them. Clients

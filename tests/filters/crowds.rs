@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::{join_all, poll_immediate};
 use relay::catalog::Catalog;
-use relay::catalog::bind::{Asking, Unbound, bind};
+use relay::catalog::bind::{BindContext, Unbound, bind};
 use relay::model::{CallerIdentity, Network, Principal, Subscription};
 
 use super::{bind_as, catalog, wish};
@@ -74,7 +74,7 @@ async fn bind_from(
 ) -> Result<Vec<Subscription>, Unbound> {
     let principal = &Principal::of_role("anon");
     let caller = &CallerIdentity::of(principal, Network::of(address.parse().unwrap()));
-    bind(&catalog, Asking { principal, caller }, &[wish(table, filter)]).await
+    bind(&catalog, BindContext { principal, caller }, &[wish(table, filter)]).await
 }
 
 /// While `costly` is under way, and the first of it waits for the lock 7, `other` is bound.

@@ -10,7 +10,7 @@ mod values;
 use std::sync::Arc;
 
 use relay::catalog::Catalog;
-use relay::catalog::bind::{Asking, Unbound, Wish, bind};
+use relay::catalog::bind::{BindContext, Unbound, Wish, bind};
 use relay::model::{CallerIdentity, Network, Principal, Subscription};
 use relay::postgres::Target;
 use relay::shutdown::Stage;
@@ -47,7 +47,7 @@ pub async fn bind_as(
     wishes: &[Wish],
 ) -> Result<Vec<Subscription>, Unbound> {
     let caller = &CallerIdentity::of(principal, Network::UNKNOWN);
-    bind(catalog, Asking { principal, caller }, wishes).await
+    bind(catalog, BindContext { principal, caller }, wishes).await
 }
 
 /// Binds as `anon`; a refusal comes as its text.

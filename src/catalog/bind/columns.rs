@@ -3,7 +3,7 @@
 use futures_util::FutureExt as _;
 use tokio_postgres::types::Type;
 
-use super::{Asking, Filtered, Unbound};
+use super::{BindContext, Filtered, Unbound};
 use crate::catalog::Catalog;
 use crate::model::filter::{Collation, Spelling};
 
@@ -25,7 +25,7 @@ pub(super) struct Facts {
 /// Asks for all columns at once, in order; `None` for a column that is gone.
 pub(super) async fn ask(
     catalog: &Catalog,
-    asking: Asking<'_>,
+    context: BindContext<'_>,
     columns: &[Filtered],
 ) -> Result<Vec<Option<Facts>>, Unbound> {
     if columns.is_empty() {
@@ -37,7 +37,7 @@ pub(super) async fn ask(
     let types: Vec<u32> = columns.iter().map(|column| column.sql_type.base().oid).collect();
     let found = catalog
         .probes
-        .ask(asking.caller, |client| {
+        .ask(context.caller, |client| {
             let (tables, names, types) = (tables.clone(), names.clone(), types.clone());
             async move {
                 let sql = include_str!("../../../sql/queries/bind_columns.sql");
@@ -71,10 +71,10 @@ pub(super) async fn ask(
 /// The leaf partitions of a partitioned table; none for any other.
 pub(super) async fn leaves(
     catalog: &Catalog,
-    asking: Asking<'_>,
+    context: BindContext<'_>,
     table: u32,
 ) -> Result<Vec<u32>, Unbound> {
-    let ask = catalog.probes.ask(asking.caller, |client| {
+    let ask = catalog.probes.ask(context.caller, |client| {
         async move {
             let sql = include_str!("../../../sql/queries/bind_leaves.sql");
             let rows = client.query_typed(sql, &[(&table, Type::OID)]).await?;

@@ -10,7 +10,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::terms::Terms;
-use super::{Asking, LIST_LIMIT, Unbound, texts};
+use super::{BindContext, LIST_LIMIT, Unbound, texts};
 use crate::catalog::Catalog;
 use crate::model::Kind;
 use crate::model::filter::{Condition, Operand, Operator};
@@ -49,7 +49,7 @@ struct Failure {
 /// Has all operands parsed; the probes come back with canonical ones.
 pub(super) async fn ask(
     catalog: &Catalog,
-    asking: Asking<'_>,
+    context: BindContext<'_>,
     terms: &[Terms],
     mut probes: Vec<Probe>,
 ) -> Result<Vec<Probe>, Unbound> {
@@ -64,7 +64,7 @@ pub(super) async fn ask(
     }
     let answer = catalog
         .probes
-        .ask_as(asking.caller, asking.principal.role(), |client| {
+        .ask_as(context.caller, context.principal.role(), |client| {
             let asked = asked.clone();
             async move { answer(client, &asked).await }.boxed()
         })
@@ -74,13 +74,13 @@ pub(super) async fn ask(
         Err(NotActing::Unreachable(error)) => return Err(error.into()),
         Err(NotActing::NoSuchRole) => {
             let refusal =
-                terms.first().map(|terms| texts::missing_role(terms, asking.principal.role()));
+                terms.first().map(|terms| texts::missing_role(terms, context.principal.role()));
             return Err(Unbound::Refused(refusal.unwrap_or_default()));
         }
         Err(NotActing::NotAMember { login }) => {
             let refusal = terms
                 .first()
-                .map(|terms| texts::not_a_member(terms, asking.principal.role(), &login));
+                .map(|terms| texts::not_a_member(terms, context.principal.role(), &login));
             return Err(Unbound::Refused(refusal.unwrap_or_default()));
         }
     };
@@ -97,7 +97,7 @@ pub(super) async fn ask(
                 probes.iter().filter(|probe| needs_asking(&probe.condition)).nth(failure.place);
             let refusal = probe.and_then(|probe| {
                 let terms = terms.get(probe.wish)?;
-                Some(refusal(terms, asking.principal.role(), probe, &failure))
+                Some(refusal(terms, context.principal.role(), probe, &failure))
             });
             Err(Unbound::Refused(refusal.unwrap_or_default()))
         }

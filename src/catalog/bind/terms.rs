@@ -67,7 +67,7 @@ impl Terms {
         Ok(terms)
     }
 
-    /// Whether the names are such as Postgres can have; asking it for others is an error.
+    /// Whether the names are such as Postgres can have; context it for others is an error.
     pub(super) fn names_can_exist(&self) -> bool {
         let can_exist = |name: &str| name.len() <= NAME_LIMIT_BYTES && !name.contains('\0');
         match &self.target {

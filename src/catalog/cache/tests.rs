@@ -120,25 +120,28 @@ fn what_nobody_uses_is_not_kept_by_being_renewed() {
 }
 
 #[test]
-fn a_mark_confirms_what_was_found_out_after_it_was_read_and_nothing_else() {
+fn a_fingerprint_confirms_what_was_found_out_after_it_was_read_and_nothing_else() {
     let (mut cache, span) = (Cache::default(), clock());
     let at = |millis| span(millis, millis).began;
     let is_known = |cache: &mut Cache, millis| cache.by_oid(1, 0, at(millis)) != Known::Unknown;
     cache.put(1, 0, table(1, "a", false), span(0, 1));
-    assert!(!cache.confirm(1, Mark(7), span(1000, 1001)), "nothing is known of its mark");
+    assert!(
+        !cache.confirm(1, Fingerprint(7), span(1000, 1001)),
+        "nothing is known of its fingerprint"
+    );
     cache.renew(1, table(1, "a", false), span(1002, 1003));
-    cache.mark(1, Mark(7));
-    assert!(cache.confirm(1, Mark(7), span(3000, 3001)) && is_known(&mut cache, 5000));
-    assert!(!cache.confirm(1, Mark(8), span(4000, 4001)), "something changed");
+    cache.fingerprint(1, Fingerprint(7));
+    assert!(cache.confirm(1, Fingerprint(7), span(3000, 3001)) && is_known(&mut cache, 5000));
+    assert!(!cache.confirm(1, Fingerprint(8), span(4000, 4001)), "something changed");
     // Somebody else found out that it is another.
     cache.put(1, 0, table(1, "a", true), span(5000, 5001));
-    assert!(!cache.confirm(1, Mark(7), span(5002, 5003)));
+    assert!(!cache.confirm(1, Fingerprint(7), span(5002, 5003)));
     cache.renew(1, table(1, "a", true), span(5004, 5005));
-    cache.mark(1, Mark(8));
+    cache.fingerprint(1, Fingerprint(8));
     cache.doubt(1);
-    assert!(!cache.confirm(1, Mark(8), span(6000, 6001)), "it is doubted");
+    assert!(!cache.confirm(1, Fingerprint(8), span(6000, 6001)), "it is doubted");
     assert!(!is_known(&mut cache, 6002));
     // What was asked before an answer came may be older than that.
     cache.renew(1, table(1, "a", true), span(7000, 7005));
-    assert!(!cache.confirm(1, Mark(8), span(7004, 7006)));
+    assert!(!cache.confirm(1, Fingerprint(8), span(7004, 7006)));
 }

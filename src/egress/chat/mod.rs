@@ -35,8 +35,8 @@ use self::text::Texts;
 use crate::auth::token::Tokens;
 use crate::catalog::Catalog;
 use crate::config::{Chat as Settings, Limits, Live, Preset};
+use crate::egress::network_permits::NetworkPermits;
 use crate::egress::seats::Seats;
-use crate::egress::shares::Shares;
 use crate::hub::{Backlog, Hub};
 use crate::metrics::{Metrics, reason};
 use crate::postgres::Target;
@@ -61,7 +61,7 @@ pub struct Chat {
     /// Places of sockets that did not say yet who they are.
     strangers: Arc<Semaphore>,
     /// How many of them each network has.
-    strangers_of: Arc<Shares>,
+    strangers_of: Arc<NetworkPermits>,
     tokens: Arc<Tokens>,
     source: watch::Receiver<SourceState>,
     hub: Arc<Hub>,

@@ -36,14 +36,14 @@ use super::live::{Event, Plain, text};
 use super::player::Telling;
 use super::problem::Problem;
 use super::told::Told;
-use crate::catalog::bind::{Asking, Unbound, bind};
+use crate::catalog::bind::{BindContext, Unbound, bind};
 use crate::config::Limits;
 use crate::egress::budget::Budget;
 use crate::egress::network_of;
+use crate::egress::network_permits::NetworkPermit;
 use crate::egress::patient::Meter;
 use crate::egress::seats::Seat;
-use crate::egress::shares::Share;
-use crate::egress::unfinished::{Excess, Unfinished};
+use crate::egress::unfinished::{ReadFault, Unfinished};
 use crate::hub::{Closed, Frame, Member, Outbox};
 use crate::model::{CallerIdentity, Network};
 use crate::source::SourceState;
@@ -107,8 +107,8 @@ fn strangers_of_network(limits: &Limits) -> usize {
     (strangers(limits) / 8).max(4)
 }
 
-/// A place of a stranger: of all, and of its network.
-type Place = (OwnedSemaphorePermit, Share);
+/// What a socket has that did not authenticate yet: a permit of all, and one of its network.
+type Permits = (OwnedSemaphorePermit, NetworkPermit);
 
 /// From a GET to a socket.
 pub(super) async fn open(
@@ -120,10 +120,11 @@ pub(super) async fn open(
     if let Err(problem) = chat.lets_in() {
         return problem.into_response();
     }
-    let Some(share) = chat.strangers_of.take(network, strangers_of_network(&chat.limits)) else {
+    let of_network = chat.strangers_of.take(network, strangers_of_network(&chat.limits));
+    let Some(of_network) = of_network else {
         return chat.full("AddressChatStrangersLimitReached").into_response();
     };
-    let Ok(place) = Arc::clone(&chat.strangers).try_acquire_owned() else {
+    let Ok(of_all) = Arc::clone(&chat.strangers).try_acquire_owned() else {
         return chat.full("ChatStrangersLimitReached").into_response();
     };
     let meter = request.get::<Meter>().cloned().unwrap_or_default();
@@ -135,18 +136,18 @@ pub(super) async fn open(
         let (memory, caller) = (chat.hub.memory().clone(), CallerIdentity::Stranger(network));
         meter.set(Unfinished::new(memory, caller, chat.limits.frame_time));
         let stage = chat.stage.clone();
-        // In the stage, so that stopping waits for its goodbye.
-        let serving = stage.spawn(serve(chat, socket, (network, meter), (place, share)));
+        // In the stage, so that stopping waits until the client was told why.
+        let serving = stage.spawn(serve(chat, socket, (network, meter), (of_all, of_network)));
         drop(serving.await);
     }))
     .await
 }
 
 /// Why a socket closes: code, reason, and the word for the metrics.
-type Goodbye = (u16, &'static str, &'static str);
+type Closing = (u16, &'static str, &'static str);
 
-const FLOOD: Goodbye = (1008, "too many frames", "flood");
-const DRAIN: Goodbye = (1012, "the server is going away", "drain");
+const FLOOD: Closing = (1008, "too many frames", "flood");
+const DRAIN: Closing = (1012, "the server is going away", "drain");
 
 /// A client that said who it is.
 struct Session {
@@ -165,8 +166,8 @@ impl Drop for Session {
     }
 }
 
-async fn serve(chat: Arc<Chat>, mut socket: WebSocket, client: (Network, Meter), place: Place) {
-    let conversing = converse(&chat, &mut socket, client, place);
+async fn serve(chat: Arc<Chat>, mut socket: WebSocket, client: (Network, Meter), permits: Permits) {
+    let conversing = converse(&chat, &mut socket, client, permits);
     if let Some((code, reason, word)) = conversing.await {
         chat.metrics.closed.get_or_create(&crate::metrics::reason(word)).inc();
         let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
@@ -180,9 +181,9 @@ async fn converse(
     chat: &Arc<Chat>,
     socket: &mut WebSocket,
     (network, meter): (Network, Meter),
-    place: Place,
-) -> Option<Goodbye> {
-    let mut place = Some(place);
+    permits: Permits,
+) -> Option<Closing> {
+    let mut permits = Some(permits);
     let outbox = Arc::new(Outbox::new(chat.limits.outbox, Arc::clone(&chat.backlog)));
     let mut session: Option<Session> = None;
     let mut leaving = pin!(leave(chat, None));
@@ -216,18 +217,18 @@ async fn converse(
                         meter.with(|unfinished| unfinished.passed(CONTROL_HEAD + said.len()));
                     }
                     Ok(_) => drop(meter.with(Unfinished::finished)),
-                    Err(_) => if let Some(excess) = meter.with(|unfinished| unfinished.excess()).flatten() {
-                        if let Excess::Full(full) = excess {
+                    Err(_) => if let Some(fault) = meter.with(|unfinished| unfinished.fault()).flatten() {
+                        if let ReadFault::Full(full) = fault {
                             chat.refused(full.code);
                         }
-                        return Some(excess.goodbye());
+                        return Some(fault.close_frame());
                     },
                 }
                 match incoming {
                     Ok(Message::Text(text)) => {
                         let answers = hear(chat, &mut session, (&outbox, network), &text).await;
                         if let Some(session) = &session
-                            && place.take().is_some()
+                            && permits.take().is_some()
                         {
                             leaving.set(leave(chat, Some(session.seat.generation())));
                         }
@@ -356,8 +357,8 @@ async fn introduce(
     // Asked when the seat is taken: a departure that begins later waits for it.
     chat.lets_in()?;
     let player = (role == Role::Player).then_some(&*caller.sub);
-    let asking = Asking { principal: &caller.principal, caller: caller.identity() };
-    let bound = bind(&chat.catalog, asking, &chat.names.wishes(player)).await;
+    let context = BindContext { principal: &caller.principal, caller: caller.identity() };
+    let bound = bind(&chat.catalog, context, &chat.names.wishes(player)).await;
     let wishes = bound.map_err(|unbound| match unbound {
         Unbound::Refused(text) => Problem::new(StatusCode::FORBIDDEN, text),
         Unbound::Unavailable(_) => Problem::later("The database cannot be asked now."),

@@ -125,14 +125,14 @@ impl Session {
         if matches!(channel.phase, Phase::Joining(_)) {
             return;
         }
-        let excess = if !channel.attendance.may_call(now.at, limits) {
+        let fault = if !channel.attendance.may_call(now.at, limits) {
             Some(("ClientPresenceRateLimitReached", "Client presence rate limit exceeded"))
         } else if limits.payload < message.payload.len() {
             Some(("TrackMessageSizeExceeded", "Track message size exceeded"))
         } else {
             None
         };
-        if let Some((code, text)) = excess {
+        if let Some((code, text)) = fault {
             return self.shut_for(place, code, text, effects);
         }
         if let Err(code) = self.allowance.take(channel.subject(), Use::Presence, 1, now.at) {

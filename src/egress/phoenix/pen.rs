@@ -35,7 +35,7 @@ struct Kept {
     bytes: VecDeque<Bytes>,
     /// Why nothing can be written any more.
     broken: Option<io::ErrorKind>,
-    /// The client said goodbye; nothing but the codec's answer may follow.
+    /// The client said close_frame; nothing but the codec's answer may follow.
     is_over: bool,
 }
 
@@ -49,7 +49,7 @@ impl Pen {
         self.written.load(Ordering::Relaxed)
     }
 
-    /// The client said goodbye: frames are dropped from now on.
+    /// The client said close_frame: frames are dropped from now on.
     pub(super) fn end(&self) {
         self.lock().is_over = true;
     }

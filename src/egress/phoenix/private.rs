@@ -230,7 +230,7 @@ impl Session {
                 self.refuse_joining(place, refusal, effects);
             }
             Phase::Joined(joined) => {
-                let goodbye = match finding {
+                let close_frame = match finding {
                     // It asked to be present meanwhile: ask for that, too.
                     Ok(readable) if readable.presence.is_none() && before.presence.is_some() => {
                         channel.rights.next_token = next_token;
@@ -255,7 +255,7 @@ impl Session {
                         };
                     }
                 };
-                self.shut_for(place, "Unauthorized", &goodbye, effects);
+                self.shut_for(place, "Unauthorized", &close_frame, effects);
             }
         }
     }

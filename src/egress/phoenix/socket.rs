@@ -17,7 +17,7 @@ use super::session::{Opening, Session};
 use super::wire::{Incoming, Unwritten, Wire};
 use super::work::Works;
 use crate::egress::seats::Seat;
-use crate::egress::unfinished::Excess;
+use crate::egress::unfinished::ReadFault;
 use crate::hub::{Closed, Frame, Outbox};
 use crate::memory::MemoryReservation;
 use crate::model::Network;
@@ -138,7 +138,7 @@ async fn serve(socket: &mut Socket, wire: &mut Wire) -> Option<Goodbye> {
             go.set(desk.seats.departure.turn(generation));
             socket.handle(Input::Closing(true));
         }
-        let goodbye = match turn {
+        let close_frame = match turn {
             Turn::Incoming(incoming) => {
                 (heard, idle_at) = (wire.bytes_read(), Instant::now() + desk.limits.idle);
                 match incoming {
@@ -153,11 +153,11 @@ async fn serve(socket: &mut Socket, wire: &mut Wire) -> Option<Goodbye> {
                     Incoming::Alive => socket.count_frame(),
                     Incoming::Ended => return None,
                     Incoming::Broken(code, reason) => Some((code, reason, "broken")),
-                    Incoming::Excessive(excess) => {
-                        if let Excess::Full(full) = excess {
+                    Incoming::Faulty(fault) => {
+                        if let ReadFault::Full(full) = fault {
                             desk.refused(full.code);
                         }
-                        Some(excess.goodbye())
+                        Some(fault.close_frame())
                     }
                 }
             }
@@ -199,8 +199,8 @@ async fn serve(socket: &mut Socket, wire: &mut Wire) -> Option<Goodbye> {
             }
             Turn::Drain => socket.handle(Input::Drain),
         };
-        if goodbye.is_some() {
-            return goodbye;
+        if close_frame.is_some() {
+            return close_frame;
         }
         let mut due = socket.session.deadline().map_or(idle_at, |at| idle_at.min(at.into()));
         if let Some(resuming) = &mut socket.resuming {
@@ -216,7 +216,7 @@ async fn serve(socket: &mut Socket, wire: &mut Wire) -> Option<Goodbye> {
 /// How long writing the last words may stand still.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Writes everything that was queued before the goodbye.
+/// Writes everything that was queued before the close_frame.
 async fn write_rest(wire: &mut Wire, outbox: &Outbox, stall: Duration) -> Result<(), Unwritten> {
     let mut frames = Vec::new();
     outbox.close(Closed::Drain);
@@ -238,8 +238,12 @@ impl Socket {
     /// Hands a frame to the session, and counts it unless it was a broadcast that is passed on.
     fn hear(&mut self, frame: Input<'_>) -> Option<Goodbye> {
         let said = self.session.said();
-        let goodbye = self.handle(frame);
-        if said == self.session.said() { goodbye.or_else(|| self.count_frame()) } else { goodbye }
+        let close_frame = self.handle(frame);
+        if said == self.session.said() {
+            close_frame.or_else(|| self.count_frame())
+        } else {
+            close_frame
+        }
     }
 
     /// Counts a frame that says nothing to anybody.
@@ -257,7 +261,7 @@ impl Socket {
         // A client that reads that it is subscribed must be.
         self.outbox.pause();
         let (presences, at) = (self.desk.hub.presences(), now.at);
-        let mut goodbye = None;
+        let mut close_frame = None;
         for effect in effects {
             match effect {
                 // A closed outbox is noticed by whoever drains it.
@@ -295,7 +299,7 @@ impl Socket {
                     self.desk.hub.unsubscribe(&member);
                 }
                 Effect::Refused(code) => self.desk.refused(code),
-                Effect::Close(code, reason) => goodbye = Some(goodbye_of(code, reason)),
+                Effect::Close(code, reason) => close_frame = Some(goodbye_of(code, reason)),
             }
         }
         self.outbox.resume();
@@ -307,7 +311,7 @@ impl Socket {
             );
             self.joined = joined;
         }
-        goodbye
+        close_frame
     }
 }
 

@@ -24,7 +24,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use super::pen::{Pen, PenDoor};
-use crate::egress::unfinished::{Excess, Unfinished};
+use crate::egress::unfinished::{ReadFault, Unfinished};
 use crate::hub::{Door, Frame};
 
 /// Allocated for every connection and zeroed at each read, so small; a heartbeat is 40 bytes.
@@ -55,7 +55,7 @@ pub(super) enum Incoming {
     /// It broke the protocol; close with this code.
     Broken(u16, &'static str),
     /// It sent more of a message than there is memory for, or too slowly.
-    Excessive(Excess),
+    Faulty(ReadFault),
 }
 
 /// Why frames could not be written.
@@ -119,7 +119,7 @@ impl Wire {
     /// What comes next. Cancel-safe.
     pub(super) async fn next(&mut self) -> Incoming {
         let incoming = self.read().await;
-        self.is_broken |= matches!(incoming, Incoming::Broken(..) | Incoming::Excessive(_));
+        self.is_broken |= matches!(incoming, Incoming::Broken(..) | Incoming::Faulty(_));
         incoming
     }
 
@@ -142,8 +142,8 @@ impl Wire {
             }
             Some(Ok(Message::Pong(said))) => Incoming::Pong(said),
             Some(Ok(Message::Ping(_) | Message::Frame(_))) => Incoming::Alive,
-            Some(Err(Error::Io(_))) if unfinished.excess().is_some() => {
-                unfinished.excess().map_or(Incoming::Ended, Incoming::Excessive)
+            Some(Err(Error::Io(_))) if unfinished.fault().is_some() => {
+                unfinished.fault().map_or(Incoming::Ended, Incoming::Faulty)
             }
             Some(Err(Error::Capacity(CapacityError::MessageTooLong { .. }))) => {
                 Incoming::Broken(CloseCode::Size.into(), "the message is too long")
@@ -187,7 +187,7 @@ impl Wire {
         }
     }
 
-    /// Says goodbye and waits a little for the client's answer, so that it reads the code before the connection ends.
+    /// Says close_frame and waits a little for the client's answer, so that it reads the code before the connection ends.
     pub(super) async fn close(mut self, code: u16, reason: &'static str) {
         let frame = CloseFrame { code: code.into(), reason: Utf8Bytes::from_static(reason) };
         let closing = async {

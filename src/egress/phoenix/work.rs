@@ -129,8 +129,8 @@ async fn run(desk: Arc<Desk>, headers: Arc<str>, network: Network, work: Work) -
         }
         Work::Bind { principal, wishes } => {
             let caller = &CallerIdentity::of(&principal, network);
-            let asking = bind::Asking { principal: &principal, caller };
-            Finding::Bound(bind::bind(&desk.catalog, asking, &wishes).await)
+            let context = bind::BindContext { principal: &principal, caller };
+            Finding::Bound(bind::bind(&desk.catalog, context, &wishes).await)
         }
     }
 }

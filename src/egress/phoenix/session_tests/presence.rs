@@ -87,9 +87,9 @@ fn too_much_or_too_large_closes_the_channel() {
             r#"["1","1","realtime:b","phx_close",{}]"#.to_owned(),
         ]
     };
-    let excess =
+    let fault =
         closed("refused ClientPresenceRateLimitReached", "Client presence rate limit exceeded");
-    let excess = excess.each_ref().map(String::as_str);
+    let fault = fault.each_ref().map(String::as_str);
     let mut script = wanted();
     script
         .extend(pushes.iter().zip(&replies).take(5).map(|(push, reply)| (Says(push), &reply[..])));
@@ -98,7 +98,7 @@ fn too_much_or_too_large_closes_the_channel() {
     script
         .extend(pushes.iter().zip(&replies).take(5).map(|(push, reply)| (Says(push), &reply[..])));
     script.push((Waits(29_999), &[]));
-    script.push((Says(&pushes[5]), &excess));
+    script.push((Says(&pushes[5]), &fault));
     check_session(script);
 
     let large =

@@ -41,7 +41,7 @@ fn token(token: &str) -> String {
     format!(r#"["1","9","realtime:b","access_token",{{"access_token":"{token}"}}]"#)
 }
 
-fn goodbye(text: &str) -> String {
+fn close_frame(text: &str) -> String {
     format!(
         r#"["1",null,"realtime:b","system",{{"extension":"system","status":"error","message":"{text}","channel":"b"}}]"#
     )
@@ -129,7 +129,9 @@ fn a_new_token_asks_everything_again() {
                     "cancel 9",
                     GONE,
                     UNTRACK,
-                    &goodbye("You no longer have permission to read from this Channel topic: b"),
+                    &close_frame(
+                        "You no longer have permission to read from this Channel topic: b",
+                    ),
                     CLOSED,
                 ],
             ),
@@ -146,7 +148,7 @@ fn a_new_token_asks_everything_again() {
                     "refused Unauthorized",
                     GONE,
                     UNTRACK,
-                    &goodbye("You do not have permissions to read from this Channel topic: b"),
+                    &close_frame("You do not have permissions to read from this Channel topic: b"),
                     CLOSED,
                 ],
             ),
@@ -328,8 +330,8 @@ fn a_right_learnt_while_a_new_token_is_judged_is_judged_for_it_too() {
 fn who_waits_for_the_databases_messages_is_told_once_or_closed() {
     const ASKS: &str =
         r#"["1","1","realtime:b","phx_join",{"config":{"broadcast":{"replication_ready":true}}}]"#;
-    let ready = goodbye("Replication connection established").replace("error", "ok");
-    let in_vain = goodbye("Replication connection was not established in time");
+    let ready = close_frame("Replication connection established").replace("error", "ok");
+    let in_vain = close_frame("Replication connection was not established in time");
     for (is_ok, lines) in [(true, vec![&*ready]), (false, vec![GONE, &*in_vain, CLOSED])] {
         check_session([
             (Says(ASKS), &["admit connection"][..]),
@@ -342,7 +344,7 @@ fn who_waits_for_the_databases_messages_is_told_once_or_closed() {
 #[test]
 fn a_token_after_another_waits_until_that_one_is_judged() {
     let (second, third) = (token("second"), token("third"));
-    let unreadable = goodbye("You do not have permissions to read from this Channel topic: b");
+    let unreadable = close_frame("You do not have permissions to read from this Channel topic: b");
     check_session(and(
         joined(),
         vec![

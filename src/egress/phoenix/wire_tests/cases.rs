@@ -20,7 +20,7 @@ const LAST: u8 = 0x80;
 /// Bytes that are no text.
 const NO_TEXT: &[u8] = b"\x00\xff\xfe\xfd\xfc\xfb\x00\xff";
 
-/// Codes of a goodbye.
+/// Codes of a close_frame.
 const BROKEN: &[u16] = &[1002];
 const NO_UTF8: &[u16] = &[1007];
 const TOO_LONG: &[u16] = &[1009];
@@ -48,9 +48,9 @@ pub(super) enum Chop {
 /// How it ends.
 #[derive(Clone, Debug)]
 pub(super) enum End {
-    /// With our goodbye after all that is expected, which is answered.
+    /// With our close_frame after all that is expected, which is answered.
     Ours,
-    /// With a goodbye of one of these codes.
+    /// With a close_frame of one of these codes.
     Theirs(Vec<u16>),
 }
 
@@ -67,7 +67,7 @@ pub(super) struct Case {
 }
 
 impl Case {
-    /// A case that sends nothing yet, and ends with our goodbye.
+    /// A case that sends nothing yet, and ends with our close_frame.
     fn new(id: impl Into<String>) -> Self {
         let (steps, expected) = (Vec::new(), Vec::new());
         Self { id: id.into(), steps, chop: Chop::Whole, expected, end: End::Ours }

@@ -39,7 +39,7 @@ async fn echo(stream: TcpStream) {
             Incoming::Pong(_) | Incoming::Alive => continue,
             Incoming::Ended => return,
             Incoming::Broken(code, reason) => return wire.close(code, reason).await,
-            Incoming::Excessive(excess) => panic!("{excess:?}"),
+            Incoming::Faulty(fault) => panic!("{fault:?}"),
         };
         if wire.send(&mut vec![frame], PATIENCE, || false).await.is_err() {
             return;

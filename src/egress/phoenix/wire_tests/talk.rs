@@ -10,7 +10,7 @@ use super::cases::{Case, Chop, End, Step};
 /// The mask of every frame.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// The opcode of a goodbye.
+/// The opcode of a close_frame.
 const CLOSE: u8 = 0x88;
 
 /// A frame that came: its first byte, and its payload.
@@ -112,7 +112,7 @@ fn push(bytes: &mut Vec<u8>, first: u8, payload: &[u8]) {
     bytes.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
 }
 
-/// Everything that comes up to the goodbye, and its code; no more than one frame over what is expected.
+/// Everything that comes up to the close_frame, and its code; no more than one frame over what is expected.
 async fn receive(
     read: OwnedReadHalf,
     expected: usize,

@@ -6,13 +6,13 @@ use super::{BROKEN, CLOSE, Case, LAST, PING, TEXT, TEXT_BEGINS};
 const NO_UTF8: &[u8] =
     b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xed\xa0\x80\x65\x64\x69\x74\x65\x64";
 
-/// The payload of a goodbye.
-fn goodbye(code: u16, reason: &[u8]) -> Vec<u8> {
+/// The payload of a close_frame.
+fn close_frame(code: u16, reason: &[u8]) -> Vec<u8> {
     [&code.to_be_bytes(), reason].concat()
 }
 
 pub(super) fn cases() -> Vec<Case> {
-    let normal = goodbye(1000, b"");
+    let normal = close_frame(1000, b"");
     let closed = |id: &str| Case::new(id).send(CLOSE, &normal);
     let hello = "Hello World!";
     let long = b"BAsd7&jh23".repeat(26_215);
@@ -38,24 +38,24 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new("7.3.1").send(CLOSE, "").ends(&[1000, 1005]),
         Case::new("7.3.2").send(CLOSE, "a").ends(BROKEN),
         closed("7.3.3").ends(&[1000]),
-        Case::new("7.3.4").send(CLOSE, goodbye(1000, hello.as_bytes())).ends(&[1000]),
-        Case::new("7.3.5").send(CLOSE, goodbye(1000, &[b'*'; 123])).ends(&[1000]),
-        Case::new("7.3.6").send(CLOSE, goodbye(1000, &[b'*'; 124])).ends(BROKEN),
-        Case::new("7.5.1").send(CLOSE, goodbye(1000, NO_UTF8)).ends(&[1002, 1007]),
+        Case::new("7.3.4").send(CLOSE, close_frame(1000, hello.as_bytes())).ends(&[1000]),
+        Case::new("7.3.5").send(CLOSE, close_frame(1000, &[b'*'; 123])).ends(&[1000]),
+        Case::new("7.3.6").send(CLOSE, close_frame(1000, &[b'*'; 124])).ends(BROKEN),
+        Case::new("7.5.1").send(CLOSE, close_frame(1000, NO_UTF8)).ends(&[1002, 1007]),
     ];
     let valid = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999];
     for (place, code) in valid.into_iter().enumerate() {
-        let case = Case::new(format!("7.7.{}", place + 1)).send(CLOSE, goodbye(code, b""));
+        let case = Case::new(format!("7.7.{}", place + 1)).send(CLOSE, close_frame(code, b""));
         cases.push(case.ends(&[1000, code]));
     }
     for (place, code) in [0, 999, 1004, 1005, 1006, 1016, 1100, 2000, 2999].into_iter().enumerate()
     {
-        let case = Case::new(format!("7.9.{}", place + 1)).send(CLOSE, goodbye(code, b""));
+        let case = Case::new(format!("7.9.{}", place + 1)).send(CLOSE, close_frame(code, b""));
         cases.push(case.ends(BROKEN));
     }
     // What happens is not defined, but something must.
     for (id, code) in [("7.13.1", 5000), ("7.13.2", u16::MAX)] {
-        cases.push(Case::new(id).send(CLOSE, goodbye(code, b"")).ends(&[1000, 1002, code]));
+        cases.push(Case::new(id).send(CLOSE, close_frame(code, b"")).ends(&[1000, 1002, code]));
     }
     cases
 }

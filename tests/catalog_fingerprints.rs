@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::support::relay::token;
 use crate::support::{Client, Cluster, Database, Relay, until};
 
-const MARKS: &str = include_str!("../sql/queries/catalog_marks.sql");
+const FINGERPRINTS: &str = include_str!("../sql/queries/catalog_fingerprints.sql");
 
 const TABLES: &str = "
     create type mood as enum ('sad', 'ok');
@@ -29,32 +29,32 @@ async fn database() -> Database {
     database
 }
 
-/// The marks of `notes` and of `part`, a partition of `parts`.
-async fn marks(database: &Database) -> [i64; 2] {
+/// The fingerprints of `notes` and of `part`, a partition of `parts`.
+async fn fingerprints(database: &Database) -> [i64; 2] {
     let client = database.connect().await;
     client.batch_execute("set search_path = pg_catalog").await.unwrap();
     let oids = "select array['public.notes'::regclass::oid, 'public.part'::regclass::oid]";
     let oids: Vec<u32> = client.query_one(oids, &[]).await.unwrap().get(0);
     let roles: &[&str] = &["anon", "authenticated"];
-    let rows = client.query(MARKS, &[&oids, &"supabase_realtime", &roles]).await.unwrap();
+    let rows = client.query(FINGERPRINTS, &[&oids, &"supabase_realtime", &roles]).await.unwrap();
     let of = |oid: u32| {
         let row = rows.iter().find(|row| row.get::<_, u32>("oid") == oid).expect("a row per table");
-        row.get("mark")
+        row.get("fingerprint")
     };
     [of(oids[0]), of(oids[1])]
 }
 
 #[tokio::test]
-async fn a_mark_changes_with_everything_that_is_said_of_a_table_and_with_no_row() {
+async fn a_fingerprint_changes_with_everything_that_is_said_of_a_table_and_with_no_row() {
     let database = database().await;
     let group = crate::support::unique("group");
     database.execute(&format!("create role {group}; grant {group} to anon")).await;
-    let before = marks(&database).await;
+    let before = fingerprints(&database).await;
     let rows = "insert into rooms values (1, 'x'); insert into notes values (1, 'x');
                 update notes set room = 'y'; delete from notes; insert into part values (1);
                 create table unrelated (id int); analyze notes; create temporary table t (id int)";
     database.execute(rows).await;
-    assert_eq!(marks(&database).await, before, "rows and other tables are no news");
+    assert_eq!(fingerprints(&database).await, before, "rows and other tables are no news");
     let mut last = before;
     for (statement, is_of_partition) in [
         ("create policy more on notes for select using (true)", false),
@@ -101,7 +101,7 @@ async fn a_mark_changes_with_everything_that_is_said_of_a_table_and_with_no_row(
         (&*format!("alter role {group} rename to {group}_two"), true),
     ] {
         database.execute(statement).await;
-        let now = marks(&database).await;
+        let now = fingerprints(&database).await;
         assert_ne!(
             now[usize::from(is_of_partition)],
             last[usize::from(is_of_partition)],
@@ -125,7 +125,7 @@ async fn a_relay_with_a_subscriber_asks_nothing_else_as_long_as_nothing_changes(
                    where application_name = 'relay-catalog' and datname = current_database()";
         database.text(sql).await
     };
-    let is_of_marks = |asked: &String| asked.contains(MARKS.lines().next().unwrap());
+    let is_of_fingerprints = |asked: &String| asked.contains(FINGERPRINTS.lines().next().unwrap());
     let after = |last: String| {
         let asked = &asked;
         async move {
@@ -135,15 +135,15 @@ async fn a_relay_with_a_subscriber_asks_nothing_else_as_long_as_nothing_changes(
             .await
         }
     };
-    // What a join found out is asked for once more, with its mark. A statement may be seen when it is prepared, too.
+    // What a join found out is asked for once more, with its fingerprint. A statement may be seen when it is prepared, too.
     let (mut last, mut in_a_row) = (asked().await, 0);
     while in_a_row < 6 {
         last = after(last).await;
-        in_a_row = if is_of_marks(&last) { in_a_row + 1 } else { 0 };
+        in_a_row = if is_of_fingerprints(&last) { in_a_row + 1 } else { 0 };
     }
     for _ in 0..3 {
         last = after(last).await;
-        assert!(is_of_marks(&last), "{last}");
+        assert!(is_of_fingerprints(&last), "{last}");
     }
     // A right that is taken is noticed all the same.
     database.execute("revoke usage on schema public from public, service_role").await;

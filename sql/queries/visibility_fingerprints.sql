@@ -5,15 +5,15 @@
 -- $3 oid     the table
 -- $4 oid     the role
 -- $5 oid[]   the role, and all roles it was a member of; what it is a member of since changes the rows of one of them
--- {guard}    versions_guard.sql
--- {rights}   versions_rights.sql
--- {session}  versions_session.sql
+-- {guard}    fingerprint_guard.sql
+-- {rights}   fingerprint_rights.sql
+-- {session}  fingerprint_session.sql
 select
     pg_catalog.bit_xor(v.hash) filter (where v.kind = 1) as guard,
     pg_catalog.bit_xor(v.hash) filter (where v.kind = 2) as rights,
     pg_catalog.bit_xor(v.hash) filter (where v.kind = 3) as session
 from (
-    select one.kind, pg_catalog.hashtextextended(one.version, one.place) as hash
+    select one.kind, pg_catalog.hashtextextended(one.version, one.entry) as hash
     from (
         {guard}
         union all

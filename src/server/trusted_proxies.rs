@@ -17,13 +17,13 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Which proxies are believed.
 #[derive(Debug)]
-pub struct Origins {
+pub struct TrustedProxies {
     trusted: Box<[Cidr]>,
     /// It was said that a proxy is not trusted.
     has_warned: AtomicBool,
 }
 
-impl Origins {
+impl TrustedProxies {
     /// Believes these proxies.
     pub fn new(trusted: &[Cidr]) -> Self {
         Self { trusted: trusted.into(), has_warned: AtomicBool::new(false) }
@@ -109,8 +109,8 @@ mod tests {
         for (name, value) in given {
             headers.append(*name, value.parse().unwrap());
         }
-        let origins = Origins::new(&["10.0.0.0/8".parse().unwrap()]);
-        origins.of(peer.parse().unwrap(), &headers).to_string()
+        let proxies = TrustedProxies::new(&["10.0.0.0/8".parse().unwrap()]);
+        proxies.of(peer.parse().unwrap(), &headers).to_string()
     }
 
     #[test]

@@ -56,14 +56,14 @@ with recursive held (oid) as (
             join pg_publication as p on p.oid = s.pnpubid
             where p.pubname = $2
         ),
-        (select d.datdba from pg_database as d where d.datname = current_database())) as mark
+        (select d.datdba from pg_database as d where d.datname = current_database())) as fingerprint
 )
 select
     c.oid,
     hashtextextended(
         concat_ws(
             '/',
-            everywhere.mark,
+            everywhere.fingerprint,
             (
                 select string_agg(concat_ws(' ', t.oid, t.xmin), ',' order by t.oid)
                 from pg_class as t
@@ -140,7 +140,7 @@ select
                 join pg_type as y on y.oid = reached.oid
                 where reached.of_table = c.oid
             )),
-        0) as mark
+        0) as fingerprint
 from pg_class as c
 cross join everywhere
 cross join lateral (

@@ -1,7 +1,7 @@
 -- Versions of what a connection was opened as: the role that has that oid and name, which it acts as, and the settings that
 -- sessions of the role in this database begin with.
 -- {role}  oid
-select 3 as kind, who.oid::bigint as place, pg_catalog.concat_ws(' ', pg_catalog.current_setting('role'), who.rolname) as version
+select 3 as kind, who.oid::bigint as entry, pg_catalog.concat_ws(' ', pg_catalog.current_setting('role'), who.rolname) as version
 from pg_catalog.pg_roles as who
 where who.oid = {role}
 union all

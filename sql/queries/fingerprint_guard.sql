@@ -2,7 +2,7 @@
 -- operator, because a new one may be what a name means from now on.
 -- {functions}  oid[]: functions that its policies reach
 -- {relations}  oid[]: tables and views that its policies reach
-select 1 as kind, -1::bigint as place, pg_catalog.max(f.oid)::text as version
+select 1 as kind, -1::bigint as entry, pg_catalog.max(f.oid)::text as version
 from pg_catalog.pg_proc as f
 union all
 select 1, -2, pg_catalog.max(o.oid)::text
