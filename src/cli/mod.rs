@@ -9,6 +9,7 @@ mod check;
 mod client;
 mod cluster;
 mod config;
+mod confirm;
 mod demo;
 mod gaptest;
 mod get;
