@@ -3,7 +3,8 @@
 use serde::Deserialize;
 
 use super::fact::Facts;
-use crate::error::{Error, ErrorKind};
+use super::unreadable;
+use crate::error::Error;
 use crate::postgres::Sql;
 
 /// The role whose tokens are meant to read everything.
@@ -43,7 +44,7 @@ impl Roles {
     /// # Errors
     /// `SourceRejected`: what Postgres said.
     pub(super) async fn read(sql: &Sql, wanted: &[String]) -> Result<Self, Error> {
-        let failed = || Error::new(ErrorKind::SourceRejected, "could not read the roles");
+        let failed = || unreadable("the roles");
         let text = include_str!("../../../sql/queries/check_roles.sql");
         let row = sql
             .client
