@@ -11,7 +11,7 @@ use crate::support::relay::token_of;
 use crate::support::{Client, Database, Relay, until};
 
 /// The check, pointed at a relay.
-fn of_relay(database: &Database, relay: &Relay) -> Command {
+pub(super) fn of_relay(database: &Database, relay: &Relay) -> Command {
     let mut command = of(database, relay.port());
     command.env("RELAY_HTTP__ADMIN_LISTEN", format!("127.0.0.1:{}", relay.admin_port()));
     command

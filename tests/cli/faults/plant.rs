@@ -271,8 +271,7 @@ impl Planted {
         write(&self.database).await.map_err(|why| format!("after {statements:?}: {why}"))?;
         let named = about.strip_prefix("table ").unwrap_or_default();
         let named = named.strip_prefix("public.").unwrap_or(named);
-        for ((who, what), seen) in readable(&self.database).await {
-            let key = (who, what);
+        for (key, seen) in readable(&self.database).await {
             let then = before.get(&key).map_or("", String::as_str);
             if key.1 != named && then != seen {
                 return Err(format!("after {statements:?} {key:?} reads {seen}, before {then}"));
