@@ -4,6 +4,7 @@ mod faults;
 mod five_minutes;
 mod output;
 mod policies;
+mod report;
 mod running;
 mod slot;
 mod tail;
@@ -13,31 +14,45 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
-use serde_json::Value;
+use report::Verdict;
 
 use crate::support::relay::SECRET;
 use crate::support::{Cluster, Database, Relay, free_port, until};
 
+/// The built program.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_relay");
+
 /// The built program, with nothing configured.
 fn relay(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_relay"));
+    let mut command = Command::new(PROGRAM);
+    unconfigure(&mut command);
+    command.args(arguments);
+    command
+}
+
+/// Keeps the settings of this process from a command.
+fn unconfigure(command: &mut Command) {
     let settings = std::env::vars().map(|(name, _)| name).filter(|name| name.starts_with("RELAY_"));
     for name in settings.chain(["DATABASE_URL", "RUST_LOG", "XDG_RUNTIME_DIR"].map(str::to_owned)) {
         command.env_remove(name);
     }
-    command.args(arguments).current_dir(std::env::temp_dir()).stdin(Stdio::null());
-    command
+    command.current_dir(std::env::temp_dir()).stdin(Stdio::null());
 }
 
 /// The program, configured for a database and a relay that listens nowhere.
 pub(crate) fn on(database: &Database, arguments: &[&str]) -> Command {
     let mut command = relay(arguments);
+    configure(&mut command, database, free_port());
+    command
+}
+
+/// Configures a command for a database and a relay that listens on this port.
+fn configure(command: &mut Command, database: &Database, port: u16) {
     command
         .env("RELAY_POSTGRES__URL", database.url_as("relay"))
         .env("RELAY_POSTGRES__SLOT", database.slot())
         .env("RELAY_AUTH__JWT_SECRET", SECRET)
-        .env("RELAY_HTTP__LISTEN", format!("127.0.0.1:{}", free_port()));
-    command
+        .env("RELAY_HTTP__LISTEN", format!("127.0.0.1:{port}"));
 }
 
 fn output(mut command: Command) -> (Option<i32>, String, String) {
@@ -57,19 +72,10 @@ pub(crate) fn check(command: Command, code: i32, words: &[&str]) {
 }
 
 /// The facts of `relay check` that are faults: what each is about, and its SQL.
-pub(crate) fn faults(command: Command) -> Vec<(String, Vec<String>)> {
-    let (_, stdout, stderr) = output(command);
-    let report: Value =
-        serde_json::from_str(&stdout).unwrap_or_else(|_| panic!("{stdout}{stderr}"));
-    let facts = report["facts"].as_array().unwrap().iter();
-    facts
-        .filter(|fact| fact["verdict"] == "fault")
-        .map(|fact| {
-            let sql = fact["sql"].as_array().unwrap().iter();
-            let sql = sql.map(|text| text.as_str().unwrap().to_owned()).collect();
-            (fact["about"].as_str().unwrap().to_owned(), sql)
-        })
-        .collect()
+pub(crate) fn faults(mut command: Command) -> Vec<(String, Vec<String>)> {
+    let facts = report::facts(&command.output().unwrap()).unwrap().into_iter();
+    let faults = facts.filter(|fact| fact.verdict == Verdict::Fault);
+    faults.map(|fact| (fact.about, fact.sql)).collect()
 }
 
 /// A database where everything is as it should be, with one table clients may watch.

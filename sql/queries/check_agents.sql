@@ -1,2 +1,2 @@
--- Whether there is a table of agents, and whether this role may read it.
+-- Whether there is a table of agents.
 select to_regclass('public.support_agents') is not null as is_there

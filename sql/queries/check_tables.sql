@@ -1,6 +1,6 @@
 -- Each table that clients may watch, and what each role a token may name can do with it. Partitions that are published because
--- their parent is count as the parent: rights and policies are the parent's when its rows are read through it. And the table of
--- messages, whose policies decide about private channels, whether it is published or not.
+-- their parent is count as the parent: rights and policies are the parent's when its rows are read through it. The table of
+-- messages is listed as well, published or not, because its policies decide about private channels.
 -- $1 text: the publication
 -- $2 text[]: the roles
 with listed as (
@@ -22,13 +22,13 @@ watched as (
   from listed l
   left join lateral (
     select a.relid::oid as oid
-    from pg_partition_ancestors(l.oid) with ordinality as a (relid, place)
+    from pg_partition_ancestors(l.oid) with ordinality as a (relid, level)
     join pg_class c on c.oid = a.relid
     where l.puballtables
       or exists (select from pg_publication_rel r where r.prpubid = l.publication and r.prrelid = c.oid)
       or exists (
         select from pg_publication_namespace s where s.pnpubid = l.publication and s.pnnspid = c.relnamespace)
-    order by a.place desc
+    order by a.level desc
     limit 1
   ) parent on true
   group by 1

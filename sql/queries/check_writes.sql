@@ -50,11 +50,11 @@ select jsonb_build_object(
     from pg_publication p
     cross join lateral (
       -- With the root's names, what holds for the topmost published ancestor holds for the partition.
-      select case when p.pubviaroot then (array_agg(up.oid order by up.place desc))[1] else c.oid end as oid
+      select case when p.pubviaroot then (array_agg(up.oid order by up.level desc))[1] else c.oid end as oid
       from (
-        select c.oid, 0 as place
+        select c.oid, 0 as level
         union
-        select a.relid, a.place from pg_partition_ancestors(c.oid) with ordinality as a (relid, place) where a.relid <> c.oid
+        select a.relid, a.level from pg_partition_ancestors(c.oid) with ordinality as a (relid, level) where a.relid <> c.oid
       ) up
       join pg_class k on k.oid = up.oid
       where p.puballtables

@@ -1,11 +1,11 @@
 //! `relay log`: what is kept of the changes, and forgetting it.
 
-use std::io::IsTerminal as _;
 use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::confirm::is_confirmed;
 use super::{Globals, print};
 use crate::changelog::DiskLog;
 use crate::changelog::disk::{REQUEST, Settings, ask_to_forget};
@@ -14,10 +14,10 @@ use crate::error::{Error, ErrorKind};
 use crate::metrics::Metrics;
 
 /// How long a running relay may take. It waits for its fan-out, which has read everything in a moment.
-const PATIENCE: Duration = Duration::from_secs(60);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How often it is looked whether it is done.
-const LOOK: Duration = Duration::from_millis(50);
+/// How long this command waits before it looks again whether the relay has removed the request.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What `relay log` is told.
 #[derive(Debug, clap::Args)]
@@ -56,7 +56,9 @@ pub(crate) async fn run(args: Args, globals: &Globals) -> Result<(), Error> {
             format!("there is no change log in {}; is it the log.dir of the relay?", dir.display());
         return Err(Error::new(ErrorKind::Misconfigured, context));
     }
-    if !yes && !is_confirmed()? {
+    let question =
+        "Whoever is away will be told of a gap and must read its tables again. Forget? [y/N]";
+    if !yes && !is_confirmed("forget the changes", &[], question)? {
         return print::line("nothing was forgotten");
     }
     match DiskLog::open(&settings(&config), Metrics::new()) {
@@ -90,29 +92,14 @@ async fn ask(dir: &Path) -> Result<(), Error> {
         Error::new(ErrorKind::Misconfigured, context).because(cause)
     };
     ask_to_forget(dir).map_err(failed)?;
-    let (request, until) = (dir.join(REQUEST), Instant::now() + PATIENCE);
+    let (request, until) = (dir.join(REQUEST), Instant::now() + ANSWER_TIMEOUT);
     while tokio::fs::try_exists(&request).await.map_err(failed)? {
         if until <= Instant::now() {
             let context =
                 "the relay did not answer within 60 s; it forgets as soon as it can, see its log";
             return Err(Error::new(ErrorKind::LogInUse, context));
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
     Ok(())
-}
-
-fn is_confirmed() -> Result<bool, Error> {
-    if !std::io::stdin().is_terminal() {
-        let context = "nobody can be asked on this terminal; say --yes to forget the changes";
-        return Err(Error::new(ErrorKind::Misconfigured, context));
-    }
-    print::line(
-        "Whoever is away will be told of a gap and must read its tables again. Forget? [y/N]",
-    )?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer).map_err(|error| {
-        Error::new(ErrorKind::Misconfigured, "could not read the answer").because(error)
-    })?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

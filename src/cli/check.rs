@@ -4,16 +4,16 @@
 //! `log.dir` and removed. Faults of the configuration, Postgres, its roles, publication, tables and slot, the keys, this
 //! machine and the running relay are all named in one run, as far as they can be reached.
 //!
-//! Promises of every statement it prints: it shows nobody anything beyond the table it names, it makes no write fail, and after
-//! it the fault is gone. Where there is no such statement, what to do is said in words.
+//! Every statement that it prints shows nobody anything beyond the table it names, makes no write fail, and removes the fault.
+//! Where there is no such statement, the check says in words what to do.
 
 mod agents;
 mod attempt;
 mod chat;
 mod counters;
 mod fact;
-mod keeping;
 mod keys;
+mod machine;
 mod policies;
 mod publication;
 mod realtime;
@@ -44,7 +44,7 @@ use crate::error::{Error, ErrorKind};
 use crate::postgres::{Sql, Target, connect};
 use crate::shutdown::Stage;
 
-/// What the check calls itself to Postgres, unless the address gives it a name.
+/// The check's `application_name` in Postgres, unless postgres.url gives one.
 const APPLICATION: &str = "relay-check";
 
 /// What `relay check` is told.
@@ -114,13 +114,13 @@ async fn look(config: &Config, claims: &Claims, facts: &mut Facts) {
     }
     stage.stop(Duration::from_secs(1)).await;
     keys::judge(&config.auth, facts).await;
-    keeping::judge(config, facts);
+    machine::judge(config, facts);
     relay::judge(config, facts).await;
 }
 
 async fn open(config: &Config, stage: &Stage) -> Result<(Target, Sql), Error> {
     let target = Target::parse(config.postgres.url.reveal())?;
-    // Compiling the questions would take longer than answering them.
+    // Compiling the queries would take longer than running them.
     let sql = connect(&target, APPLICATION, &[("jit", "off")], stage).await?;
     Ok((target, sql))
 }
@@ -185,7 +185,7 @@ fn show(facts: &Facts, json: bool) -> Result<(), Error> {
     symptoms::lines(facts).iter().try_for_each(|line| print::line(line))
 }
 
-/// The one JSON value a query answers, read as `T`; `None` when there is no row.
+/// The one JSON value a query answers, in its first column, read as `T`; `None` when there is no row.
 ///
 /// # Errors
 /// `SourceRejected`: what Postgres said.
@@ -204,6 +204,27 @@ async fn read_one<T: DeserializeOwned>(
         .map(serde_json::from_value)
         .transpose()
         .map_err(|error| unreadable("the catalogs").because(error))
+}
+
+/// The JSON values a query answers, one in the first column of each row, each read as `T`. `what` is what they are about.
+///
+/// # Errors
+/// `SourceRejected`: what Postgres said.
+async fn read_all<T: DeserializeOwned>(
+    sql: &Sql,
+    what: &str,
+    query: &str,
+    parameters: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<T>, Error> {
+    let rows = sql
+        .client
+        .query(query, parameters)
+        .await
+        .map_err(|error| unreadable(what).because(error))?;
+    rows.iter()
+        .map(|row| serde_json::from_value(row.get(0)))
+        .collect::<Result<_, _>>()
+        .map_err(|error| unreadable(what).because(error))
 }
 
 fn unreadable(what: &str) -> Error {

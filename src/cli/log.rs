@@ -3,7 +3,9 @@
 use std::sync::OnceLock;
 
 use serde_json::json;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, Registry, fmt, reload};
 
 use super::{Globals, print};
 use crate::error::{Error, ErrorKind};
@@ -16,34 +18,34 @@ pub(crate) enum Format {
     Json,
 }
 
-/// Replaces the filter of the log, of which a process has one.
-static REPLACE: OnceLock<Box<dyn Fn(EnvFilter) -> bool + Send + Sync>> = OnceLock::new();
-/// Below these levels parameters and frames are logged, which are claims, tokens and values of rows.
-const TALKATIVE: [&str; 3] = ["tokio_postgres=warn", "tungstenite=warn", "tokio_tungstenite=warn"];
+/// Replaces the filter of the process' log.
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
+/// The most that these libraries may log, whatever the filter asks for: below, they log parameters and frames, in which there
+/// are claims, tokens and values of rows.
+const MOST_OF_LIBRARIES: [&str; 3] =
+    ["tokio_postgres=warn", "tungstenite=warn", "tokio_tungstenite=warn"];
 
 /// Starts logging, with the `usual` filter unless another is asked for.
 ///
 /// # Errors
 /// `Misconfigured`: a filter that cannot be read.
 pub(super) fn start(globals: &Globals, usual: &str) -> Result<(), Error> {
-    let filter = parse(globals.filter().unwrap_or(usual))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let started = match globals.log_format {
+    let (filter, handle) = reload::Layer::new(parse(globals.filter().unwrap_or(usual))?);
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let lines = match globals.log_format {
         Format::Text => {
             let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-            let log = log.with_ansi(is_terminal).with_filter_reloading();
-            let handle = log.reload_handle();
-            let _ = REPLACE.set(Box::new(move |filter| handle.reload(filter).is_ok()));
-            log.try_init()
+            lines.with_ansi(is_terminal).boxed()
         }
         Format::Json => {
             std::panic::set_hook(Box::new(|panic| say_as_json(&panic.to_string(), None)));
-            let log = log.json().flatten_event(true).with_filter_reloading();
-            let handle = log.reload_handle();
-            let _ = REPLACE.set(Box::new(move |filter| handle.reload(filter).is_ok()));
-            log.try_init()
+            lines.json().flatten_event(true).boxed()
         }
     };
+    // Only a second log could find it set, and starting that one fails.
+    let _ = FILTER.set(handle);
+    let started = tracing_subscriber::registry().with(filter).with(lines).try_init();
     started.map_err(|cause| Error::new(ErrorKind::Bug, "could not start the log").because(cause))
 }
 
@@ -56,13 +58,13 @@ pub(super) fn set(globals: &Globals, level: &str) -> Result<(), Error> {
         return Ok(());
     }
     let filter = parse(level)?;
-    match REPLACE.get() {
-        Some(replace) if replace(filter) => Ok(()),
+    match FILTER.get() {
+        Some(handle) if handle.reload(filter).is_ok() => Ok(()),
         _ => Err(Error::new(ErrorKind::Bug, "could not change what is logged")),
     }
 }
 
-/// Says why the program ends.
+/// Writes the error that ends the program to standard error, in the log's format.
 pub(super) fn last_words(format: Format, error: &Error) {
     match format {
         Format::Text => print::remark(&format!("relay: {error}")),
@@ -70,7 +72,7 @@ pub(super) fn last_words(format: Format, error: &Error) {
     }
 }
 
-/// One line like those of the log, whatever is logged and whether the log was started.
+/// Writes one line like those of the log, whatever its filter is and whether it was started.
 fn say_as_json(message: &str, exit_code: Option<u8>) {
     let at = PgTime::from_unix_micros(super::now().saturating_mul(1_000_000)).to_string();
     let mut line =
@@ -86,7 +88,7 @@ fn parse(filter: &str) -> Result<EnvFilter, Error> {
         let context = format!("could not read the log filter {filter:?}");
         Error::new(ErrorKind::Misconfigured, context).because(cause)
     })?;
-    Ok(TALKATIVE.iter().fold(filter, |filter, most| match most.parse() {
+    Ok(MOST_OF_LIBRARIES.iter().fold(filter, |filter, most| match most.parse() {
         Ok(most) => filter.add_directive(most),
         Err(_) => filter,
     }))

@@ -9,6 +9,7 @@ mod check;
 mod client;
 mod cluster;
 mod config;
+mod confirm;
 mod demo;
 mod gaptest;
 mod get;
@@ -91,19 +92,19 @@ enum Verb {
     Log(change_log::Args),
 }
 
-/// What is said of the failure that ends the program, in the form of its log.
+/// Reports the failure that ends the program, in the format of its log.
 #[derive(Clone, Copy, Debug)]
 pub struct LastWords(log::Format);
 
 impl LastWords {
-    /// Says it on standard error.
+    /// Writes the failure to standard error.
     pub fn say(self, error: &Error) {
         log::last_words(self.0, error);
     }
 }
 
 impl Cli {
-    /// To be kept for the end.
+    /// How to report the failure that ends the program; it is taken before [`Cli::run`] consumes the command line.
     pub const fn last_words(&self) -> LastWords {
         LastWords(self.globals.log_format)
     }
@@ -141,7 +142,7 @@ impl Cli {
 }
 
 impl Globals {
-    /// What is to be logged, if this run was told. An empty variable counts as absent.
+    /// The filter of the log that a flag or variable gave to this run, if any. An empty variable counts as absent.
     pub(crate) fn filter(&self) -> Option<&str> {
         self.log.as_deref().filter(|filter| !filter.is_empty())
     }
@@ -178,7 +179,7 @@ impl Globals {
     }
 }
 
-/// Variables that flags are read from.
+/// The environment variables that flags of this command and of its subcommands are read from.
 fn variables_of(command: &Command) -> Vec<String> {
     let own = command.get_arguments().filter_map(|flag| Some(flag.get_env()?.to_str()?.to_owned()));
     own.chain(command.get_subcommands().flat_map(variables_of)).collect()
@@ -196,7 +197,7 @@ pub(crate) fn now() -> i64 {
     since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
-/// The same error about an address that a flag gave and no setting.
+/// The same error, about the address that `flag` gave instead of about the setting `postgres.url`.
 pub(crate) fn about_flag(flag: &str, error: &Error) -> Error {
     Error::new(error.kind(), error.to_string().replace("postgres.url", flag))
 }

@@ -30,7 +30,7 @@ pub(crate) fn offer(text: &str) -> Result<bool, Error> {
     }
 }
 
-/// Writes a remark to standard error. Where nobody reads it, there is nobody to tell.
+/// Writes a remark to standard error. A failure is ignored: it means that nobody reads there.
 pub(crate) fn remark(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }

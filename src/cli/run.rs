@@ -1,5 +1,7 @@
 //! `relay run`: the server, until it is told to stop.
 
+use std::sync::Arc;
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::{Globals, log, misconfigured};
@@ -25,14 +27,15 @@ pub(crate) struct Args {
 /// The configuration, read and checked.
 #[derive(Debug)]
 struct Reading {
-    effective: Effective,
+    effective: Arc<Effective>,
     config: Config,
 }
 
-/// What was read: at the start, which settings that need a restart are compared with, and last.
+/// The configuration as it was read at the start, with which settings that need a restart are compared, and as it was read
+/// last.
 #[derive(Debug)]
 struct Readings {
-    first: Effective,
+    first: Arc<Effective>,
     last: Reading,
 }
 
@@ -47,7 +50,7 @@ pub(crate) async fn run(args: Args, globals: &Globals) -> Result<(), Error> {
     let mut hangup = listen(SignalKind::hangup())?;
     let last = Reading::of(globals)?;
     log::set(globals, &last.config.log.level)?;
-    let mut readings = Readings { first: globals.effective()?, last };
+    let mut readings = Readings { first: Arc::clone(&last.effective), last };
     let mut config = readings.last.config.clone();
     for doubt in config.doubts(most_files()) {
         tracing::warn!(setting = doubt.key, "{}", doubt.reason);
@@ -79,7 +82,7 @@ impl Reading {
     fn of(globals: &Globals) -> Result<Self, Error> {
         let effective = globals.effective()?;
         let config = effective.check().map_err(|faults| misconfigured(&faults))?;
-        Ok(Self { effective, config })
+        Ok(Self { effective: Arc::new(effective), config })
     }
 }
 

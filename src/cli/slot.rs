@@ -3,11 +3,11 @@
 pub(crate) mod outlook;
 pub(crate) mod state;
 
-use std::io::IsTerminal;
 use std::time::Duration;
 
 use state::Slot;
 
+use super::confirm::is_confirmed;
 use super::{Globals, print};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind};
@@ -95,7 +95,8 @@ async fn drop_slot(sql: &Sql, config: &Config, yes: bool, force: bool) -> Result
         );
         return Err(Error::new(ErrorKind::SlotInUse, context));
     }
-    if !yes && !is_confirmed(&slot, budget)? {
+    let question = "Changes that were not delivered yet will never be. Drop it? [y/N]";
+    if !yes && !is_confirmed("drop the slot", &slot.lines(budget), question)? {
         return print::line("not dropped");
     }
     let end = async {
@@ -123,20 +124,6 @@ async fn drop_slot(sql: &Sql, config: &Config, yes: bool, force: bool) -> Result
         Error::new(ErrorKind::SlotInUse, context)
     })??;
     print::line(&format!("dropped slot {name:?}; clients must read again what they show"))
-}
-
-fn is_confirmed(slot: &Slot, budget: usize) -> Result<bool, Error> {
-    if !std::io::stdin().is_terminal() {
-        let context = "nobody can be asked on this terminal; say --yes to drop the slot";
-        return Err(Error::new(ErrorKind::Misconfigured, context));
-    }
-    slot.lines(budget).iter().try_for_each(|line| print::line(line))?;
-    print::line("Changes that were not delivered yet will never be. Drop it? [y/N]")?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer).map_err(|error| {
-        Error::new(ErrorKind::Misconfigured, "could not read the answer").because(error)
-    })?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 fn is_in_use(error: &tokio_postgres::Error) -> bool {

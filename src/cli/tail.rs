@@ -1,8 +1,8 @@
 //! `relay tail`: a client that joins and prints what arrives.
 //!
 //! It joins again after every failure and says so, because what committed meanwhile was not shown. What it is told
-//! besides changes goes to standard error, so standard output holds changes only. What it asked for and cannot have ends it;
-//! what it is told once it has it (rows that are withheld, gaps, a table that is out of the publication for a while) does not.
+//! besides changes goes to standard error, so standard output holds changes only. A subscription that the relay refuses ends
+//! it; messages about an accepted one (rows that are withheld, gaps, a table that is out of the publication for a while) do not.
 
 mod line;
 
@@ -151,8 +151,7 @@ async fn watch(
     }
 }
 
-/// Prints a `system` message. A wish that the relay cannot fulfil ends the watching; what is told of one that it fulfils does
-/// not.
+/// Prints a `system` message. Before the subscription is accepted an error of it ends the watching; afterwards none does.
 fn report(payload: &Value, is_subscribed: &mut bool) -> Result<(), Error> {
     let text = |key: &str| payload.get(key).and_then(Value::as_str).unwrap_or_default();
     if text("extension") == "postgres_changes" {
@@ -236,16 +235,16 @@ pub(crate) fn reachable(listen: std::net::SocketAddr) -> std::net::SocketAddr {
 mod tests {
     use super::*;
 
-    fn told(status: &str, is_subscribed: &mut bool) -> bool {
+    fn goes_on(status: &str, is_subscribed: &mut bool) -> bool {
         let payload = json!({ "extension": "postgres_changes", "status": status, "message": "x" });
         report(&payload, is_subscribed).is_ok()
     }
 
     #[test]
-    fn only_a_wish_that_is_refused_ends_it() {
+    fn only_a_refused_subscription_ends_the_watching() {
         let mut is_subscribed = false;
-        assert!(!told("error", &mut is_subscribed));
-        assert!(told("ok", &mut is_subscribed));
-        assert!(told("error", &mut is_subscribed));
+        assert!(!goes_on("error", &mut is_subscribed));
+        assert!(goes_on("ok", &mut is_subscribed));
+        assert!(goes_on("error", &mut is_subscribed));
     }
 }

@@ -1,4 +1,4 @@
-//! Planted faults, one after the other: what `relay check` says of each, what it prints to mend it, and what `relay run` says.
+//! Planted faults: what `relay check` says of each, what it prints to mend it, and what `relay run` says.
 //!
 //! The cases are data, in `faults.toml`, which also says how to read them. Of every case the same is asserted: the fact is
 //! there with its verdict, its words and exactly its SQL. What is printed is then run, and after it every published table
@@ -15,7 +15,9 @@ use serde::Deserialize;
 
 use plant::Planted;
 
-/// How many are tried side by side: they wait for Postgres and for processes most of the time.
+use super::report::Verdict;
+
+/// How many cases are tried at the same time: they wait for Postgres and for processes most of the time.
 const AT_ONCE: usize = 6;
 
 #[derive(Clone, Debug, Deserialize)]
@@ -41,7 +43,7 @@ pub(super) struct Fault {
     #[serde(default)]
     hba: String,
     #[serde(default)]
-    holds: Option<Holds>,
+    occupied: Option<Occupied>,
     #[serde(default)]
     shell: String,
     #[serde(default)]
@@ -76,20 +78,11 @@ enum Server {
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
-enum Holds {
+enum Occupied {
     /// Another program reads the slot.
     Slot,
     /// Another program listens at `http.listen`, and says nothing.
     Port,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
-enum Verdict {
-    #[default]
-    Fault,
-    Warning,
-    Ok,
 }
 
 #[derive(Deserialize)]

@@ -2,7 +2,8 @@
 
 use std::process::{Command, Stdio};
 
-use crate::cli::{check, on};
+use crate::cli::running::of_relay;
+use crate::cli::{check, on, relay};
 use crate::support::cluster::bin_dir;
 use crate::support::{Cluster, Database, Relay};
 
@@ -39,22 +40,14 @@ async fn a_perfect_install_is_green_though_nobody_is_an_agent_yet() {
         "“agent sees no chats”: perhaps agents",
     ];
     check(on(&database, &["check"]), 0, &words);
-    let migrated = Command::new(env!("CARGO_BIN_EXE_relay"))
-        .args(["migrate", "--url", &database.url])
-        .current_dir(std::env::temp_dir())
-        .output()
-        .unwrap();
-    assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
+    check(relay(&["migrate", "--url", &database.url]), 0, &[]);
     check(
         on(&database, &["check"]),
         0,
         &["✓ realtime ", "✓ realtime.messages", "✓ realtime.grants"],
     );
     // Then it runs, on a server that was set up for nothing else: the one thing left is a limit for its slot.
-    let relay = Relay::start(&database).await;
-    let mut command = on(&database, &["check"]);
-    command.env("RELAY_HTTP__LISTEN", format!("127.0.0.1:{}", relay.port()));
-    command.env("RELAY_HTTP__ADMIN_LISTEN", format!("127.0.0.1:{}", relay.admin_port()));
+    let running = Relay::start(&database).await;
     let words = [
         "✓ relay",
         "✓ relay withheld",
@@ -62,5 +55,5 @@ async fn a_perfect_install_is_green_though_nobody_is_an_agent_yet() {
         "      alter system set max_slot_wal_keep_size = '15360MB';",
         "“messages do not appear”: nothing above explains it; watch the table with `relay tail <table>`",
     ];
-    check(command, 0, &words);
+    check(of_relay(&database, &running), 0, &words);
 }

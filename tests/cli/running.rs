@@ -1,4 +1,4 @@
-//! What `relay check` says of a relay that runs, and of what answers in its place.
+//! What `relay check` says of a relay that runs, and of another program that answers instead of it.
 
 use std::io::{BufRead as _, Write as _};
 use std::net::TcpListener;
@@ -11,7 +11,7 @@ use crate::support::relay::token_of;
 use crate::support::{Client, Database, Relay, until};
 
 /// The check, pointed at a relay.
-fn of_relay(database: &Database, relay: &Relay) -> Command {
+pub(super) fn of_relay(database: &Database, relay: &Relay) -> Command {
     let mut command = of(database, relay.port());
     command.env("RELAY_HTTP__ADMIN_LISTEN", format!("127.0.0.1:{}", relay.admin_port()));
     command
@@ -25,7 +25,7 @@ fn of(database: &Database, port: u16) -> Command {
 }
 
 #[tokio::test]
-async fn rows_that_were_withheld_are_told_with_their_reason() {
+async fn withheld_rows_are_reported_with_their_reason() {
     let database = healthy().await;
     let relay = Relay::start(&database).await;
     check(of_relay(&database, &relay), 0, &["✓ relay withheld", "✓ relay gaps"]);
@@ -91,7 +91,7 @@ async fn another_program_that_speaks_http_is_no_relay() {
 
 /// A server that is frozen, or behind a firewall that swallows what is said, accepts connections all the same.
 #[tokio::test]
-async fn a_server_that_accepts_and_says_nothing_is_told_after_connect_timeout() {
+async fn a_server_that_accepts_and_says_nothing_is_reported_after_connect_timeout() {
     let database = healthy().await;
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
@@ -121,7 +121,7 @@ async fn a_history_that_ends_with_nobody_subscribed_is_no_error() {
         database.client().batch_execute(&drop).await.ok()
     })
     .await;
-    until("the end of the history to be told", || async {
+    until("the end of the history to be logged", || async {
         relay.log_text().contains("nobody is subscribed").then_some(())
     })
     .await;

@@ -1,4 +1,4 @@
-//! `relay tail` goes on where something is withheld, and says so.
+//! `relay tail` goes on where a row is withheld, and says so.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -7,7 +7,7 @@ use crate::cli::{healthy, on};
 use crate::support::Relay;
 
 #[tokio::test]
-async fn a_row_that_is_withheld_is_told_and_the_next_one_is_shown() {
+async fn a_withheld_row_is_reported_and_the_next_one_is_shown() {
     let database = healthy().await;
     database
         .execute(
@@ -23,20 +23,20 @@ async fn a_row_that_is_withheld_is_told_and_the_next_one_is_shown() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut told = BufReader::new(tail.stderr.take().unwrap());
+    let mut stderr = BufReader::new(tail.stderr.take().unwrap());
     let mut line = String::new();
     let mut next = |words: &str| {
         line.clear();
         while !line.contains(words) {
             line.clear();
-            assert!(told.read_line(&mut line).unwrap() > 0, "it ended before it said {words:?}");
+            assert!(stderr.read_line(&mut line).unwrap() > 0, "it ended before it said {words:?}");
         }
         line.clone()
     };
     next("Subscribed");
     database.execute("insert into orders values (1, null, 'bad')").await;
-    let told = next("withheld");
-    assert!(told.contains("P0001") && told.contains("relay check"), "{told}");
+    let notice = next("withheld");
+    assert!(notice.contains("P0001") && notice.contains("relay check"), "{notice}");
     database.execute("insert into orders values (2, null, 'good')").await;
     let mut shown = String::new();
     BufReader::new(tail.stdout.take().unwrap()).read_line(&mut shown).unwrap();

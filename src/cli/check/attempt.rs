@@ -1,25 +1,25 @@
-//! Policies, tried as each role they bind: what raises, recurses or may not call or read something is named before the first
-//! change is withheld because of it.
+//! Policies, tried as each role they bind: a policy that raises an error, recurses, or calls or reads what the role may not is
+//! named before the first change is withheld because of it.
 //!
-//! Promises: everything is read only, within a time, and rolled back. A table's first block is read as the role reads it, and
-//! each policy that applies judges a few of its rows by itself, which tells whose fault a failure is. The rows are those
-//! that a role past row security reads. Where there are none, it judges a row of nulls, and what fails is a warning: policies
-//! may take for granted that a column is not null.
+//! Promises: every transaction is read only, limited in time, and rolled back. The role reads the table's first block as any
+//! of its sessions would; then each policy that applies judges a few rows by itself, which shows which policy a failure
+//! comes from. The rows are those that a role which row security does not bind reads. Where there are none, the policy judges
+//! a row of nulls, and a failure is a warning: policies may rely on a column that is not null.
 //!
 //! Not here: whether what a policy answers is right; nobody but its author knows.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio_postgres::Row;
 use tokio_postgres::error::{DbError, SqlState};
+use tokio_postgres::types::ToSql;
 
 use super::fact::Facts;
 use super::rights::{Access, Policy};
 use super::tables::Table;
-use super::unreadable;
+use super::{APPLICATION, unreadable};
 use crate::error::Error;
 use crate::postgres::quote::{fill, identifier};
 use crate::postgres::{NotActing, Sql, Target, connect_as, connect_pinned_as, without_values};
@@ -28,18 +28,18 @@ use crate::shutdown::Stage;
 /// The longest one attempt may take, whatever `postgres.check_timeout` says.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// What some functions raise for a null, and most rows have none.
+/// `null_value_not_allowed`: some functions raise it, and most rows have no null for them.
 const NULL_NOT_ALLOWED: &str = "22004";
 
-/// A user nobody is.
+/// The `sub` of a token that `--claims` gives none: no user has it.
 const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
 
-/// What Postgres said of a policy, and how it is to be taken.
+/// A failure of one or more policies, and what Postgres said of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Failure {
     policies: String,
     said: Said,
-    /// It was said of a row of nulls, because there was no other.
+    /// The policy judged a row of nulls, because there was no other.
     is_of_nulls: bool,
 }
 
@@ -48,19 +48,19 @@ struct Failure {
 struct Said {
     code: String,
     message: String,
-    stage: Failed,
+    step: Step,
 }
 
-/// When Postgres refused a statement.
+/// The step of a statement that Postgres refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Failed {
-    /// Its text could not be understood: a name that the role cannot look up, above all.
-    Parsed,
+enum Step {
+    /// Its text was parsed: most often it has a name that the role cannot look up.
+    Parse,
     /// It was run.
     Run,
 }
 
-/// Who asks: claims of a token, to which each role's name is added.
+/// Claims of a token that policies are tried with; the name of each role is added as `role`.
 pub(super) type Claims = serde_json::Map<String, Value>;
 
 /// Tries the policies of `tables` and says which fail for which of `roles`.
@@ -74,11 +74,10 @@ pub(super) async fn judge(
     timeout: Duration,
     facts: &mut Facts,
 ) -> Result<(), Error> {
-    let mut found: BTreeMap<(usize, Failure), Vec<&str>> = BTreeMap::new();
     let stage = Stage::new();
     let timeout = timeout.min(LONGEST);
     let limit = format!("{}ms", timeout.as_millis());
-    // A lock of somebody else's is given up first, so that it is not taken for a slow policy.
+    // Waiting for a lock ends sooner, so that somebody else's lock is not taken for a slow policy.
     let for_locks = format!("{}ms", (timeout / 2).as_millis().max(1));
     let settings = [
         ("statement_timeout", &*limit),
@@ -86,57 +85,69 @@ pub(super) async fn judge(
         ("default_transaction_read_only", "on"),
         ("jit", "off"),
     ];
-    let mut samples: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+    let samples = samples(target, (tables, roles), &settings, &stage).await?;
+    let mut found: BTreeMap<(usize, Failure), Vec<&str>> = BTreeMap::new();
     for role in roles {
-        let read: Vec<_> = numbered(tables, |table| reads_all(table, role)).collect();
-        if read.is_empty() {
-            continue;
-        }
-        let Some(sql) =
-            opened(connect_pinned_as(target, "relay-check", role, &settings, &stage).await)?
-        else {
-            continue;
-        };
-        for (at, table, _) in read {
-            if let Entry::Vacant(place) = samples.entry(at) {
-                place.insert(sample(&sql, table, role).await?);
-            }
-        }
-    }
-    for role in roles {
-        let to_try: Vec<_> = numbered(tables, |table| to_try(table, role)).collect();
+        let to_try: Vec<_> = with_access(tables, |table| to_try(table, role)).collect();
         if to_try.is_empty() {
             continue;
         }
-        let Some(sql) = opened(connect_as(target, "relay-check", role, &settings, &stage).await)?
+        let Some(sql) = opened(connect_as(target, APPLICATION, role, &settings, &stage).await)?
         else {
             continue;
         };
-        for (at, table, access) in to_try {
-            let sample = samples.get(&at).map_or(&[][..], Vec::as_slice);
+        for (index, table, access) in to_try {
+            let sample = samples.get(&index).map_or(&[][..], Vec::as_slice);
             for failure in attempt(&sql, table, (access, claims), sample).await? {
-                found.entry((at, failure)).or_default().push(role);
+                found.entry((index, failure)).or_default().push(role);
             }
         }
     }
     stage.stop(Duration::from_secs(1)).await;
-    for ((at, failure), roles) in found {
-        if let Some(table) = tables.get(at) {
-            tell(table, &failure, &roles.join(", "), facts);
+    for ((index, failure), roles) in found {
+        if let Some(table) = tables.get(index) {
+            report(table, &failure, &roles.join(", "), facts);
         }
     }
     Ok(())
 }
 
-/// Tables of which something is wanted, with their places.
-fn numbered<'a>(
-    tables: &'a [Table],
-    wanted: impl Fn(&'a Table) -> Option<&'a Access>,
-) -> impl Iterator<Item = (usize, &'a Table, &'a Access)> {
-    tables.iter().enumerate().filter_map(move |(at, table)| Some((at, table, wanted(table)?)))
+/// A few rows of each table, by the table's index, as the first of `roles` reads them that its policies do not bind.
+async fn samples(
+    target: &Target,
+    (tables, roles): (&[Table], &[String]),
+    settings: &[(&str, &str)],
+    stage: &Stage,
+) -> Result<BTreeMap<usize, Vec<String>>, Error> {
+    let mut samples = BTreeMap::new();
+    for role in roles {
+        let missing: Vec<_> = with_access(tables, |table| reads_all(table, role))
+            .filter(|(index, ..)| !samples.contains_key(index))
+            .collect();
+        if missing.is_empty() {
+            continue;
+        }
+        let Some(sql) =
+            opened(connect_pinned_as(target, APPLICATION, role, settings, stage).await)?
+        else {
+            continue;
+        };
+        for (index, table, _) in missing {
+            samples.insert(index, sample(&sql, table, role).await?);
+        }
+    }
+    Ok(samples)
 }
 
-/// A connection that acts as a role; none where that was said of the role already.
+/// The tables for which `access` gives something, each with its index and that.
+fn with_access<'a>(
+    tables: &'a [Table],
+    access: impl Fn(&'a Table) -> Option<&'a Access>,
+) -> impl Iterator<Item = (usize, &'a Table, &'a Access)> {
+    tables.iter().enumerate().filter_map(move |(index, table)| Some((index, table, access(table)?)))
+}
+
+/// A connection that acts as a role; none where it may not, which the facts about the role say.
 fn opened(connected: Result<Sql, NotActing>) -> Result<Option<Sql>, Error> {
     match connected {
         Ok(sql) => Ok(Some(sql)),
@@ -147,26 +158,28 @@ fn opened(connected: Result<Sql, NotActing>) -> Result<Option<Sql>, Error> {
 
 /// What the role can do with the table, if policies decide which rows it reads.
 fn to_try<'a>(table: &'a Table, role: &str) -> Option<&'a Access> {
-    let access = table.roles.iter().find(|access| access.name == role)?;
+    let access = table.access(role)?;
     let is_bound = table.has_rls && !access.bypasses && !access.policies.is_empty();
-    (is_bound && access.may_select && access.may_use_schema).then_some(access)
+    (is_bound && access.may_read()).then_some(access)
 }
 
 /// What the role can do with the table, if it reads every row that policies decide about for others.
 fn reads_all<'a>(table: &'a Table, role: &str) -> Option<&'a Access> {
-    let access = table.roles.iter().find(|access| access.name == role)?;
-    let is_wanted = table.has_rls && access.bypasses;
-    (is_wanted && access.may_select && access.may_use_schema).then_some(access)
+    let access = table.access(role)?;
+    (table.has_rls && access.bypasses && access.may_read()).then_some(access)
 }
 
+/// A few rows of the table as the role reads them, each as Postgres writes it; none if it cannot read them.
 async fn sample(sql: &Sql, table: &Table, role: &str) -> Result<Vec<String>, Error> {
     let text = include_str!("../../../sql/queries/check_try_sample.sql");
     let statement = fill(text, &[("table", &table.quoted)]);
-    let answer = one(sql, (role, &Claims::new()), &statement, None).await?;
+    let answer = run_as(sql, (role, &Claims::new()), &statement, &[]).await?;
     let row = answer.ok().and_then(|rows| rows.into_iter().next());
     Ok(row.and_then(|row| row.try_get("rows").ok()).unwrap_or_default())
 }
 
+/// How the table's policies fail for the role: when it reads the table, or, if that succeeds, each policy by itself on the
+/// rows of `sample`.
 async fn attempt(
     sql: &Sql,
     table: &Table,
@@ -175,73 +188,76 @@ async fn attempt(
 ) -> Result<Vec<Failure>, Error> {
     let asking = (&*access.name, claims);
     let text = include_str!("../../../sql/queries/check_try_rows.sql");
-    let rows = fill(text, &[("table", &table.quoted)]);
-    let whole = one(sql, asking, &rows, None).await?.err();
+    let statement = fill(text, &[("table", &table.quoted)]);
+    let whole = run_as(sql, asking, &statement, &[]).await?.err();
     let is_of_nulls = sample.is_empty();
     let rows: Vec<Option<&str>> =
         if is_of_nulls { vec![None] } else { sample.iter().map(|row| Some(&**row)).collect() };
     let mut alone = Vec::new();
     for policy in &access.policies {
         if let Some(statement) = judging(table, policy)
-            && let Err(said) = one(sql, asking, &statement, Some(&rows)).await?
+            && let Err(said) = run_as(sql, asking, &statement, &[&rows]).await?
         {
             alone.push((policy, said));
         }
     }
-    let failure = |policies: &str, said: Said, is_of_nulls| Failure {
-        policies: policies.to_owned(),
-        said,
-        is_of_nulls,
-    };
     let Some(said) = whole else {
-        let telling = alone.into_iter().filter(|(_, said)| said.is_of_the_policy());
-        let failures = telling.map(|(policy, said)| failure(&policy.name, said, is_of_nulls));
+        let of_policies = alone.into_iter().filter(|(_, said)| said.is_of_the_policy());
+        let failures = of_policies.map(|(policy, said)| Failure {
+            policies: policy.name.clone(),
+            said,
+            is_of_nulls,
+        });
         return Ok(failures.collect());
     };
     let same: Vec<_> =
         alone.iter().filter(|(_, other)| other.is_like(&said)).map(|(policy, _)| *policy).collect();
     let guilty = if same.is_empty() { access.policies.iter().collect() } else { same };
     let names: Vec<_> = guilty.iter().map(|policy| policy.name.as_str()).collect();
-    Ok(vec![failure(&names.join(" or "), said, false)])
+    Ok(vec![Failure { policies: names.join(" or "), said, is_of_nulls: false }])
 }
 
+/// The statement by which a policy judges rows; none for a policy without a condition.
 fn judging(table: &Table, policy: &Policy) -> Option<String> {
-    let places = [
+    let values = [
         ("table", &*table.quoted),
         ("alias", &*identifier(&table.name)),
         ("expression", policy.expression.as_deref()?),
     ];
-    Some(fill(include_str!("../../../sql/queries/check_try_policy.sql"), &places))
+    Some(fill(include_str!("../../../sql/queries/check_try_policy.sql"), &values))
 }
 
 impl Said {
-    fn of(error: &DbError, stage: Failed) -> Self {
+    fn of(error: &DbError, step: Step) -> Self {
         let code = error.code().code();
         let message =
             if code.starts_with("42") { error.message().to_owned() } else { without_values(error) };
-        Self { code: code.to_owned(), message, stage }
+        Self { code: code.to_owned(), message, step }
     }
 
     fn is_like(&self, other: &Self) -> bool {
         (&self.code, &self.message) == (&other.code, &other.message)
     }
 
-    /// Whether it tells of the policy when reading the table succeeds. The text of a policy is parsed anew here, unlike the
-    /// policy: a name that the role cannot look up is no fault of it.
+    /// Whether it is about the policy, although reading the table succeeded. The check parses the text of the policy anew as
+    /// the role, which Postgres itself does not: a name that the role cannot look up is no fault of the policy.
     fn is_of_the_policy(&self) -> bool {
         let class = self.code.get(..2).unwrap_or_default();
-        self.stage == Failed::Run
+        self.step == Step::Run
             && matches!(class, "P0" | "21" | "22" | "25" | "42")
             && self.code != NULL_NOT_ALLOWED
     }
 }
 
-/// Runs one statement as the role with a token's claims, and rolls it back.
-async fn one(
+/// Runs one statement as the role with a token's claims, and rolls it back; the inner error is what Postgres said of it.
+///
+/// # Errors
+/// The connection broke.
+async fn run_as(
     sql: &Sql,
     (role, claims): (&str, &Claims),
     statement: &str,
-    rows: Option<&Vec<Option<&str>>>,
+    parameters: &[&(dyn ToSql + Sync)],
 ) -> Result<Result<Vec<Row>, Said>, Error> {
     let broke = |error| unreadable("what policies do").because(error);
     let mut claims = claims.clone();
@@ -251,27 +267,24 @@ async fn one(
         other => other.to_string(),
     };
     let claims = Value::Object(claims).to_string();
-    let mut stage = Failed::Parsed;
+    let mut step = Step::Parse;
     let trying = async {
-        // What policies on messages ask is the channel's name.
+        // Policies on messages read the channel's name from this setting.
         sql.client
             .batch_execute("begin read only; set local realtime.topic = 'relay-check'")
             .await?;
         let text = include_str!("../../../sql/queries/visibility_claims.sql");
         sql.client.query_one(text, &[&claims, &sub, &role]).await?;
         let statement = sql.client.prepare(statement).await?;
-        stage = Failed::Run;
-        match &rows {
-            Some(rows) => sql.client.query(&statement, &[rows]).await,
-            None => sql.client.query(&statement, &[]).await,
-        }
+        step = Step::Run;
+        sql.client.query(&statement, parameters).await
     };
     let answer = match trying.await {
         Ok(rows) => Ok(rows),
         Err(error) => match error.as_db_error() {
             // Somebody else's lock says nothing of the policy.
             Some(said) if *said.code() == SqlState::LOCK_NOT_AVAILABLE => Ok(Vec::new()),
-            Some(said) => Err(Said::of(said, stage)),
+            Some(said) => Err(Said::of(said, step)),
             None => return Err(broke(error)),
         },
     };
@@ -279,7 +292,7 @@ async fn one(
     Ok(answer)
 }
 
-fn tell(table: &Table, failure: &Failure, roles: &str, facts: &mut Facts) {
+fn report(table: &Table, failure: &Failure, roles: &str, facts: &mut Facts) {
     let Failure { policies, said: Said { code, message, .. }, is_of_nulls } = failure;
     let says = format!("policy {policies} fails for {roles}: {message} (SQLSTATE {code})");
     let fact = if *is_of_nulls {
@@ -300,7 +313,7 @@ fn tell(table: &Table, failure: &Failure, roles: &str, facts: &mut Facts) {
 
 /// What to do about an error of a policy. No grant is a statement here: what it would open is for its owner to say.
 fn remedy(code: &str, message: &str) -> String {
-    let told = match code {
+    let advice = match code {
         "42501" if message.contains("function") || message.contains("procedure") => {
             "grant execute on the function to the role, if its tokens may call it by themselves"
         }
@@ -334,7 +347,7 @@ fn remedy(code: &str, message: &str) -> String {
         _ => "mend the policy, or what it calls",
     };
     format!(
-        "{told}; to see it: begin; set local role <role>; set local request.jwt.claims = '<claims>'; select * from <table> limit 1; rollback"
+        "{advice}; to see it: begin; set local role <role>; set local request.jwt.claims = '<claims>'; select * from <table> limit 1; rollback"
     )
 }
 

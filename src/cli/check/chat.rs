@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::fact::Facts;
-use super::unreadable;
+use super::read_all;
 use crate::config::{Chat, Preset, Table};
 use crate::error::Error;
 use crate::postgres::Sql;
@@ -31,16 +31,14 @@ pub(super) async fn judge(
     (publication, roles): (&str, &[String]),
     facts: &mut Facts,
 ) -> Result<(), Error> {
-    let failed = || unreadable("the tables of the chat");
     let mut wanted = vec![asked("sessions", &chat.sessions), asked("messages", &chat.messages)];
     wanted.extend(chat.agents.as_ref().map(|agents| asked("agents", agents)));
     let text = include_str!("../../../sql/queries/check_chat.sql");
     let wanted = Value::Array(wanted).to_string();
-    let rows = sql.client.query(text, &[&wanted, &roles, &publication]).await;
-    for row in rows.map_err(|error| failed().because(error))? {
-        let found: Found =
-            serde_json::from_value(row.get("found")).map_err(|error| failed().because(error))?;
-        found.judge(chat, facts);
+    let found: Vec<Found> =
+        read_all(sql, "the tables of the chat", text, &[&wanted, &roles, &publication]).await?;
+    for table in found {
+        table.judge(chat, facts);
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What the running relay counted that somebody should know: rows withheld, gaps told, slow checks, the log.
+//! What the running relay counted that somebody should know: rows that it withheld, gaps that it announced, and slow checks.
 
 use super::fact::Facts;
 
@@ -78,16 +78,16 @@ fn gap(reason: &str) -> &'static str {
 
 /// Slow policies are the usual reason for late changes.
 fn judge_checks(metrics: &str, facts: &mut Facts) {
-    let (Some(seconds), Some(rounds)) =
+    let (Some(seconds), Some(checks)) =
         (value(metrics, "relay_check_seconds_sum"), value(metrics, "relay_check_seconds_count"))
     else {
         return;
     };
-    if rounds < 1.0 {
+    if checks < 1.0 {
         return;
     }
-    let average_ms = seconds / rounds * 1000.0;
-    let says = format!("a row check took {average_ms:.1} ms on average, of {rounds:.0}");
+    let average_ms = seconds / checks * 1000.0;
+    let says = format!("a row check took {average_ms:.1} ms on average, of {checks:.0}");
     if average_ms > 50.0 {
         facts
             .odd("relay checks", format!("{says}: policies are slow"))
@@ -126,13 +126,16 @@ mod tests {
     }
 
     #[test]
-    fn what_was_counted_is_told_with_its_reason() {
+    fn each_reason_that_counted_is_reported() {
         let text = "relay_withheld_total{reason=\"check_failed\"} 3\nrelay_withheld_total{reason=\"table_gone\"} 0\n";
         let mut facts = Facts::default();
         judge(text, &mut facts);
-        let told: Vec<_> = facts.iter().map(|fact| fact.lines(false).join("\n")).collect();
-        assert_eq!(told.len(), 2, "{told:?}");
-        assert!(told[0].contains("check_failed 3") && !told[0].contains("table_gone"), "{told:?}");
-        assert!(told[1].contains("no gaps"), "{told:?}");
+        let lines: Vec<_> = facts.iter().map(|fact| fact.lines(false).join("\n")).collect();
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(
+            lines[0].contains("check_failed 3") && !lines[0].contains("table_gone"),
+            "{lines:?}"
+        );
+        assert!(lines[1].contains("no gaps"), "{lines:?}");
     }
 }

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::fact::Facts;
 use super::writes::{Member, Refusal};
-use super::{read_one, roles::quoted, unreadable};
+use super::{read_all, read_one, roles::quoted};
 use crate::error::Error;
 use crate::postgres::Sql;
 
@@ -41,17 +41,10 @@ impl Publication {
     /// # Errors
     /// `SourceRejected`: what Postgres said.
     pub(super) async fn read(sql: &Sql, name: &str) -> Result<Self, Error> {
-        let failed = || unreadable("the publication");
         let text = include_str!("../../../sql/queries/check_publication.sql");
         let found = read_one(sql, text, &[&name]).await?;
         let text = include_str!("../../../sql/queries/check_unpublished.sql");
-        let rows = sql.client.query(text, &[&name]).await;
-        let left_out = rows
-            .map_err(|error| failed().because(error))?
-            .iter()
-            .map(|row| serde_json::from_value(row.get("found")))
-            .collect::<Result<Vec<LeftOut>, _>>()
-            .map_err(|error| failed().because(error))?;
+        let left_out: Vec<LeftOut> = read_all(sql, "the publication", text, &[&name]).await?;
         let tables: Vec<u32> = left_out.iter().map(|table| table.oid).collect();
         let members = Member::read(sql, name, &tables).await?;
         Ok(Self { name: name.to_owned(), found, left_out, members })

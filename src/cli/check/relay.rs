@@ -1,7 +1,8 @@
 //! Facts about the relay itself: whether it runs, what it withheld, and whether it could listen.
 
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
 
 use super::counters;
 use super::fact::Facts;
@@ -9,17 +10,20 @@ use crate::cli::get::get;
 use crate::cli::tail::reachable;
 use crate::config::Config;
 
-/// Facts about it are called so.
+/// What facts about the relay are about.
 const ABOUT: &str = "relay";
+
+/// How long a listener on this machine may take to accept.
+const ACCEPT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a listener said.
 enum Answer {
     /// Status and body of `/readyz`.
     Http(u16, String),
-    /// Nobody listens.
+    /// Nobody listens, and why the connection failed.
     Nobody(String),
-    /// Somebody listens, and says nothing that is HTTP.
-    Stranger,
+    /// A program accepts connections and does not answer in HTTP.
+    NotHttp,
 }
 
 /// The facts about the relay of this configuration.
@@ -28,7 +32,7 @@ pub(super) async fn judge(config: &Config, facts: &mut Facts) {
     let metrics = metrics(config).await;
     match ask(address).await {
         Answer::Nobody(why) => return judge_listener(config.http.listen, &why, facts),
-        Answer::Stranger => {
+        Answer::NotHttp => {
             facts
                 .bad(
                     ABOUT,
@@ -88,18 +92,15 @@ async fn ask(address: SocketAddr) -> Answer {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
             Answer::Nobody(error.to_string())
         }
-        // Accepted and then silent, or not HTTP; or not reached at all.
-        Err(error) => match std::net::TcpStream::connect_timeout(&address, PATIENCE) {
-            Ok(_) => Answer::Stranger,
+        // The listener accepted and was silent or did not speak HTTP, or it was not reached at all.
+        Err(error) => match TcpStream::connect_timeout(&address, ACCEPT_TIMEOUT) {
+            Ok(_) => Answer::NotHttp,
             Err(_) => Answer::Nobody(error.to_string()),
         },
     }
 }
 
-/// How long a listener on this machine may take to accept.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
-
-/// It answers and is not ready. While only its log cannot be written, it delivers all the same.
+/// The relay answers and is not ready. While only its log cannot be written, it delivers all the same.
 fn judge_unready(address: SocketAddr, why: &str, metrics: Option<&str>, facts: &mut Facts) {
     let streams = metrics.and_then(|text| counters::value(text, "relay_source_streaming"));
     if streams == Some(1.0) {
@@ -115,7 +116,7 @@ fn judge_unready(address: SocketAddr, why: &str, metrics: Option<&str>, facts: &
     }
 }
 
-/// Nothing runs there: could it?
+/// Nothing runs at the address: whether a relay could listen on it.
 fn judge_listener(listen: SocketAddr, why: &str, facts: &mut Facts) {
     let says = match TcpListener::bind(listen) {
         Ok(_) => {

@@ -14,8 +14,8 @@ use super::tables::Table;
 #[derive(Debug, Deserialize)]
 pub(super) struct Access {
     pub(super) name: String,
-    pub(super) may_use_schema: bool,
-    pub(super) may_select: bool,
+    may_use_schema: bool,
+    may_select: bool,
     is_owner: bool,
     pub(super) bypasses: bool,
     /// Policies for reading that apply to it.
@@ -70,9 +70,9 @@ pub(super) fn judge(table: &Table, facts: &mut Facts) {
             )
             .also("revoke select on the partitions from the roles of tokens; they read them through the parent");
     }
-    let may_read = |role: &Access| role.may_select && role.may_use_schema;
-    let is_told = bound.iter().any(|role| role.is_meant_to_read());
-    if table.is_named && !is_told && !table.roles.iter().any(may_read) {
+    // Of a role that a policy names, its own fact says so already.
+    let is_reported = bound.iter().any(|role| role.is_meant_to_read());
+    if table.is_named && !is_reported && !table.roles.iter().any(Access::may_read) {
         facts
             .bad(about, "no role a token may name has SELECT on it, so nobody is shown a row")
             .also(format!(
@@ -84,11 +84,8 @@ pub(super) fn judge(table: &Table, facts: &mut Facts) {
 }
 
 fn judge_open(table: &Table, bound: &[&Access], facts: &mut Facts) {
-    let open: Vec<_> = bound
-        .iter()
-        .filter(|role| role.may_select && role.may_use_schema)
-        .map(|role| role.name.as_str())
-        .collect();
+    let open: Vec<_> =
+        bound.iter().filter(|role| role.may_read()).map(|role| role.name.as_str()).collect();
     if !open.is_empty() {
         facts
             .odd(
@@ -106,9 +103,14 @@ fn judge_open(table: &Table, bound: &[&Access], facts: &mut Facts) {
 }
 
 impl Access {
+    /// Whether its privileges let it read the table, whatever policies show it.
+    pub(super) const fn may_read(&self) -> bool {
+        self.may_select && self.may_use_schema
+    }
+
     /// Whether it is shown rows, as far as privileges and policies tell.
     pub(super) fn is_shown_rows(&self, has_rls: bool) -> bool {
-        self.may_select && self.may_use_schema && (self.bypasses || !has_rls || self.has_policy())
+        self.may_read() && (self.bypasses || !has_rls || self.has_policy())
     }
 
     fn has_policy(&self) -> bool {

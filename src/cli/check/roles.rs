@@ -3,8 +3,12 @@
 use serde::Deserialize;
 
 use super::fact::Facts;
-use crate::error::{Error, ErrorKind};
+use super::unreadable;
+use crate::error::Error;
 use crate::postgres::Sql;
+
+/// How many connections a relay needs to read the slot and the catalog, whatever its pools.
+const LEAST_CONNECTIONS: usize = 4;
 
 /// The role whose tokens are meant to read everything.
 const SERVICE: &str = "service_role";
@@ -43,7 +47,7 @@ impl Roles {
     /// # Errors
     /// `SourceRejected`: what Postgres said.
     pub(super) async fn read(sql: &Sql, wanted: &[String]) -> Result<Self, Error> {
-        let failed = || Error::new(ErrorKind::SourceRejected, "could not read the roles");
+        let failed = || unreadable("the roles");
         let text = include_str!("../../../sql/queries/check_roles.sql");
         let row = sql
             .client
@@ -90,18 +94,19 @@ impl Roles {
 /// How many connections a relay may open with pools of these sizes for each of so many roles: those that judge rows or write
 /// for a chat, and those that read the slot, the catalog and what clients ask for.
 pub(super) const fn connections(roles: usize, pool: usize, chat_pool: usize) -> usize {
-    let (for_roles, others) = (roles * (pool + chat_pool), 2 * pool + 10);
-    for_roles + others
+    roles * (pool + chat_pool) + 2 * pool + 10
 }
 
 impl Login {
     fn judge_connections(&self, needed: usize, facts: &mut Facts) {
         let about = "postgres.connections";
-        let advice = "lower postgres.pool and chat.pool, or raise it";
         let name = quoted(&self.name);
         match self.most_connections {
-            // Without a relay, what is taken is taken by others.
-            Some(most) if most < 4 || (self.relays == 0 && most < self.connections + 4) => {
+            // While no relay runs, all of the login role's connections belong to other programs.
+            Some(most)
+                if most < LEAST_CONNECTIONS
+                    || (self.relays == 0 && most < self.connections + LEAST_CONNECTIONS) =>
+            {
                 facts
                     .bad(
                         about,
@@ -120,7 +125,7 @@ impl Login {
                             "{name} may have {most} connections, and the relay opens up to {needed}"
                         ),
                     )
-                    .also(advice);
+                    .also("lower postgres.pool and chat.pool, or raise it");
             }
             _ if self.server_connections < needed => {
                 facts

@@ -21,7 +21,7 @@ pub(super) struct Server {
     wal_level: String,
     most_slots: i64,
     slots: i64,
-    /// Slots that are not the relay's: a limit of WAL holds for them as well.
+    /// Slots besides the relay's own: `max_slot_wal_keep_size` holds for them as well.
     pub(super) other_slots: Vec<String>,
     most_senders: i64,
     senders: i64,
@@ -40,8 +40,8 @@ impl Server {
         found.ok_or_else(|| super::unreadable("the server's settings"))
     }
 
-    /// What a relay of this configuration calls itself when it reads the slot: the address may give it a name.
-    pub(super) fn reader(&self) -> &str {
+    /// The `application_name` under which a relay of this configuration reads the slot: postgres.url may give one.
+    pub(super) fn relay_application(&self) -> &str {
         if self.application == super::APPLICATION { "relay-source" } else { &self.application }
     }
 

@@ -38,7 +38,7 @@ pub(super) fn judge(
             .also("set postgres.slot to another name, one for each database");
         return;
     }
-    if let Some(holder) = slot.foreign_holder(server.reader()) {
+    if let Some(holder) = slot.foreign_holder(server.relay_application()) {
         facts
             .bad(
                 about.clone(),
@@ -82,19 +82,19 @@ fn judge_wal(about: &str, slot: &Slot, budget: usize, facts: &mut Facts) {
     }
 }
 
-/// How much WAL Postgres keeps for a slot. A limit where there was none is one for everybody's slots.
+/// How much WAL Postgres keeps for a slot. A limit that is set where there was none also limits the slots of others.
 fn judge_limit(slot: &Slot, budget: usize, others: &[String], facts: &mut Facts) {
+    let statement = keep_size(budget);
     if slot.keep_bytes < 0 {
         let fact = facts.odd(
             "postgres.keep_size",
             "max_slot_wal_keep_size = -1: a stopped relay can fill the server's disk",
         );
         if others.is_empty() {
-            fact.sql(keep_size(budget)).sql("select pg_reload_conf();");
+            fact.sql(format!("{statement};")).sql("select pg_reload_conf();");
         } else {
             fact.also(format!(
-                "{} if no other slot may fall further behind than that, else it is lost: {}",
-                keep_size(budget).replace(';', ","),
+                "{statement}, if no other slot may fall further behind than that, else it is lost: {}",
                 others.join(", ")
             ));
         }
@@ -108,14 +108,15 @@ fn judge_limit(slot: &Slot, budget: usize, others: &[String], facts: &mut Facts)
                 ),
             )
             .also(format!("set postgres.max_slot_lag below {}", slot.keep_size))
-            .sql(keep_size(budget))
+            .sql(format!("{statement};"))
             .sql("select pg_reload_conf();");
     }
 }
 
-/// The statement that gives Postgres a limit half as large again as the relay's own, 15 GB without one.
+/// The statement, without its semicolon, that gives Postgres a limit half as large again as the relay's own, 15 GB without
+/// one.
 fn keep_size(budget: usize) -> String {
     let budget = if budget == 0 { 10 << 30 } else { budget };
     let megabytes = (budget >> 20).saturating_mul(3) / 2;
-    format!("alter system set max_slot_wal_keep_size = '{megabytes}MB';")
+    format!("alter system set max_slot_wal_keep_size = '{megabytes}MB'")
 }

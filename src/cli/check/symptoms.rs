@@ -17,7 +17,8 @@ struct Symptom {
 /// Without these nothing else could be looked at, so they explain everything.
 const ROOTS: [&str; 2] = ["config", "postgres.reachable"];
 
-/// Facts that explain no complaint: they are about a disk that may fill, or a thing that may be wanted.
+/// Facts that explain no complaint while they are warnings: a disk may fill one day, or a feature is not set up that may
+/// not be wanted.
 const SILENT: [&str; 5] =
     ["postgres.keep_size", "limits", "realtime", "relay gaps", "postgres.connections"];
 
@@ -99,32 +100,29 @@ pub(super) fn to_json(facts: &Facts) -> Value {
     SYMPTOMS.iter().map(answer).collect()
 }
 
-/// The facts that explain a symptom, and what they are: faults, or if there are none what may be it, or nothing.
+/// The facts that explain a symptom, and their verdict: the faults; the warnings if there is no fault; else none.
 fn explaining<'a>(symptom: &Symptom, facts: &'a Facts) -> (Verdict, Vec<&'a Fact>) {
-    let of = |verdict: Verdict, is_wanted: &dyn Fn(&Fact) -> bool| -> Vec<&'a Fact> {
-        let of_symptom = |fact: &&Fact| {
-            let mut causes = ROOTS.iter().chain(symptom.causes);
-            causes.any(|cause| fact.about.starts_with(cause))
-        };
+    for verdict in [Verdict::Bad, Verdict::Odd] {
         let mut found: Vec<_> = facts
             .iter()
-            .filter(|fact| fact.verdict == verdict && is_wanted(fact))
-            .filter(of_symptom)
+            .filter(|fact| fact.verdict == verdict && symptom.is_explained_by(fact))
             .collect();
         found.dedup_by(|one, other| one.about == other.about);
-        found
-    };
-    let faults = of(Verdict::Bad, &|_| true);
-    if !faults.is_empty() {
-        return (Verdict::Bad, faults);
+        if !found.is_empty() {
+            return (verdict, found);
+        }
     }
-    // What is silent explains only the complaint that asks for it by its whole name.
-    let is_telling = |fact: &Fact| {
-        let is_asked_for = |silent: &&str| symptom.causes.contains(silent);
-        !SILENT.iter().any(|silent| fact.about.starts_with(silent) && !is_asked_for(silent))
-    };
-    let odd = of(Verdict::Odd, &is_telling);
-    if odd.is_empty() { (Verdict::Good, odd) } else { (Verdict::Odd, odd) }
+    (Verdict::Good, Vec::new())
+}
+
+impl Symptom {
+    fn is_explained_by(&self, fact: &Fact) -> bool {
+        let is_about = |cause: &&str| fact.about.starts_with(*cause);
+        // A silent warning explains only the complaint that names it whole among its causes.
+        let is_silent = |silent: &&str| is_about(silent) && !self.causes.contains(silent);
+        ROOTS.iter().chain(self.causes).any(is_about)
+            && (fact.verdict == Verdict::Bad || !SILENT.iter().any(is_silent))
+    }
 }
 
 #[cfg(test)]

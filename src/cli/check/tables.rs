@@ -3,16 +3,16 @@
 use serde::Deserialize;
 
 use super::fact::Facts;
+use super::read_all;
 use super::rights::{self, Access};
-use super::unreadable;
 use super::writes::{Identity, Member};
 use crate::error::Error;
 use crate::postgres::Sql;
 
-/// A table that clients may watch. Its partitions are its own affair.
+/// A table that clients may watch. A partition that is published because its parent is counts as the parent.
 #[derive(Debug, Deserialize)]
 pub(super) struct Table {
-    /// Its number.
+    /// Its OID.
     pub(super) oid: u32,
     pub(super) schema: String,
     pub(super) name: String,
@@ -43,14 +43,8 @@ impl Table {
         publication: &str,
         roles: &[String],
     ) -> Result<Vec<Self>, Error> {
-        let failed = || unreadable("the published tables");
         let text = include_str!("../../../sql/queries/check_tables.sql");
-        let rows = sql.client.query(text, &[&publication, &roles]).await;
-        rows.map_err(|error| failed().because(error))?
-            .iter()
-            .map(|row| serde_json::from_value(row.get("found")))
-            .collect::<Result<_, _>>()
-            .map_err(|error| failed().because(error))
+        read_all(sql, "the published tables", text, &[&publication, &roles]).await
     }
 
     /// What facts about it are called.
@@ -59,6 +53,11 @@ impl Table {
             return "realtime.messages".to_owned();
         }
         format!("table {}.{}", self.schema, self.name)
+    }
+
+    /// What a role can do with it.
+    pub(super) fn access(&self, role: &str) -> Option<&Access> {
+        self.roles.iter().find(|access| access.name == role)
     }
 
     /// The facts; one good one when nothing is to be said. `members`: those of all published tables.
@@ -103,8 +102,7 @@ impl Table {
                     format!("{of}replica identity is the key: of a deleted row its key reaches every subscriber whom the policies cannot rule out by it, and filters on other columns miss deletes"),
                 );
                 match member.refusal_with(Identity::Full) {
-                    None => fact
-                        .sql(format!("alter table {} replica identity full;", member.quoted)),
+                    None => fact.sql(member.set_identity("full")),
                     Some(refusal) => fact.also(format!(
                         "leave it: with replica identity full Postgres would refuse its updates and deletes, because {}",
                         refusal.words()

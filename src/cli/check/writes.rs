@@ -1,11 +1,12 @@
-//! Whether Postgres lets a table be updated, now and after a statement that `relay check` might print. Pure, but for reading.
+//! Whether Postgres lets a table be updated, now and after a statement that `relay check` might print. All but [`Member::read`]
+//! is computed without asking Postgres.
 //!
 //! A publication that has updates or deletes makes Postgres refuse them on tables whose replica identity it cannot publish. So
 //! nothing that changes an identity or a publication is printed before it is judged here.
 
 use serde::Deserialize;
 
-use super::unreadable;
+use super::read_all;
 use crate::error::Error;
 use crate::postgres::Sql;
 
@@ -138,14 +139,9 @@ impl Member {
         publication: &str,
         tables: &[u32],
     ) -> Result<Vec<Self>, Error> {
-        let failed = || unreadable("what decides whether tables can be updated");
+        let what = "what decides whether tables can be updated";
         let text = include_str!("../../../sql/queries/check_writes.sql");
-        let rows = sql.client.query(text, &[&tables, &publication]).await;
-        rows.map_err(|error| failed().because(error))?
-            .iter()
-            .map(|row| serde_json::from_value(row.get("found")))
-            .collect::<Result<_, _>>()
-            .map_err(|error| failed().because(error))
+        read_all(sql, what, text, &[&tables, &publication]).await
     }
 
     /// Whether it is this table, or a partition of it.
@@ -185,12 +181,15 @@ impl Member {
 
     /// The statement that lets it be updated, where there is one that cannot do harm.
     pub(super) fn mend(&self) -> Option<String> {
-        let statement =
-            |identity| format!("alter table {} replica identity {identity};", self.quoted);
         if self.refusal_with(Identity::Full).is_none() {
-            return Some(statement("full"));
+            return Some(self.set_identity("full"));
         }
-        self.refusal_with(Identity::Default).is_none().then(|| statement("default"))
+        self.refusal_with(Identity::Default).is_none().then(|| self.set_identity("default"))
+    }
+
+    /// The statement that gives it another replica identity.
+    pub(super) fn set_identity(&self, identity: &str) -> String {
+        format!("alter table {} replica identity {identity};", self.quoted)
     }
 
     fn refused_by(&self, publishing: &Publishing, identity: Identity) -> Option<Refusal> {

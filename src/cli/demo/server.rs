@@ -30,7 +30,7 @@ pub(super) struct Told<'a> {
 pub(super) async fn start(told: Told<'_>, own: Router) -> Result<Relay, Error> {
     let given = |name: &str| match name {
         "RELAY_HTTP__LISTEN" => Some(told.listen.to_string()),
-        // The pages show figures, and a database of its own hides nothing from whoever made it.
+        // The demo's pages show metrics; of a throwaway database they give away nothing.
         "RELAY_HTTP__ADMIN_LISTEN" if !told.is_open => Some(told.listen.to_string()),
         "RELAY_HTTP__DRAIN" => Some("1s".to_owned()),
         "RELAY_HTTP__PAGES" => told.pages.map(|pages| pages.display().to_string()),

@@ -91,16 +91,16 @@ impl Watcher {
         }
     }
 
-    /// Notes what comes until the connection ends or is to be broken. Who has no place yet stays: it could not say where it
-    /// continues, and what comes meanwhile would be taken for lost.
+    /// Notes what comes until the connection ends or is to be broken. The connection is not broken before the relay gave a
+    /// position: without one the watcher could not say where it continues, and what is committed meanwhile would count as lost.
     async fn listen(&mut self, client: &mut Client) {
         let ends = self.breaks.map(|breaks| (Instant::now() + about(breaks.every), breaks.until));
         let ends = ends.filter(|(at, until)| at < until);
         loop {
-            let has_place = !matches!(self.memory, Memory::Since(None));
+            let can_resume = !matches!(self.memory, Memory::Since(None));
             let breaking = async {
                 match ends {
-                    Some((at, _)) if has_place => sleep_until(at).await,
+                    Some((at, _)) if can_resume => sleep_until(at).await,
                     _ => std::future::pending().await,
                 }
             };

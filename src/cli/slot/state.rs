@@ -90,7 +90,7 @@ impl Slot {
         })
     }
 
-    /// Who holds it, when that is nobody who calls itself `relay`, as a relay of this configuration does.
+    /// Who holds it, when the holder's application name is not `relay`, which is what a relay of this configuration has.
     pub(crate) fn foreign_holder(&self, relay: &str) -> Option<String> {
         self.application.as_deref().filter(|application| *application != relay)?;
         self.holder()

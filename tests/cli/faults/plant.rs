@@ -6,15 +6,15 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
 use super::scene::{self, readable, write};
-use super::{Fault, Holds, Server, Verdict};
+use super::{Fault, Occupied, Server};
+use crate::cli::report::{self, Fact, Verdict};
+use crate::cli::{PROGRAM, configure, unconfigure};
 use crate::support::cluster::command as of_postgres;
-use crate::support::relay::{SECRET, get};
+use crate::support::relay::get;
 use crate::support::{Cluster, Database, PATIENCE, free_port, until};
 
-/// Statements about the whole server are not run: other cases share it.
+/// Beginnings of statements about the whole server, which are not run: other cases share it.
 const OF_SERVER: [&str; 3] =
     ["alter system", "select pg_reload_conf", "select pg_drop_replication_slot"];
 
@@ -30,29 +30,25 @@ pub(super) struct Planted {
     database: Database,
     login: String,
     port: u16,
-    place: tempfile::TempDir,
-    /// Held as long as it is tried.
-    _held: (Option<TcpListener>, Option<Held>),
+    directory: tempfile::TempDir,
+    /// What another program occupies while the fault is tried.
+    _occupied: Option<Program>,
 }
 
-/// A process that is ended with the case.
-struct Held(Child);
+/// Another program, which ends with the case.
+enum Program {
+    ListensOnPort { _listener: TcpListener },
+    ReadsSlot { _process: Process },
+}
 
-impl Drop for Held {
+/// A process that is killed when dropped.
+struct Process(Child);
+
+impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// One fact of a report.
-#[derive(Clone, Debug)]
-struct Fact {
-    about: String,
-    verdict: String,
-    says: String,
-    sql: Vec<String>,
-    words: Vec<String>,
 }
 
 impl Servers {
@@ -102,7 +98,7 @@ fn secure(cluster: &Cluster) {
 }
 
 impl Planted {
-    /// Plants it and tries everything; says what was not so.
+    /// Plants it and tries everything; the error says what was not as the case expects.
     pub(super) async fn try_it(fault: Fault, servers: &Servers) -> Result<(), String> {
         let cluster = servers.of(fault.server);
         let database = scene::set(cluster).await;
@@ -120,9 +116,9 @@ impl Planted {
     async fn plant(fault: Fault, database: Database, cluster: &Cluster) -> Self {
         let login =
             if fault.has_own_login { format!("login_{}", database.name) } else { "relay".into() };
-        let place = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let mut planted =
-            Self { fault, database, login, port: free_port(), place, _held: (None, None) };
+            Self { fault, database, login, port: free_port(), directory, _occupied: None };
         let database = &planted.database;
         if planted.fault.has_own_login {
             database
@@ -154,23 +150,27 @@ impl Planted {
                 .unwrap();
             cluster.reload();
         }
-        let held = planted.fault.holds;
-        planted._held.0 = (held == Some(Holds::Port))
-            .then(|| TcpListener::bind(("127.0.0.1", planted.port)).unwrap());
-        if held == Some(Holds::Slot) {
-            planted._held.1 = Some(planted.read_slot().await);
-        }
+        planted._occupied = match planted.fault.occupied {
+            Some(Occupied::Port) => {
+                let listener = TcpListener::bind(("127.0.0.1", planted.port)).unwrap();
+                Some(Program::ListensOnPort { _listener: listener })
+            }
+            Some(Occupied::Slot) => {
+                Some(Program::ReadsSlot { _process: planted.read_slot().await })
+            }
+            None => None,
+        };
         planted
     }
 
     /// A program that reads the slot and does not call itself a relay.
-    async fn read_slot(&self) -> Held {
+    async fn read_slot(&self) -> Process {
         let slot = self.database.slot();
         let url = format!("{}?application_name=warehouse", self.database.url_as("relay"));
         let child = self
             .command(&["run"])
             .env("RELAY_POSTGRES__URL", url)
-            .env("RELAY_LOG__DIR", self.place.path().join("of-the-warehouse"))
+            .env("RELAY_LOG__DIR", self.directory.path().join("of-the-warehouse"))
             .env("RELAY_HTTP__LISTEN", format!("127.0.0.1:{}", free_port()))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -182,41 +182,36 @@ impl Planted {
             (self.database.text(&active).await == "true").then_some(())
         })
         .await;
-        Held(child)
+        Process(child)
     }
 
-    /// `{db}`, `{login}`, `{slot}`, `{place}`, `{port}` and `{server}` (its port) replaced.
+    /// `{db}`, `{login}`, `{slot}`, `{directory}`, `{port}` and `{server}` (its port) replaced.
     fn filled(&self, text: &str) -> String {
         let server = self.database.url.split(':').nth(2).and_then(|rest| rest.split('/').next());
         text.replace("{db}", &self.database.name)
             .replace("{login}", &self.login)
             .replace("{slot}", &self.database.slot())
-            .replace("{place}", &self.place.path().display().to_string())
+            .replace("{directory}", &self.directory.path().display().to_string())
             .replace("{port}", &self.port.to_string())
             .replace("{server}", server.unwrap_or_default())
     }
 
     fn command(&self, verb: &[&str]) -> Command {
-        let program = env!("CARGO_BIN_EXE_relay");
         let shell = self.filled(&self.fault.shell);
         let mut command = if shell.is_empty() {
-            Command::new(program)
+            Command::new(PROGRAM)
         } else {
             let mut command = Command::new("sh");
-            command.args(["-c", &format!("{shell}; exec \"$0\" \"$@\""), program]);
+            command.args(["-c", &format!("{shell}; exec \"$0\" \"$@\""), PROGRAM]);
             command
         };
+        unconfigure(&mut command);
+        configure(&mut command, &self.database, self.port);
         command
             .args(verb)
-            .current_dir(self.place.path())
-            .stdin(Stdio::null())
-            .env_remove("DATABASE_URL")
-            .env_remove("RUST_LOG")
+            .current_dir(self.directory.path())
             .env("RELAY_POSTGRES__URL", self.database.url_as(&self.login))
-            .env("RELAY_POSTGRES__SLOT", self.database.slot())
-            .env("RELAY_AUTH__JWT_SECRET", SECRET)
-            .env("RELAY_LOG__DIR", self.place.path().join("log"))
-            .env("RELAY_HTTP__LISTEN", format!("127.0.0.1:{}", self.port));
+            .env("RELAY_LOG__DIR", self.directory.path().join("log"));
         command.envs(self.fault.env.iter().map(|(name, value)| (name, self.filled(value))));
         command
     }
@@ -225,23 +220,7 @@ impl Planted {
         let mut command = self.command(&["check", "--json"]);
         command.args(self.fault.claims.iter().flat_map(|claims| ["--claims", claims]));
         let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-        let report: Value = serde_json::from_slice(&output.stdout)
-            .map_err(|_| format!("no report: {}", String::from_utf8_lossy(&output.stderr)))?;
-        let texts = |fact: &Value, key: &str| -> Vec<String> {
-            let texts = fact[key].as_array().unwrap().iter();
-            texts.map(|text| text.as_str().unwrap().to_owned()).collect()
-        };
-        let text = |fact: &Value, key: &str| fact[key].as_str().unwrap().to_owned();
-        let facts = report["facts"].as_array().unwrap().iter();
-        Ok(facts
-            .map(|fact| Fact {
-                about: text(fact, "about"),
-                verdict: text(fact, "verdict"),
-                says: text(fact, "says"),
-                sql: texts(fact, "sql"),
-                words: texts(fact, "do"),
-            })
-            .collect())
+        report::facts(&output)
     }
 
     async fn judge(&self) -> Result<(), String> {
@@ -263,11 +242,7 @@ impl Planted {
 
     fn find(&self, facts: &[Fact]) -> Result<Fact, String> {
         let about = self.filled(&self.fault.about);
-        let verdict = match self.fault.verdict {
-            Verdict::Fault => "fault",
-            Verdict::Warning => "warning",
-            Verdict::Ok => "ok",
-        };
+        let verdict = self.fault.verdict;
         let says: Vec<_> = self.fault.says.iter().map(|words| self.filled(words)).collect();
         let is_it = |fact: &&Fact| {
             fact.about == about
@@ -276,8 +251,8 @@ impl Planted {
         };
         let found = facts.iter().find(is_it).cloned();
         found.ok_or_else(|| {
-            let told: Vec<_> = facts.iter().filter(|fact| fact.verdict != "ok").collect();
-            format!("no {verdict} about {about:?} says {says:?}; told is {told:?}")
+            let others: Vec<_> = facts.iter().filter(|fact| fact.verdict != Verdict::Ok).collect();
+            format!("no {verdict:?} about {about:?} says {says:?}; there are {others:?}")
         })
     }
 
@@ -296,8 +271,7 @@ impl Planted {
         write(&self.database).await.map_err(|why| format!("after {statements:?}: {why}"))?;
         let named = about.strip_prefix("table ").unwrap_or_default();
         let named = named.strip_prefix("public.").unwrap_or(named);
-        for ((who, what), seen) in readable(&self.database).await {
-            let key = (who, what);
+        for (key, seen) in readable(&self.database).await {
             let then = before.get(&key).map_or("", String::as_str);
             if key.1 != named && then != seen {
                 return Err(format!("after {statements:?} {key:?} reads {seen}, before {then}"));
@@ -307,7 +281,8 @@ impl Planted {
         let again = self.check().await?;
         let left = again.iter().find(|fact| {
             let is_new = !known.contains(&(&fact.about, &fact.says));
-            fact.verdict == "fault" && (is_new || (fact.about == about && !fact.sql.is_empty()))
+            fact.verdict == Verdict::Fault
+                && (is_new || (fact.about == about && !fact.sql.is_empty()))
         });
         left.map_or(Ok(()), |left| Err(format!("after {statements:?}: {left:?}")))
     }
@@ -315,13 +290,13 @@ impl Planted {
     /// What `relay run` says: in its log, at `/readyz`, or when it ends.
     async fn run(&self) -> Result<(), String> {
         let wanted = self.filled(&self.fault.run);
-        let path = self.place.path().join("said");
+        let path = self.directory.path().join("said");
         let file = || std::fs::OpenOptions::new().create(true).append(true).open(&path).unwrap();
         let mut command = self.command(&["run"]);
-        let mut relay = Held(command.stdout(file()).stderr(file()).spawn().unwrap());
+        let mut relay = Process(command.stdout(file()).stderr(file()).spawn().unwrap());
         let said = || std::fs::read_to_string(&path).unwrap_or_default();
         let port = self.port;
-        let is_own_port = self.fault.holds != Some(Holds::Port);
+        let is_own_port = self.fault.occupied != Some(Occupied::Port);
         let deadline = Instant::now() + PATIENCE;
         loop {
             let is_over = relay.0.try_wait().unwrap().is_some();

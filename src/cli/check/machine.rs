@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 
 use super::fact::Facts;
 use crate::config::Config;
+use crate::metrics::process::most_files;
 
-/// Facts about the directory are called so.
+/// What facts about the directory are about.
 const ABOUT: &str = "log.dir";
 
-/// What is written to try it: enough for a disk that is full to say so.
+/// What is written to try the directory: enough that the write fails on a full disk.
 static PROBE: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Files that are open besides sockets.
-const OTHER_FILES: usize = 200;
+const OTHER_FILES: u64 = 200;
 
 /// The facts.
 pub(super) fn judge(config: &Config, facts: &mut Facts) {
@@ -45,27 +46,29 @@ fn judge_directory(dir: &Path, facts: &mut Facts) {
     }
     let is_ours = fs::metadata("/proc/self").is_ok_and(|me| me.uid() == found.uid());
     match probe(dir) {
-        // It is another user's, and that one's to write.
+        // Whether the directory's owner may write to it, only a check run by that user can tell.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !is_ours => {
-            of_another(found.uid(), &shown.to_string(), facts);
+            judge_foreign_owner(found.uid(), dir, facts);
         }
         Err(error) => {
             facts.bad(ABOUT, format!("{shown} cannot be written: {error}")).also(
                 "give it to the user that the relay runs as, on a disk with room that is not mounted read-only",
             );
         }
-        Ok(me) if me != found.uid() => of_another(found.uid(), &shown.to_string(), facts),
+        Ok(me) if me != found.uid() => judge_foreign_owner(found.uid(), dir, facts),
         Ok(_) => facts.good(ABOUT, format!("{shown} can be written")),
     }
 }
 
-fn of_another(owner: u32, shown: &str, facts: &mut Facts) {
+/// The directory belongs to `owner`, who is another user than the one who runs the check.
+fn judge_foreign_owner(owner: u32, dir: &Path, facts: &mut Facts) {
+    let shown = dir.display();
     facts
         .odd(ABOUT, format!("{shown} belongs to user {owner}, who is not the one who runs this"))
         .also("run the check as the user that the relay runs as; then it tells whether that one may write");
 }
 
-/// The directory is not there: can it be made?
+/// The directory is absent: whether it can be made in the nearest directory above it that exists.
 fn judge_parent(dir: &Path, facts: &mut Facts) {
     let there =
         dir.ancestors().skip(1).find(|above| above.as_os_str().is_empty() || above.exists());
@@ -86,7 +89,7 @@ fn judge_parent(dir: &Path, facts: &mut Facts) {
     }
 }
 
-/// Writes a file, removes it, and says whose it was.
+/// Writes a file to the directory, removes it, and returns the user it belonged to.
 fn probe(dir: &Path) -> io::Result<u32> {
     let path = dir.join(format!(".relay-check-{}", std::process::id()));
     let written =
@@ -95,17 +98,14 @@ fn probe(dir: &Path) -> io::Result<u32> {
             file.sync_all()?;
             Ok(file.metadata()?.uid())
         });
-    // What could not be written may be there all the same.
+    // A file that could not be written to its end is there all the same.
     let _ = fs::remove_file(&path);
     written
 }
 
 fn judge_files(connections: usize, facts: &mut Facts) {
-    let Some(limit) = fs::read_to_string("/proc/self/limits").ok().and_then(|text| soft(&text))
-    else {
-        return;
-    };
-    let needed = connections.saturating_add(OTHER_FILES);
+    let Some(limit) = most_files() else { return };
+    let needed = (connections as u64).saturating_add(OTHER_FILES);
     if limit < needed {
         facts
             .odd("limits", format!("this user may have {limit} files open, and limits.connections is {connections}"))
@@ -115,11 +115,4 @@ fn judge_files(connections: usize, facts: &mut Facts) {
     } else {
         facts.good("limits", format!("{limit} files may be open, for {connections} connections"));
     }
-}
-
-/// The soft limit of open files, in the text of `/proc/self/limits`.
-fn soft(text: &str) -> Option<usize> {
-    let line = text.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    let word = line.split_whitespace().next()?;
-    if word == "unlimited" { Some(usize::MAX) } else { word.parse().ok() }
 }
