@@ -80,7 +80,12 @@ pub(crate) fn faults(mut command: Command) -> Vec<(String, Vec<String>)> {
 
 /// A database where everything is as it should be, with one table clients may watch.
 pub(crate) async fn healthy() -> Database {
-    let database = Cluster::shared().database().await.with_roles().await;
+    healthy_in(Cluster::shared()).await
+}
+
+/// The same in a cluster.
+pub(crate) async fn healthy_in(cluster: &Cluster) -> Database {
+    let database = cluster.database().await.with_roles().await;
     database
         .execute(
             "create table orders (id int primary key, owner uuid, body text);

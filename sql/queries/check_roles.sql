@@ -1,5 +1,6 @@
 -- The login role, and each role a token may name.
 -- $1 text[]: the roles
+-- $2 text: how the application_name begins under which a relay reads the slot
 select
   jsonb_build_object(
     'name', me.rolname,
@@ -13,7 +14,7 @@ select
     'most_connections', nullif(me.rolconnlimit, -1),
     'connections', (select count(*) from pg_stat_activity a where a.usesysid = me.oid and a.pid <> pg_backend_pid()),
     'relays', (
-      select count(*) from pg_stat_activity a where a.usesysid = me.oid and a.application_name like 'relay-source%'),
+      select count(*) from pg_stat_activity a where a.usesysid = me.oid and starts_with(a.application_name, $2)),
     'server_connections',
       current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
   ) as login,

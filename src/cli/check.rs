@@ -139,7 +139,7 @@ async fn look_at_postgres(
     server.judge(found.is_some(), is_held, facts);
     let chat_pool = config.chat.as_ref().map_or(0, |chat| chat.pool);
     let needed = roles::connections(roles.len(), config.postgres.pool, chat_pool);
-    let of_roles = Roles::read(sql, roles).await?;
+    let of_roles = Roles::read(sql, roles, server.relay_application()).await?;
     of_roles.judge(needed, facts);
     let tables = tables::Table::read(sql, publication, roles).await?;
     let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();

@@ -6,9 +6,9 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::cli::{check, healthy, on};
+use crate::cli::{check, healthy, healthy_in, on};
 use crate::support::relay::token_of;
-use crate::support::{Client, Database, Relay, until};
+use crate::support::{Client, Cluster, Database, Relay, until};
 
 /// The check, pointed at a relay.
 pub(super) fn of_relay(database: &Database, relay: &Relay) -> Command {
@@ -126,4 +126,17 @@ async fn a_history_that_ends_with_nobody_subscribed_is_no_error() {
     })
     .await;
     assert!(!relay.log_text().contains("changes were lost to subscribers"));
+}
+
+#[tokio::test]
+async fn a_relay_that_calls_itself_something_else_is_not_taken_for_strangers() {
+    // Roles are the server's, and other tests connect as the relay's.
+    let cluster = Cluster::start(&[]);
+    let database = healthy_in(&cluster).await;
+    let own = format!("{}?application_name=shop", database.url_as("relay"));
+    let relay = Relay::start_with(&database, &[("RELAY_POSTGRES__URL", &own)]).await;
+    database.execute("alter role relay connection limit 5").await;
+    let mut command = of_relay(&database, &relay);
+    command.env("RELAY_POSTGRES__URL", &own);
+    check(command, 0, &["✓ relay ", "! postgres.connections"]);
 }

@@ -314,10 +314,10 @@ fn report(table: &Table, failure: &Failure, roles: &str, facts: &mut Facts) {
 /// What to do about an error of a policy. No grant is a statement here: what it would open is for its owner to say.
 fn remedy(code: &str, message: &str) -> String {
     let advice = match code {
-        "42501" if message.contains("function") || message.contains("procedure") => {
+        "42501" if message.contains("for function ") || message.contains("for procedure ") => {
             "grant execute on the function to the role, if its tokens may call it by themselves"
         }
-        "42501" if message.contains("schema") => {
+        "42501" if message.contains("for schema ") => {
             "grant usage on the schema to the role, if nothing in it is to be out of its reach"
         }
         "42501" if message.contains("read-only") => "let the policy read only",
@@ -361,6 +361,8 @@ mod tests {
             ("42501", "permission denied for function f", "grant execute"),
             ("42501", "permission denied for schema s", "grant usage"),
             ("42501", "permission denied for table t", "security definer"),
+            ("42501", "permission denied for table function_log", "security definer"),
+            ("42501", "permission denied for table schema_versions", "security definer"),
             ("42P17", "infinite recursion detected in policy for relation \"t\"", "its own table"),
             ("P0001", "no", "return false"),
             ("42704", "unrecognized configuration parameter \"app.x\"", "current_setting"),

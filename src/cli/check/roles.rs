@@ -42,16 +42,20 @@ struct Role {
 }
 
 impl Roles {
-    /// Asks for the login role and for `wanted`.
+    /// Asks for the login role, as which a relay connects that is called `relay_application`, and for `wanted`.
     ///
     /// # Errors
     /// `SourceRejected`: what Postgres said.
-    pub(super) async fn read(sql: &Sql, wanted: &[String]) -> Result<Self, Error> {
+    pub(super) async fn read(
+        sql: &Sql,
+        wanted: &[String],
+        relay_application: &str,
+    ) -> Result<Self, Error> {
         let failed = || unreadable("the roles");
         let text = include_str!("../../../sql/queries/check_roles.sql");
         let row = sql
             .client
-            .query_one(text, &[&wanted])
+            .query_one(text, &[&wanted, &relay_application])
             .await
             .map_err(|error| failed().because(error))?;
         let read = |name: &str| row.get::<_, serde_json::Value>(name);
