@@ -1,20 +1,10 @@
 //! `relay migrate`: what it prints, what it needs, and that it may be run again.
 
-use std::process::{Command, Output};
-
 use crate::support::Cluster;
+use crate::support::program::run;
 
 fn migrate(arguments: &[&str]) -> (Option<i32>, String) {
-    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_relay"))
-        .arg("migrate")
-        .args(arguments)
-        .env_remove("RELAY_MIGRATE_URL")
-        .env_remove("RELAY_POSTGRES__URL")
-        .current_dir(std::env::temp_dir())
-        .output()
-        .unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (status.code(), text(stdout) + &text(stderr))
+    run(&[&["migrate"], arguments].concat())
 }
 
 #[tokio::test]
