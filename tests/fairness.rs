@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::relay::{token, token_of};
+use crate::support::relay::{anon, token, token_of};
 use crate::support::{Client, Cluster, Database, Relay};
 
 const ONE: &str = "00000000-0000-0000-0000-000000000001";
@@ -41,7 +41,7 @@ async fn costly_filters_of_one_socket_hold_up_nobody_else_s_rows() {
     let relay = Relay::start_with(&database, &one).await;
     let mut holder = Client::connect(&relay, &token("anon", &json!({ "sub": ONE }))).await;
     holder.subscribe("room", json!([subscription("patient", "")])).await;
-    let anon = token("anon", &json!({}));
+    let anon = anon();
     let mut greedy = Client::connect(&relay, &anon).await;
     const ROOMS: usize = 4;
     for room in 0..ROOMS {
@@ -90,7 +90,7 @@ async fn two_addresses_with_many_filters_count_as_two_callers() {
         .await;
     // Two callers have two connections each at most, which leaves one; what waits for a connection is ahead of the canary.
     let relay = Relay::start_with(&database, &[("RELAY_POSTGRES__POOL", "5"), PATIENT]).await;
-    let anon = token("anon", &json!({}));
+    let anon = anon();
     let mut greedy = Vec::new();
     for number in 0..6 {
         for address in ["127.0.0.2", "127.0.0.3"] {

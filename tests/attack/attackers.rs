@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::watch;
 
 use super::background::Background;
 use super::socket::{ATTACKER, Reader, Received, Unopened, Writer, open, open_at};
-use crate::support::relay::token;
+use crate::support::relay::anon;
 
 /// How long an attacker that was sent away waits before it connects again. It is the pace of the attack, so time itself is
 /// meant: nothing happens that an attacker could wait for.
@@ -221,7 +221,7 @@ fn words(text: &str) -> String {
 
 /// The key that every visitor of a page has.
 pub fn public_key() -> String {
-    token("anon", &json!({}))
+    anon()
 }
 
 /// Begins an attack; it is over when what this returns is dropped.

@@ -114,11 +114,7 @@ async fn roles_that_are_missing_are_named_with_the_file_that_makes_them() {
 #[tokio::test]
 async fn an_owner_who_is_no_superuser_is_enough() {
     let database = Cluster::shared().database().await.with_roles().await;
-    let owner = format!("owner_{}", database.name);
-    let name = &database.name;
-    database
-        .execute(&format!("create role {owner} login; grant create on database {name} to {owner}"))
-        .await;
+    let owner = database.role_that_may_create().await;
     for _ in 0..2 {
         let (code, printed) = migrate(&["--url", &database.url_as(&owner), "--role", "relay"]);
         assert_eq!(code, Some(0), "{printed}");

@@ -107,11 +107,7 @@ async fn it_needs_an_owner_and_says_so() {
 #[tokio::test]
 async fn an_owner_who_is_no_superuser_is_enough() {
     let database = Cluster::shared().database().await.with_roles().await;
-    let owner = format!("owner_{}", database.name);
-    let name = &database.name;
-    database
-        .execute(&format!("create role {owner} login; grant create on database {name} to {owner}"))
-        .await;
+    let owner = database.role_that_may_create().await;
     let url = database.url_as(&owner);
     let (code, printed) = run(&["migrate", "--role", "relay", "--url", &url]);
     assert_eq!(code, Some(0), "{printed}");

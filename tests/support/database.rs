@@ -99,6 +99,14 @@ impl Database {
         .await;
     }
 
+    /// A new role that may log in and create schemas in this database, and nothing else. Whoever asks for it drops it.
+    pub async fn role_that_may_create(&self) -> String {
+        let (role, name) = (format!("owner_{}", self.name), &self.name);
+        let grant = format!("grant create on database {name} to {role}");
+        self.execute(&format!("create role {role} login; {grant}")).await;
+        role
+    }
+
     /// Runs `relay migrate`.
     pub fn with_realtime(self) -> Self {
         self.with_realtime_again();
