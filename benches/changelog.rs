@@ -272,7 +272,7 @@ fn report(name: &str, cpu: f64, path: &Path, count: u64) {
         Ok(entries) => entries.map(|entry| size(&entry.unwrap().path())).sum(),
         Err(_) => size(path),
     };
-    #[allow(clippy::cast_precision_loss, reason = "a count far below 2^52")]
+    #[expect(clippy::cast_precision_loss, reason = "a count far below 2^52")]
     let each = cpu * 1e6 / count as f64;
     println!("{name}: {each:.2} us of processor time and {} bytes a transaction", bytes / count);
 }

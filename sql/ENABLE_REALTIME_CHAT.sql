@@ -435,7 +435,11 @@ begin
     end if;
   end;
 
-  -- The indexes.
+  -- The indexes. The query from meaning to judged stands twice in this file: here it finds what to create, and at the end it says
+  -- what is so, also where this statement failed. No other way fits a file that is pasted: a DO statement returns no rows. A
+  -- function of schema pg_temp takes the right TEMPORARY on the database; any other function would have to be dropped behind the
+  -- query, of which SQL editors then show no rows, and is not there where this statement failed. A setting or a prepared statement
+  -- is gone where a pooler gives the query another session.
   declare
     lacking record;
     taken regclass;
@@ -541,6 +545,7 @@ begin
       execute format('comment on index public.%I is %L', lacking.index_name, 'ENABLE_REALTIME_CHAT.sql: what the chat looks for');
     end loop;
   end;
+
   -- The publication. Postgres 18 leaves generated columns out unless asked, and then refuses to update a table of full identity
   -- that has any; so they are asked for.
   if not exists (select from pg_publication p where p.pubname = 'supabase_realtime') then

@@ -1,7 +1,7 @@
 -- Takes back everything that ENABLE_REALTIME_CHAT.sql did: pg_dump --schema-only then prints what it printed before. Paste it into
 -- psql or a web SQL editor; running it again changes nothing. Stop the relay before.
 --
---   * What DISABLE_REALTIME_CHAT.sql takes back: the places in publication supabase_realtime, the replica identities, the indexes.
+--   * What DISABLE_REALTIME_CHAT.sql takes back: tables added to publication supabase_realtime, replica identities, indexes.
 --   * The tables that ENABLE made, with their policies and triggers, if they are empty. A table that was there before stays, with
 --     its rows, columns, policies and grants.
 --   * The functions and the publication that ENABLE made; the publication only if nothing else is in it.

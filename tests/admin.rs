@@ -5,7 +5,7 @@ use std::net::TcpListener;
 
 use serde_json::json;
 
-use crate::support::relay::{get, token};
+use crate::support::relay::{anon, get};
 use crate::support::{Client, Cluster, Relay, until};
 
 async fn prepare(environment: &[(&str, &str)]) -> Relay {
@@ -114,11 +114,9 @@ async fn every_known_reason_is_counted_from_the_start_and_so_is_the_process() {
 #[tokio::test]
 async fn a_relay_that_stops_says_so_and_is_watched_until_its_clients_left() {
     let database = Cluster::shared().database().await.with_roles().await;
-    let sql = "create table notes (id bigint primary key, body text);
-               alter publication supabase_realtime add table notes;";
-    database.execute(sql).await;
+    let database = database.with_table("notes", "id bigint primary key, body text").await;
     let mut relay = Relay::start_with(&database, &[("RELAY_LIMITS__OUTBOX", "64 MiB")]).await;
-    let mut client = Client::connect(&relay, &token("anon", &json!({}))).await;
+    let mut client = Client::connect(&relay, &anon()).await;
     let wishes = json!([{ "event": "*", "schema": "public", "table": "notes" }]);
     client.subscribe("room", wishes).await;
     // More than the kernel holds for a client that does not read, so that it does not leave at once.

@@ -157,7 +157,7 @@ async fn what_is_no_json_reaches_nobody_and_its_sender_is_told() {
         let reason = json!({ "reason": "Broadcast payload must be a map, its event a string, and have no ids" });
         assert_eq!(reply, json!({ "status": "error", "response": reason }));
     }
-    let refused = relay.metric("relay_refused_total{reason=\"MalformedBroadcast\"}");
+    let refused = relay.refused("MalformedBroadcast");
     assert!((refused - 13.0).abs() < f64::EPSILON, "{refused}");
     speaker.push_binary("room", "last", 1, b"{}").await;
     for listener in &mut listeners {

@@ -4,23 +4,16 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::support::relay::token;
+use crate::support::relay::anon;
 use crate::support::{Client, Cluster, Database, Relay, until};
 
 async fn database() -> Database {
-    let database = Cluster::shared().database().await.with_roles().await;
-    let sql = "create table notes (id bigint primary key, body text);
-               alter publication supabase_realtime add table notes;";
-    database.execute(sql).await;
-    database
+    let columns = "id bigint primary key, body text";
+    Cluster::shared().database().await.with_roles().await.with_table("notes", columns).await
 }
 
 fn notes() -> Value {
     json!([{ "event": "*", "schema": "public", "table": "notes" }])
-}
-
-fn anon() -> String {
-    token("anon", &json!({}))
 }
 
 /// The rows a client still gets, and the code it is closed with.

@@ -68,7 +68,7 @@ async fn half_a_surrogate_pair_is_no_json_in_any_part_of_a_frame() {
             assert_eq!(client.flush().await.len(), 0, "{half}");
         }
     }
-    let refused = relay.metric("relay_refused_total{reason=\"MalformedMessage\"}");
+    let refused = relay.refused("MalformedMessage");
     assert!((refused - f64::from(sent)).abs() < f64::EPSILON, "{refused} of {sent}");
 }
 

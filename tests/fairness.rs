@@ -1,10 +1,10 @@
-//! What one caller asks for, however much and however costly, takes nothing from the others. Told by what comes before what,
-//! never by how long it takes.
+//! What one caller asks for, however much and however costly, takes nothing from the others. The tests look at what comes
+//! before what, never at how long it takes.
 
 use serde_json::{Value, json};
 
-use crate::support::relay::{token, token_of};
-use crate::support::{Client, Cluster, Database, Relay, until};
+use crate::support::relay::{anon, token, token_of};
+use crate::support::{Client, Cluster, Database, Relay};
 
 const ONE: &str = "00000000-0000-0000-0000-000000000001";
 const TWO: &str = "00000000-0000-0000-0000-000000000002";
@@ -29,18 +29,8 @@ async fn database() -> Database {
     database
 }
 
-fn wish(table: &str, filter: &str) -> Value {
+fn subscription(table: &str, filter: &str) -> Value {
     json!({ "event": "*", "schema": "public", "table": table, "filter": filter })
-}
-
-/// Waits until a check waits for the lock 7.
-async fn judging(database: &Database) {
-    until("a check to wait for the lock", || async {
-        let sql = "select count(*)::text from pg_locks where locktype = 'advisory' and not granted
-                   and database = (select oid from pg_database where datname = current_database())";
-        (database.text(sql).await != "0").then_some(())
-    })
-    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -50,22 +40,23 @@ async fn costly_filters_of_one_socket_hold_up_nobody_else_s_rows() {
     let one = [("RELAY_POSTGRES__POOL", "1"), PATIENT];
     let relay = Relay::start_with(&database, &one).await;
     let mut holder = Client::connect(&relay, &token("anon", &json!({ "sub": ONE }))).await;
-    holder.subscribe("room", json!([wish("patient", "")])).await;
-    let anon = token("anon", &json!({}));
+    holder.subscribe("room", json!([subscription("patient", "")])).await;
+    let anon = anon();
     let mut greedy = Client::connect(&relay, &anon).await;
     const ROOMS: usize = 4;
     for room in 0..ROOMS {
         let filter = |number: usize| format!("body=not.like.%b{}%", room * 100 + number);
-        let wishes: Vec<Value> = (0..100).map(|number| wish("texts", &filter(number))).collect();
+        let wishes: Vec<Value> =
+            (0..100).map(|number| subscription("texts", &filter(number))).collect();
         greedy.subscribe(&format!("room{room}"), json!(wishes)).await;
     }
     let mut canary = Client::connect(&relay, &anon).await;
-    canary.subscribe("room", json!([wish("texts", "")])).await;
+    canary.subscribe("room", json!([subscription("texts", "")])).await;
     let mut modest = Client::connect_from(&relay, "127.0.0.2", &anon).await;
-    modest.subscribe("room", json!([wish("texts", "body=like.%aa%")])).await;
+    modest.subscribe("room", json!([subscription("texts", "body=like.%aa%")])).await;
     database.execute("select pg_advisory_lock(7)").await;
     database.execute("insert into patient values (1)").await;
-    judging(&database).await;
+    database.waits_for_lock().await;
     for id in 1..=3 {
         let sql = format!("insert into texts values ({id}, repeat('a', 8000))");
         database.execute(&sql).await;
@@ -83,7 +74,7 @@ async fn costly_filters_of_one_socket_hold_up_nobody_else_s_rows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_strangers_with_many_wishes_in_common_take_the_turns_of_two() {
+async fn two_addresses_with_many_filters_count_as_two_callers() {
     let database = database().await;
     database
         .execute(
@@ -99,7 +90,7 @@ async fn two_strangers_with_many_wishes_in_common_take_the_turns_of_two() {
         .await;
     // Two callers have two connections each at most, which leaves one; what waits for a connection is ahead of the canary.
     let relay = Relay::start_with(&database, &[("RELAY_POSTGRES__POOL", "5"), PATIENT]).await;
-    let anon = token("anon", &json!({}));
+    let anon = anon();
     let mut greedy = Vec::new();
     for number in 0..6 {
         for address in ["127.0.0.2", "127.0.0.3"] {
@@ -108,15 +99,15 @@ async fn two_strangers_with_many_wishes_in_common_take_the_turns_of_two() {
                 .await
                 .unwrap();
             let filter = format!(r"body=match.\mx{number}?");
-            client.subscribe("room", json!([wish("held", &filter)])).await;
+            client.subscribe("room", json!([subscription("held", &filter)])).await;
             greedy.push(client);
         }
     }
     let mut canary = Client::connect(&relay, &anon).await;
-    canary.subscribe("room", json!([wish("open", "")])).await;
+    canary.subscribe("room", json!([subscription("open", "")])).await;
     database.execute("select pg_advisory_lock(7)").await;
     database.execute("insert into held values (1, 'x')").await;
-    judging(&database).await;
+    database.waits_for_lock().await;
     database.execute("insert into open values (1)").await;
     assert_eq!(canary.change().await["record"]["id"], 1);
     database.execute("select pg_advisory_unlock(7)").await;
@@ -126,7 +117,7 @@ async fn two_strangers_with_many_wishes_in_common_take_the_turns_of_two() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn slow_snapshots_of_one_subject_leave_a_place_for_the_others() {
+async fn slow_snapshots_of_one_subject_leave_room_for_the_others() {
     let database = database().await;
     let relay = Relay::start_with(&database, &[PATIENT]).await;
     database.execute("select pg_advisory_lock(7)").await;
@@ -137,7 +128,7 @@ async fn slow_snapshots_of_one_subject_leave_a_place_for_the_others() {
         client.subscribe("room", snapshot("patient")).await;
         greedy.push(client);
     }
-    judging(&database).await;
+    database.waits_for_lock().await;
     let mut other = Client::connect(&relay, &token_of(TWO)).await;
     other.subscribe("room", snapshot("patient")).await;
     let shown = other.expect("postgres_changes").await;
@@ -148,6 +139,20 @@ async fn slow_snapshots_of_one_subject_leave_a_place_for_the_others() {
     }
 }
 
+/// A database with a table `loud`, whose policy runs these statements of PL/pgSQL and then shows every row.
+async fn loud_database(statements: &str) -> Database {
+    let database = database().await.with_table("loud", "id int primary key, body text").await;
+    database
+        .execute(&format!(
+            "create function shown(body text) returns boolean language plpgsql as
+               $$ begin {statements} return true; end $$;
+             alter table loud enable row level security;
+             create policy loud on loud for select using (shown(body));"
+        ))
+        .await;
+    database
+}
+
 /// Lines of a relay's log that have this in them.
 fn lines(relay: &Relay, words: &str) -> Vec<String> {
     relay.log_text().lines().filter(|line| line.contains(words)).map(str::to_owned).collect()
@@ -155,25 +160,17 @@ fn lines(relay: &Relay, words: &str) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_policies_say_is_not_logged_and_what_clients_cause_is_logged_once() {
-    let database = database().await;
-    database
-        .execute(
-            "create function shown(body text) returns boolean language plpgsql as $$ begin
-               raise notice 'canary %', body; raise warning 'canary %', body;
-               if body = 'bad' then raise exception 'canary %', body using errcode = 'P0099'; end if;
-               return true; end $$;
-             create table loud (id int primary key, body text);
-             alter table loud enable row level security;
-             create policy loud on loud for select using (shown(body));
-             alter publication supabase_realtime add table loud;",
-        )
-        .await;
+    let database = loud_database(
+        "raise notice 'canary %', body; raise warning 'canary %', body;
+         if body = 'bad' then raise exception 'canary %', body using errcode = 'P0099'; end if;",
+    )
+    .await;
     let relay = Relay::start(&database).await;
     let mut clients = Vec::new();
     for number in 0..5 {
         let anon = token("anon", &json!({ "sub": format!("user {number}") }));
         let mut client = Client::connect(&relay, &anon).await;
-        client.subscribe("room", json!([wish("loud", "")])).await;
+        client.subscribe("room", json!([subscription("loud", "")])).await;
         clients.push(client);
     }
     database.execute("insert into loud values (1, 'good'), (2, 'bad')").await;
@@ -212,21 +209,11 @@ async fn what_policies_say_is_not_logged_and_what_clients_cause_is_logged_once()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn not_even_a_detailed_log_has_what_policies_say_or_what_is_asked_about() {
-    let database = database().await;
-    database
-        .execute(
-            "create function shown(body text) returns boolean language plpgsql as $$ begin
-               raise warning '%', body; return true; end $$;
-             create table loud (id int primary key, body text);
-             alter table loud enable row level security;
-             create policy loud on loud for select using (shown(body));
-             alter publication supabase_realtime add table loud;",
-        )
-        .await;
+    let database = loud_database("raise warning '%', body;").await;
     let relay = Relay::start_with(&database, &[("RUST_LOG", "trace")]).await;
     let anon = token("anon", &json!({ "sub": "canary in a claim" }));
     let mut client = Client::connect(&relay, &anon).await;
-    client.subscribe("room", json!([wish("loud", "body=like.canary%")])).await;
+    client.subscribe("room", json!([subscription("loud", "body=like.canary%")])).await;
     database.execute("insert into loud values (1, 'canary in a row')").await;
     assert_eq!(client.change().await["record"]["id"], 1);
     let log = relay.log_text();

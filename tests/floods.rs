@@ -3,22 +3,12 @@
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::relay::{token, token_of};
+use crate::support::relay::{anon, token, token_of};
 use crate::support::{Client, Cluster, Database, Relay, until};
 
 async fn database() -> Database {
-    let database = Cluster::shared().database().await.with_roles().await;
-    database
-        .execute(
-            "create table notes (id int primary key, body text);
-             alter publication supabase_realtime add table notes;",
-        )
-        .await;
-    database
-}
-
-fn anon() -> String {
-    token("anon", &json!({}))
+    let columns = "id int primary key, body text";
+    Cluster::shared().database().await.with_roles().await.with_table("notes", columns).await
 }
 
 /// Somebody who listens to everything, and somebody who says a little.
@@ -91,7 +81,6 @@ async fn a_flood_of_anything_harms_nobody_but_its_sender() {
     let mut bystanders = Bystanders::join(&relay).await;
     bystanders.are_well(&database, "nothing").await;
     let (join_ref, room) = (json!("1"), "realtime:room");
-    let refused = |code: &str| relay.metric(&format!("relay_refused_total{{reason=\"{code}\"}}"));
 
     let mut client = flooder(&relay).await;
     for number in 0..2_000 {
@@ -102,7 +91,7 @@ async fn a_flood_of_anything_harms_nobody_but_its_sender() {
     assert_eq!(told["message"], "Too many messages per second");
     client.flush().await;
     bystanders.are_well(&database, "broadcasts").await;
-    assert!(refused("MessageRateLimitReached") > 1_000.0);
+    assert!(relay.refused("MessageRateLimitReached") > 1_000.0);
 
     let mut client = flooder(&relay).await;
     for _ in 0..2_000 {
@@ -123,7 +112,7 @@ async fn a_flood_of_anything_harms_nobody_but_its_sender() {
     }
     client.flush().await;
     bystanders.are_well(&database, "frames that mean nothing").await;
-    assert!(refused("MalformedMessage") >= 3_000.0, "{}", refused("MalformedMessage"));
+    assert!(relay.refused("MalformedMessage") >= 3_000.0, "{}", relay.refused("MalformedMessage"));
 
     let mut client = flooder(&relay).await;
     let long = format!("realtime:{}", "é".repeat(128));
@@ -136,7 +125,7 @@ async fn a_flood_of_anything_harms_nobody_but_its_sender() {
     }
     client.flush().await;
     bystanders.are_well(&database, "joins").await;
-    assert!(refused("ConnectionJoinRateLimitReached") > 900.0);
+    assert!(relay.refused("ConnectionJoinRateLimitReached") > 900.0);
 
     let mut client = flooder(&relay).await;
     for number in 0..500 {
@@ -240,7 +229,7 @@ async fn frames_that_say_nothing_end_the_socket_of_whoever_sends_too_many() {
         .await;
         bystanders.are_well(&database, kind).await;
     }
-    assert!(relay.metric("relay_refused_total{reason=\"FrameRateLimitReached\"}") > 3.5);
+    assert!(relay.refused("FrameRateLimitReached") > 3.5);
 }
 
 #[tokio::test]
@@ -262,7 +251,7 @@ async fn sockets_that_flood_together_are_closed_and_a_quiet_one_of_the_same_call
         std::future::ready((closed() > 3.5).then_some(()))
     })
     .await;
-    assert!(relay.metric("relay_refused_total{reason=\"SubjectFrameRateLimitReached\"}") > 3.5);
+    assert!(relay.refused("SubjectFrameRateLimitReached") > 3.5);
     for _ in 0..10 {
         quiet.flush().await;
     }

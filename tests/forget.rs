@@ -1,24 +1,20 @@
 //! `relay log forget`: rows that were deleted for good are served to nobody any more, by a relay that runs and after one.
 
-use std::process::Command;
-
 use serde_json::{Value, json};
 
-use crate::support::relay::token;
+use crate::support::program::run_with;
+use crate::support::relay::anon;
 use crate::support::{Client, Cluster, Database, Relay, until};
 
 const SECRET: &str = "mind-the-deleted-body";
 
 async fn database() -> Database {
-    let database = Cluster::shared().database().await.with_roles().await;
-    let sql = "create table events (id bigint primary key, body text);
-               alter publication supabase_realtime add table events;";
-    database.execute(sql).await;
-    database
+    let columns = "id bigint primary key, body text";
+    Cluster::shared().database().await.with_roles().await.with_table("events", columns).await
 }
 
 async fn watch(relay: &Relay, since: Option<&Value>) -> Client {
-    let mut client = Client::connect(relay, &token("anon", &json!({}))).await;
+    let mut client = Client::connect(relay, &anon()).await;
     let mut wish = json!({ "event": "*", "schema": "public", "table": "events" });
     if let Some(since) = since {
         wish["since"] = since.clone();
@@ -36,17 +32,7 @@ fn is_kept(relay: &Relay) -> bool {
 }
 
 fn forget(relay: &Relay, further: &[&str]) -> (Option<i32>, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_relay"))
-        .args(["log", "forget"])
-        .args(further)
-        .envs(relay.environment())
-        .env_remove("DATABASE_URL")
-        .current_dir(std::env::temp_dir())
-        .stdin(std::process::Stdio::null())
-        .output()
-        .unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code(), text(output.stdout) + &text(output.stderr))
+    run_with(&[&["log", "forget"], further].concat(), relay.environment())
 }
 
 /// Writes a row and deletes it for good; the position before it, and a client that saw all of it.

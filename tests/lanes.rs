@@ -43,16 +43,6 @@ async fn lock(database: &Database) {
     database.execute("select pg_advisory_lock(7)").await;
 }
 
-/// Waits until a check waits for the lock 7.
-async fn judging(database: &Database) {
-    until("a check to wait for the lock", || async {
-        let sql = "select count(*)::text from pg_locks where locktype = 'advisory' and not granted
-                   and database = (select oid from pg_database where datname = current_database())";
-        (database.text(sql).await != "0").then_some(())
-    })
-    .await;
-}
-
 async fn unlock(database: &Database) {
     database.execute("select pg_advisory_unlock(7)").await;
 }
@@ -72,7 +62,7 @@ async fn a_token_that_changes_back_and_forth_keeps_the_order_and_stops_nothing()
     let mut witness = watch(&relay, &service(), "notes").await;
     lock(&database).await;
     database.execute("insert into notes values (1, null, 'wait')").await;
-    judging(&database).await;
+    database.waits_for_lock().await;
     for (id, next) in [(2, &two), (3, &one), (4, &two)] {
         database.execute(&format!("insert into notes values ({id}, null, 'x')")).await;
         while witness.change().await["record"]["id"] != id {}
@@ -92,7 +82,7 @@ async fn checks_that_hold_every_connection_do_not_stop_computed_columns() {
     let mut other = watch(&relay, &service(), "computed").await;
     lock(&database).await;
     database.execute("insert into notes values (1, null, 'wait')").await;
-    judging(&database).await;
+    database.waits_for_lock().await;
     database.execute("insert into computed values (1)").await;
     assert_eq!(other.change().await["record"]["twice"], 2);
     unlock(&database).await;
@@ -107,7 +97,7 @@ async fn a_row_that_waited_is_judged_by_the_rules_of_now() {
     let mut witness = watch(&relay, &service(), "*").await;
     lock(&database).await;
     database.execute("insert into notes values (1, null, 'wait')").await;
-    judging(&database).await;
+    database.waits_for_lock().await;
     database.execute("insert into notes values (2, null, 'x')").await;
     database.execute("drop policy patient on notes").await;
     database.execute("insert into notes values (3, null, 'x')").await;
@@ -130,7 +120,7 @@ async fn a_gap_is_told_after_what_came_before_it() {
     let mut witness = watch(&relay, &service(), "open").await;
     lock(&database).await;
     database.execute("insert into notes values (1, null, 'wait')").await;
-    judging(&database).await;
+    database.waits_for_lock().await;
     database
         .execute("insert into open select g, repeat('x', 1000) from generate_series(1, 3000) as g")
         .await;

@@ -1,33 +1,16 @@
 //! The listener as an attacker meets it: silent connections, addresses that are claimed, requests that are none.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 
 use serde_json::json;
-use socket2::{Domain, Socket, Type};
 use tokio_tungstenite::tungstenite::Error;
 
-use crate::support::relay::{get, token};
+use crate::support::relay::{anon, get};
 use crate::support::{Client, Cluster, Database, PATIENCE, Relay, until};
 
 async fn database() -> Database {
     Cluster::shared().database().await.with_roles().await
-}
-
-fn anon() -> String {
-    token("anon", &json!({}))
-}
-
-fn refused(relay: &Relay, code: &str) -> f64 {
-    relay.metric(&format!("relay_refused_total{{reason=\"{code}\"}}"))
-}
-
-/// A connection from another address of this machine.
-fn dial(relay: &Relay, from: &str) -> TcpStream {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::new(from.parse().unwrap(), 0).into()).unwrap();
-    socket.connect(&SocketAddr::from(([127, 0, 0, 1], relay.port())).into()).unwrap();
-    TcpStream::from(socket)
 }
 
 /// The status of the answer to bytes as they are; none when the connection is closed instead.
@@ -50,7 +33,7 @@ async fn silent_connections_of_one_address_keep_nobody_out() {
     let mut canary = Client::connect(&relay, &anon()).await;
     let mut silent = Vec::new();
     for _ in 0..1000 {
-        let mut stream = dial(&relay, "127.0.0.2");
+        let mut stream = relay.dial_from("127.0.0.2");
         // Some say nothing, and some only begin; those over the limit are closed already.
         if silent.len() % 2 == 0 {
             let _ = stream.write_all(b"GET /healthz HT");
@@ -58,7 +41,7 @@ async fn silent_connections_of_one_address_keep_nobody_out() {
         silent.push(stream);
     }
     until("those over the limit to be closed", || {
-        let count = refused(&relay, "AddressConnectionLimitReached");
+        let count = relay.refused("AddressConnectionLimitReached");
         std::future::ready((count > 899.5).then_some(()))
     })
     .await;
@@ -68,11 +51,11 @@ async fn silent_connections_of_one_address_keep_nobody_out() {
     assert_eq!(canary.join("room", json!({ "config": {} })).await["status"], "ok");
     let mut newcomer = Client::connect(&relay, &anon()).await;
     assert_eq!(newcomer.join("room", json!({ "config": {} })).await["status"], "ok");
-    // Who became a socket has given its place back.
+    // A connection that became a WebSocket no longer counts towards the limit of its address.
     drop(silent);
     let mut sockets = Vec::new();
     for _ in 0..150 {
-        let connected = until("a place", || async {
+        let connected = until("a connection to be taken", || async {
             Client::try_connect_from(&relay, "127.0.0.3", &anon()).await.ok()
         });
         sockets.push(connected.await);
@@ -104,7 +87,7 @@ async fn a_client_behind_a_trusted_proxy_is_who_the_proxy_says_and_cannot_say_ot
     let _network = connect_for(&relay, "2001:db8:1:2::1").await.unwrap();
     assert_eq!(connect_for(&relay, "2001:db8:1:2:ffff::2").await.unwrap_err(), 429);
     let _elsewhere = connect_for(&relay, "2001:db8:1:3::1").await.unwrap();
-    assert!(refused(&relay, "SubjectConnectionRateLimitReached") > 3.5);
+    assert!(relay.refused("SubjectConnectionRateLimitReached") > 3.5);
 }
 
 #[tokio::test]

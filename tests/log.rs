@@ -14,11 +14,8 @@ use crate::support::relay::{QUIET, token};
 use crate::support::{Client, Cluster, Database, Relay, until};
 
 async fn database() -> Database {
-    let database = Cluster::shared().database().await.with_roles().await;
-    let sql = "create table events (id bigint primary key, body text);
-               alter publication supabase_realtime add table events;";
-    database.execute(sql).await;
-    database
+    let columns = "id bigint primary key, body text";
+    Cluster::shared().database().await.with_roles().await.with_table("events", columns).await
 }
 
 async fn watch(relay: &Relay) -> Client {

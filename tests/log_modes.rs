@@ -32,9 +32,7 @@ fn assert_closed(relay: &Relay) {
 #[tokio::test]
 async fn nobody_else_may_read_the_log_and_what_was_open_is_closed() {
     let database = Cluster::shared().database().await.with_roles().await;
-    let sql = "create table notes (id bigint primary key, body text);
-               alter publication supabase_realtime add table notes;";
-    database.execute(sql).await;
+    let database = database.with_table("notes", "id bigint primary key, body text").await;
     let mut relay = Relay::prepare(&database, &[]).careless();
     relay.launch();
     relay.ready().await;

@@ -6,24 +6,20 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use socket2::{Domain, Socket, Type};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::support::relay::token;
+use crate::support::relay::anon;
 use crate::support::{Client, Cluster, Database, PATIENCE, Relay, until};
 
-/// Where whoever harms comes from; canaries come from 127.0.0.1.
+/// The address of the clients that take too much; the others are at 127.0.0.1.
 const ELSEWHERE: &str = "127.0.0.2";
 
+/// The pause between two writes of a client that writes slowly: the clients stay within their rate of messages.
+const WRITE_INTERVAL: Duration = Duration::from_millis(20);
+
 async fn database() -> Database {
-    let database = Cluster::shared().database().await.with_roles().await;
-    database
-        .execute(
-            "create table notes (id int primary key, body text);
-             alter publication supabase_realtime add table notes;",
-        )
-        .await;
-    database
+    let columns = "id int primary key, body text";
+    Cluster::shared().database().await.with_roles().await.with_table("notes", columns).await
 }
 
 /// A relay whose clients may hold 16 MiB.
@@ -39,16 +35,23 @@ async fn relay(database: &Database) -> Relay {
     .await
 }
 
-fn anon() -> String {
-    token("anon", &json!({}))
-}
-
 fn held(relay: &Relay, kind: &str) -> f64 {
     relay.metric(&format!("relay_memory_bytes{{kind=\"{kind}\"}}"))
 }
 
-fn refused(relay: &Relay, code: &str) -> f64 {
-    relay.metric(&format!("relay_refused_total{{reason=\"{code}\"}}"))
+/// Waits until something was refused with this code more often than so many times.
+async fn refused_more_often(relay: &Relay, code: &str, times: f64) {
+    until(&format!("more than {times} refusals with {code}"), || {
+        std::future::ready((relay.refused(code) > times).then_some(()))
+    })
+    .await;
+}
+
+/// Asserts that no more bytes of a kind are held than this.
+#[track_caller]
+fn assert_held_within(relay: &Relay, kind: &str, bytes: u32) {
+    let held = held(relay, kind);
+    assert!(held <= f64::from(bytes), "{held}");
 }
 
 /// Waits until nothing of a kind is held any more.
@@ -94,12 +97,8 @@ async fn unfinished_messages_of_one_address_are_bounded_together_and_nobody_else
         socket.write_raw(&vec![b'x'; 300 << 10]).await;
         sockets.push(socket);
     }
-    until("all but two to be refused", || {
-        let count = refused(&relay, "SubjectMessageMemoryReached");
-        std::future::ready((count > 17.5).then_some(()))
-    })
-    .await;
-    assert!(held(&relay, "messages") <= f64::from(768 << 10), "{}", held(&relay, "messages"));
+    refused_more_often(&relay, "SubjectMessageMemoryReached", 17.5).await;
+    assert_held_within(&relay, "messages", 768 << 10);
     is_served(&mut canary, 500_000).await;
     let mut last = Client::connect_from(&relay, ELSEWHERE, &anon()).await;
     last.write_raw(&head(0x81, 600_000)).await;
@@ -125,8 +124,7 @@ async fn a_message_that_trickles_ends_its_socket_whatever_comes_between_its_part
         && trickling.write_raw(b"x").await
         && relay.metric("relay_closed_total{reason=\"unfinished\"}") < 1.5
     {
-        // At a pace that is within everybody's rate.
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(WRITE_INTERVAL).await;
         assert_eq!(canary.flush().await.len(), 0);
     }
     until("both to be closed", || {
@@ -145,11 +143,7 @@ async fn bodies_that_stand_still_take_the_share_of_their_sender_only() {
     let path = "/api/broadcast/room/events/e";
     let mut standing = Vec::new();
     for _ in 0..10 {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        let address = |text: &str| text.parse::<std::net::SocketAddr>().unwrap().into();
-        socket.bind(&address("127.0.0.2:0")).unwrap();
-        socket.connect(&address(&format!("127.0.0.1:{}", relay.port()))).unwrap();
-        let mut stream = TcpStream::from(socket);
+        let mut stream = relay.dial_from(ELSEWHERE);
         let head = format!(
             "POST {path} HTTP/1.1\r\nhost: relay\r\nauthorization: Bearer {}\r\n\
              content-type: application/octet-stream\r\ncontent-length: 2000000\r\n\r\n",
@@ -160,12 +154,8 @@ async fn bodies_that_stand_still_take_the_share_of_their_sender_only() {
         let _ = stream.write_all(&vec![0; 200 << 10]);
         standing.push(stream);
     }
-    until("all but three to be refused", || {
-        let count = refused(&relay, "SubjectBodyMemoryReached");
-        std::future::ready((count > 6.5).then_some(()))
-    })
-    .await;
-    assert!(held(&relay, "bodies") <= f64::from(768 << 10), "{}", held(&relay, "bodies"));
+    refused_more_often(&relay, "SubjectBodyMemoryReached", 6.5).await;
+    assert_held_within(&relay, "bodies", 768 << 10);
     let bearer = format!("Bearer {}", anon());
     let headers = [("authorization", &*bearer), ("content-type", "application/json")];
     let body = json!({ "text": "x".repeat(500_000) }).to_string();
@@ -188,7 +178,7 @@ async fn bodies_that_stand_still_take_the_share_of_their_sender_only() {
 }
 
 #[tokio::test]
-async fn channels_and_wishes_of_one_caller_are_bounded_and_refused_by_name() {
+async fn channels_and_subscriptions_of_one_caller_are_bounded_and_refused_by_name() {
     // A caller may hold a quarter of 4 MiB.
     let relay = relay(&database().await).await;
     let mut canary = Client::connect(&relay, &anon()).await;
@@ -216,7 +206,7 @@ async fn channels_and_wishes_of_one_caller_are_bounded_and_refused_by_name() {
     };
     assert_eq!(refusal["response"]["reason"], reason);
     assert!((10..90).contains(&joined), "{joined}");
-    assert!(refused(&relay, "SubjectSubscriptionMemoryReached") > 1.5);
+    assert!(relay.refused("SubjectSubscriptionMemoryReached") > 1.5);
     canary.subscribe("room", wish(60_000)).await;
     drop((socket, other, canary));
     given_back(&relay, "subscriptions").await;
@@ -236,8 +226,8 @@ async fn patterns_without_memory_are_left_to_postgres_and_decide_the_same() {
     };
     let mut many = Client::connect_from(&relay, ELSEWHERE, &anon()).await;
     many.subscribe("room", wishes("many")).await;
-    assert!(held(&relay, "patterns") <= f64::from(256 << 10), "{}", held(&relay, "patterns"));
-    assert!(refused(&relay, "SubjectPatternMemoryReached") > 20.5);
+    assert_held_within(&relay, "patterns", 256 << 10);
+    assert!(relay.refused("SubjectPatternMemoryReached") > 20.5);
     let mut few = Client::connect(&relay, &anon()).await;
     few.subscribe("room", json!([wishes("few")[7]])).await;
     assert!(held(&relay, "patterns") > f64::from(128 << 10));
@@ -274,8 +264,8 @@ async fn presences_of_one_caller_are_bounded_on_all_its_channels_and_others_are_
     }
     let reason = json!({ "reason": "Too much is tracked" });
     assert_eq!(refusal, json!({ "status": "error", "response": reason }));
-    assert!(refused(&relay, "SubjectPresenceMemoryReached") > 4.5);
-    assert!(held(&relay, "presences") <= f64::from(512 << 10), "{}", held(&relay, "presences"));
+    assert!(relay.refused("SubjectPresenceMemoryReached") > 4.5);
+    assert_held_within(&relay, "presences", 512 << 10);
     let mut canary = Client::connect(&relay, &anon()).await;
     canary.join("room:9", json!({ "config": { "presence": { "key": "canary" } } })).await;
     assert_eq!(track(&mut canary, "room:9", 60_000).await["status"], "ok");
@@ -309,7 +299,7 @@ async fn headers_that_sockets_keep_are_bounded_and_one_socket_more_is_refused() 
         assert!(sockets.len() < 20, "never refused");
     };
     assert_eq!(refusal.status(), 429);
-    assert!(refused(&relay, "SubjectSocketMemoryReached") > 0.5);
+    assert!(relay.refused("SubjectSocketMemoryReached") > 0.5);
     let mut canary = canary(&relay).await;
     is_served(&mut canary, 10).await;
     for socket in &mut sockets {
@@ -334,10 +324,7 @@ async fn what_comes_before_the_handshake_is_answered_is_no_way_around_the_limits
     // A long head makes room for much behind it.
     let early = [head_of_request.as_bytes(), &head(0x81, 400_000), &vec![b'x'; 20_000]].concat();
     stream.write_all(&early).unwrap();
-    until("it to be hung up on", || {
-        std::future::ready((refused(&relay, "DataBeforeHandshake") > 0.5).then_some(()))
-    })
-    .await;
+    refused_more_often(&relay, "DataBeforeHandshake", 0.5).await;
     // Reset or ended: nothing more comes.
     let _ = stream.read_to_end(&mut Vec::new());
     is_served(&mut canary, 10).await;

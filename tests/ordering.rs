@@ -10,11 +10,8 @@ use crate::support::relay::{QUIET, token};
 use crate::support::{Client, Cluster, Database, Relay, until};
 
 async fn database(cluster: &Cluster) -> Database {
-    let database = cluster.database().await.with_roles().await;
-    let sql = "create table events (id bigserial primary key, writer int, step int);
-               alter publication supabase_realtime add table events;";
-    database.execute(sql).await;
-    database
+    let columns = "id bigserial primary key, writer int, step int";
+    cluster.database().await.with_roles().await.with_table("events", columns).await
 }
 
 async fn watch(relay: &Relay) -> Client {

@@ -6,7 +6,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::support::client::Received;
-use crate::support::relay::{now, sign, token, token_of};
+use crate::support::relay::{anon, now, sign, token_of};
 use crate::support::signer::encode;
 use crate::support::{Client, Cluster, Database, Relay};
 
@@ -18,10 +18,6 @@ async fn database() -> Database {
     let database = Cluster::shared().database().await.with_roles().await;
     database.execute(TABLE).await;
     database
-}
-
-fn anon() -> String {
-    token("anon", &json!({}))
 }
 
 fn notes() -> Value {
@@ -169,7 +165,7 @@ async fn frames_that_mean_nothing_cost_nothing() {
     let heartbeat = client.push(&Value::Null, "phoenix", "heartbeat", json!({})).await;
     assert_eq!(client.reply(&heartbeat).await.payload["status"], "ok");
     // Nothing is said of them on the wire, so the operator must be able to see them.
-    let dropped = relay.metric("relay_refused_total{reason=\"MalformedMessage\"}");
+    let dropped = relay.refused("MalformedMessage");
     assert!((dropped - 10.0).abs() < f64::EPSILON, "{dropped}");
 }
 

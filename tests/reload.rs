@@ -3,26 +3,20 @@
 use std::io::Write as _;
 use std::path::Path;
 
-use jsonwebtoken::{EncodingKey, Header};
 use serde_json::json;
 
-use crate::support::relay::{SECRET, now};
+use crate::support::relay::{SECRET, now, sign_with};
 use crate::support::{Client, Cluster, Database, Relay, until};
 
 const OTHER: &str = "another-secret-for-tests-of-at-least-thirty-two";
 
-async fn database() -> Database {
-    let database = Cluster::shared().database().await.with_roles().await;
-    let sql = "create table notes (id bigint primary key, body text);
-               alter publication supabase_realtime add table notes;";
-    database.execute(sql).await;
-    database
+async fn database(cluster: &Cluster) -> Database {
+    let columns = "id bigint primary key, body text";
+    cluster.database().await.with_roles().await.with_table("notes", columns).await
 }
 
 fn token(secret: &str) -> String {
-    let claims = json!({ "role": "anon", "exp": now() + 3600 });
-    let key = EncodingKey::from_secret(secret.as_bytes());
-    jsonwebtoken::encode(&Header::default(), &claims, &key).unwrap()
+    sign_with(secret, &json!({ "role": "anon", "exp": now() + 3600 }))
 }
 
 fn write(directory: &Path, secret: &str, channels: u32, further: &str) {
@@ -59,7 +53,7 @@ async fn believes(relay: &Relay, secret: &str) -> bool {
 
 #[tokio::test]
 async fn what_can_change_changes_and_nobody_is_dropped() {
-    let (database, directory) = (database().await, tempfile::tempdir().unwrap());
+    let (database, directory) = (database(Cluster::shared()).await, tempfile::tempdir().unwrap());
     write(directory.path(), SECRET, 1, "");
     let relay = start(&database, directory.path()).await;
     let mut client = Client::connect(&relay, &token(SECRET)).await;
@@ -109,7 +103,7 @@ async fn what_can_change_changes_and_nobody_is_dropped() {
 
 #[tokio::test]
 async fn a_fault_changes_nothing() {
-    let (database, directory) = (database().await, tempfile::tempdir().unwrap());
+    let (database, directory) = (database(Cluster::shared()).await, tempfile::tempdir().unwrap());
     write(directory.path(), SECRET, 1, "");
     let mut relay = start(&database, directory.path()).await;
     for (secret, further, fault) in [
@@ -138,11 +132,8 @@ async fn a_fault_changes_nothing() {
 #[tokio::test]
 async fn a_new_password_of_postgres_is_used_by_every_new_connection() {
     let cluster = Cluster::start(&[]);
-    let database = cluster.database().await.with_roles().await;
-    let sql = "create table notes (id bigint primary key, body text);
-               alter publication supabase_realtime add table notes;
-               alter role relay password 'one'";
-    database.execute(sql).await;
+    let database = database(&cluster).await;
+    database.execute("alter role relay password 'one'").await;
     let hba = "host all relay all scram-sha-256\nlocal all all trust\nhost all all all trust\n";
     std::fs::write(cluster.data().join("pg_hba.conf"), hba).unwrap();
     cluster.reload();

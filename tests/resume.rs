@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::support::client::Received;
-use crate::support::relay::{QUIET, token};
+use crate::support::relay::{QUIET, anon, token};
 use crate::support::{Client, Cluster, Database, PATIENCE, Relay, until};
 
 const WISH: &str = "notes";
@@ -36,10 +36,6 @@ async fn prepare_on(cluster: &Cluster) -> Database {
         )
         .await;
     database
-}
-
-fn anon() -> String {
-    token("anon", &json!({}))
 }
 
 fn wishes(since: &Value) -> Value {

@@ -6,6 +6,7 @@
 mod matrix;
 mod migrate;
 mod remedies;
+mod repeated;
 mod undo;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use std::process::{Command, Stdio};
 
 use crate::support::Cluster;
 use crate::support::cluster::{SUPERUSER, bin_dir};
+use crate::support::program::run;
 
 /// The files that a DBA pastes.
 const SHIPPED: [&str; 7] = [
@@ -167,20 +169,6 @@ async fn a_file_sent_as_one_string_ends_committed() {
     );
 }
 
-/// The indexes are named in two places of one file: where they are created and where they are judged.
-#[test]
-fn the_indexes_are_judged_by_what_they_were_created_by() {
-    let text = shipped("ENABLE_REALTIME_CHAT");
-    let blocks: Vec<String> = text
-        .split("meaning (relation, meaning, candidates) as (values")
-        .skip(1)
-        .map(|block| block.split("where r.oid is not null").next().unwrap())
-        .map(|block| block.split_whitespace().collect::<Vec<_>>().join(" "))
-        .collect();
-    assert_eq!(blocks.len(), 2);
-    assert_eq!(blocks[0], blocks[1]);
-}
-
 /// Editors know no psql meta-commands, and a paste must not depend on psql's variables.
 #[test]
 fn the_files_to_paste_are_plain_sql() {
@@ -235,14 +223,10 @@ fn migrations(cluster: &Cluster) -> [String; 2] {
     [("migrate", &[][..]), ("undo_migrate", &["--undo"][..])].map(|(name, arguments)| {
         let path = cluster.dir().join(name);
         if !path.exists() {
-            let printed = Command::new(env!("CARGO_BIN_EXE_relay"))
-                .args(["migrate", "--dry-run", "--role", "relay"])
-                .args(arguments)
-                .current_dir(std::env::temp_dir())
-                .output()
-                .unwrap();
-            assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
-            std::fs::write(&path, printed.stdout).unwrap();
+            let dry_run = &["migrate", "--dry-run", "--role", "relay"];
+            let (code, printed) = run(&[dry_run, arguments].concat());
+            assert_eq!(code, Some(0), "{printed}");
+            std::fs::write(&path, printed).unwrap();
         }
         format!("{name}={}", path.display())
     })

@@ -6,23 +6,16 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Error;
 
 use crate::support::cluster::{bin_dir, command};
-use crate::support::relay::token;
+use crate::support::relay::anon;
 use crate::support::{Client, Cluster, Database, Relay, until};
 
 async fn database(cluster: &Cluster) -> Database {
-    let database = cluster.database().await.with_roles().await;
-    let sql = "create table events (id bigserial primary key);
-               alter publication supabase_realtime add table events;";
-    database.execute(sql).await;
-    database
+    let columns = "id bigserial primary key";
+    cluster.database().await.with_roles().await.with_table("events", columns).await
 }
 
 fn events() -> Value {
     json!([{ "event": "*", "schema": "public", "table": "events" }])
-}
-
-fn anon() -> String {
-    token("anon", &json!({}))
 }
 
 /// A second relay on the slot that another reads, once it stands by.
@@ -104,7 +97,7 @@ async fn a_relay_that_stands_by_tells_clients_to_try_again() {
         message.to_string().as_bytes(),
     );
     assert_eq!(answer.status, 503, "{answer:?}");
-    assert!(2.0 <= second.metric("relay_refused_total{reason=\"Standby\"}"));
+    assert!(2.0 <= second.refused("Standby"));
     // When the first stops as asked, the second is there at once.
     assert_eq!(first.terminate().await, Some(0));
     connect_when_it_may(&second).await.subscribe("room", events()).await;

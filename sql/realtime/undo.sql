@@ -4,8 +4,9 @@
 --
 --   * The functions, realtime.messages, its publication and schema realtime, each if its comment says that relay migrate made it.
 --     Messages of the database are kept for 72 hours at most; those that are there go with the table.
---   * Of a realtime.messages that was there before: the partitions, the index and the column that were added, the grants, the place
---     in the publication, and row level security if it was off. Partitions that were dropped because they were past stay dropped.
+--   * Of a realtime.messages that was there before: the partitions, the index and the column that were added, the grants, the
+--     table's entry in the publication, and row level security if it was off. Partitions that were dropped because they were past
+--     stay dropped.
 --
 -- It fails, says what it is, and nothing has changed, where something stands on what would go: policies of private channels, views,
 -- functions that call realtime.send() and its like. What an earlier version made before it said so in a comment stays.

@@ -1,11 +1,5 @@
 -- A database that has the tables already, with other names, types, policies and data: they stay as they are.
-\set VERBOSITY default
-\set SHOW_CONTEXT never
-\pset footer off
-\pset format unaligned
-\o /dev/null
-\i sql/SUPABASE_COMPAT.sql
-\o
+\i sql/tests/fixtures/with_compat.sql
 
 create table public.support_agents (id bigint generated always as identity primary key, auth_id text, active boolean not null);
 create table public.live_chat_sessions (

@@ -1,10 +1,6 @@
 -- Publications and identities of every kind, before ENABLE and after DISABLE. The tables must stay writable throughout.
-\set VERBOSITY default
-\set SHOW_CONTEXT never
-\pset footer off
-\pset format unaligned
+\i sql/tests/fixtures/with_compat.sql
 \o /dev/null
-\i sql/SUPABASE_COMPAT.sql
 \i sql/ENABLE_REALTIME_CHAT.sql
 \o
 insert into live_chat_sessions (id, visitor_id) values ('00000000-0000-4000-8000-0000000000c1', gen_random_uuid());

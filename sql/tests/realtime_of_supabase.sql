@@ -8,21 +8,9 @@ create role authenticated nologin noinherit;
 create role service_role nologin noinherit bypassrls;
 create role supabase_realtime_admin nologin noinherit;
 create role relay login replication noinherit;
-create schema realtime;
-grant all on schema realtime to supabase_realtime_admin;
-grant usage on schema realtime to anon, authenticated, service_role;
-set role supabase_realtime_admin;
-create table realtime.messages (
-  topic text not null, extension text not null, payload jsonb, event text, private boolean default false,
-  updated_at timestamp not null default now(), inserted_at timestamp not null default now(),
-  id uuid not null default gen_random_uuid(), primary key (id, inserted_at)
-) partition by range (inserted_at);
+\i sql/tests/fixtures/realtime_of_supabase.sql
+grant usage on schema realtime to service_role;
 alter table realtime.messages enable row level security;
-create policy "theirs" on realtime.messages for select to authenticated using (true);
-create function realtime.topic() returns text language sql stable as $$ select 'of supabase' $$;
-create function realtime.send(payload jsonb, event text, topic text, private boolean default true) returns void
-  language sql as $$ select $$;
-reset role;
 grant select, insert, update on realtime.messages to anon, authenticated, service_role;
 create publication supabase_realtime_messages_publication for table realtime.messages;
 

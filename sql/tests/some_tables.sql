@@ -1,11 +1,5 @@
 -- A database that has one or two of the tables: what ENABLE creates fits them, or it says why it cannot, and then changes nothing.
-\set VERBOSITY default
-\set SHOW_CONTEXT never
-\pset footer off
-\pset format unaligned
-\o /dev/null
-\i sql/SUPABASE_COMPAT.sql
-\o
+\i sql/tests/fixtures/with_compat.sql
 
 \echo '# sessions with bigint keys and visitors named in text; agents keyed by their user'
 create table public.support_agents (id uuid primary key, enabled boolean not null default true);

@@ -1,12 +1,6 @@
 -- ENABLE calls no table ready that is not, and takes nobody's function for its own; DISABLE says what is so when it failed. Each
 -- statement that they advise is run, and the file again.
-\set VERBOSITY default
-\set SHOW_CONTEXT never
-\pset footer off
-\pset format unaligned
-\o /dev/null
-\i sql/SUPABASE_COMPAT.sql
-\o
+\i sql/tests/fixtures/with_compat.sql
 
 \echo '# a stranger''s is_support_agent() that lets everybody in: not adopted'
 create role stranger;

@@ -1,11 +1,7 @@
 -- ENABLE never makes a write fail, and what stops one anyway it says, with what mends it; each of these is done, and ENABLE run again.
 -- After each run a row of every table, partition and child is written, changed and deleted.
-\set VERBOSITY default
-\set SHOW_CONTEXT never
-\pset footer off
-\pset format unaligned
+\i sql/tests/fixtures/with_compat.sql
 \o /dev/null
-\i sql/SUPABASE_COMPAT.sql
 \i sql/ENABLE_REALTIME_CHAT.sql
 \o
 drop table chat_messages;
@@ -31,13 +27,18 @@ begin
   end loop;
 end
 $$;
+create procedure public.let_everybody_read() language plpgsql as $$
+begin
+  alter table chat_messages enable row level security;
+  create policy p on chat_messages for select using (true);
+  grant select on chat_messages to authenticated;
+end
+$$;
 
 \echo '# a child that inherits, without a key'
 create table chat_messages (id int primary key, session_id uuid, created_at timestamptz, read_at timestamptz, body text);
 create table chat_messages_old (closed text) inherits (chat_messages);
-alter table chat_messages enable row level security;
-create policy p on chat_messages for select using (true);
-grant select on chat_messages to authenticated;
+call let_everybody_read();
 \i sql/ENABLE_REALTIME_CHAT.sql
 call write_everywhere();
 \echo '# the child gets its key; another child is made, which is not published'
@@ -52,9 +53,7 @@ drop table chat_messages cascade;
 create table chat_messages (id int, session_id uuid, created_at timestamptz, read_at timestamptz, body text) partition by range (id);
 create table chat_messages_1 partition of chat_messages for values from (0) to (20);
 create unlogged table chat_messages_2 partition of chat_messages for values from (20) to (30);
-alter table chat_messages enable row level security;
-create policy p on chat_messages for select using (true);
-grant select on chat_messages to authenticated;
+call let_everybody_read();
 \i sql/ENABLE_REALTIME_CHAT.sql
 call write_everywhere();
 \echo '# a partition that is made afterwards refuses, as the result said, until ENABLE runs again'
@@ -75,9 +74,7 @@ drop table chat_messages cascade;
 drop publication supabase_realtime;
 create publication supabase_realtime for all tables;
 create unlogged table chat_messages (id int, session_id uuid, created_at timestamptz, read_at timestamptz, body text);
-alter table chat_messages enable row level security;
-create policy p on chat_messages for select using (true);
-grant select on chat_messages to authenticated;
+call let_everybody_read();
 \i sql/ENABLE_REALTIME_CHAT.sql
 call write_everywhere();
 alter table public.chat_messages set logged;

@@ -24,7 +24,7 @@ impl Collector for Process {
         let status = std::fs::read_to_string(own.join("status")).unwrap_or_default();
         let stat = std::fs::read_to_string(own.join("stat")).unwrap_or_default();
         let open = std::fs::read_dir(own.join("fd")).ok().map(Iterator::count);
-        #[allow(clippy::cast_precision_loss, reason = "figures for people and plots")]
+        #[expect(clippy::cast_precision_loss, reason = "figures for people and plots")]
         let figures = [
             (
                 "resident_memory_bytes",

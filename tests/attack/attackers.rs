@@ -1,6 +1,6 @@
 //! Those who attack: a thread of their own that gives way to everybody else, because they would be on another machine.
 //!
-//! What they were refused is counted by its words. Whoever is sent away comes again after a second.
+//! What they were refused is counted by its words. An attacker that is sent away connects again after a second.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -8,14 +8,19 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use serde_json::{Value, json};
-use tokio::sync::oneshot;
+use serde_json::Value;
+use tokio::sync::watch;
 
-use super::socket::{ATTACKER, Reader, Said, Unopened, Writer, open, open_at};
-use crate::support::relay::token;
+use super::background::Background;
+use super::socket::{ATTACKER, Reader, Received, Unopened, Writer, open, open_at};
+use crate::support::relay::anon;
 
-/// How long somebody who was sent away waits.
-const PAUSE: Duration = Duration::from_secs(1);
+/// How long an attacker that was sent away waits before it connects again. It is the pace of the attack, so time itself is
+/// meant: nothing happens that an attacker could wait for.
+const RECONNECT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The pause between two bytes of an attacker that sends something slowly: the pace of its attack, too.
+pub const TRICKLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// An attack under way: everything that it does, until it is dropped.
 pub type Attacking = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -42,7 +47,7 @@ pub struct Target {
 #[derive(Debug, Default)]
 struct Noted {
     expected: AtomicUsize,
-    settled: AtomicUsize,
+    ready: watch::Sender<usize>,
     refusals: Mutex<BTreeMap<String, usize>>,
     is_known: AtomicBool,
 }
@@ -100,7 +105,14 @@ impl Target {
     pub fn is_under_way(&self) -> bool {
         let noted = &self.noted;
         noted.is_known.load(Ordering::Acquire)
-            && noted.expected.load(Ordering::Relaxed) <= noted.settled.load(Ordering::Relaxed)
+            && noted.expected.load(Ordering::Relaxed) <= *noted.ready.borrow()
+    }
+
+    /// Waits until so many of the crowd have done what the attack begins with, or were refused it.
+    pub async fn are_ready(&self, count: usize) {
+        let mut ready = self.noted.ready.subscribe();
+        // The sender lives as long as `self` does.
+        let _ = ready.wait_for(|ready| count <= *ready).await;
     }
 
     /// So many attack, for ever; each ends as soon as it is sent away, and begins again after a pause.
@@ -113,10 +125,10 @@ impl Target {
         // All first attempts are under way before any second one.
         let mut attempts = tokio::task::JoinSet::new();
         let attempt = |attempts: &mut tokio::task::JoinSet<usize>, number, is_first: bool| {
-            let attempt = member(Member { target: self.clone(), is_settled: !is_first }, number);
+            let attempt = member(Member { target: self.clone(), is_ready: !is_first }, number);
             attempts.spawn(async move {
                 if !is_first {
-                    tokio::time::sleep(PAUSE).await;
+                    tokio::time::sleep(RECONNECT_INTERVAL).await;
                 }
                 attempt.await;
                 number
@@ -135,33 +147,33 @@ impl Target {
 #[derive(Debug)]
 pub struct Member {
     pub target: Target,
-    is_settled: bool,
+    is_ready: bool,
 }
 
 impl Member {
     /// It has done what the attack begins with.
-    pub fn settled(&mut self) {
-        if !std::mem::replace(&mut self.is_settled, true) {
-            self.target.noted.settled.fetch_add(1, Ordering::Relaxed);
+    pub fn ready(&mut self) {
+        if !std::mem::replace(&mut self.is_ready, true) {
+            self.target.noted.ready.send_modify(|ready| *ready += 1);
         }
     }
 
-    /// Reads until it is sent away, and counts what it is refused; it has settled after so many replies.
+    /// Reads until it is sent away, and counts what it is refused; it is ready after so many replies.
     pub async fn listen(&mut self, reader: &mut Reader, replies: usize) -> Option<()> {
         let mut answered = 0;
         if replies == 0 {
-            self.settled();
+            self.ready();
         }
         loop {
-            let Some(said) = reader.next().await else { return self.gone(reader) };
-            let Said::Text(text) = said else { continue };
+            let Some(received) = reader.next().await else { return self.gone(reader) };
+            let Received::Text(text) = received else { continue };
             let is_reply = text.contains(r#""phx_reply""#);
             if text.contains(r#""status":"error""#) || text.contains(r#""type":"error""#) {
                 self.target.refused(&words(&text));
             }
             answered += usize::from(is_reply);
             if is_reply && answered == replies {
-                self.settled();
+                self.ready();
             }
         }
     }
@@ -176,7 +188,7 @@ impl Member {
 
     /// Counts that it was sent away, or cut off; not that it was silent for long.
     fn gone<T>(&self, reader: &Reader) -> Option<T> {
-        match reader.goodbye {
+        match reader.close_code {
             Some(1000) => {}
             Some(code) => self.target.refused(&format!("closed {code}")),
             None => self.target.refused("cut off"),
@@ -185,16 +197,16 @@ impl Member {
     }
 }
 
-/// Writes, and then does nothing: whoever is sent away while it writes hears so by reading.
-pub async fn only(writing: impl Future<Output = Option<()>>) -> Option<()> {
+/// Writes, and then does nothing: an attacker that is sent away while it writes learns that by reading.
+pub async fn then_wait(writing: impl Future<Output = Option<()>>) -> Option<()> {
     writing.await;
     std::future::pending().await
 }
 
-/// Whoever was refused has settled, too.
+/// An attacker that was refused counts as ready, too.
 impl Drop for Member {
     fn drop(&mut self) {
-        self.settled();
+        self.ready();
     }
 }
 
@@ -209,43 +221,16 @@ fn words(text: &str) -> String {
 
 /// The key that every visitor of a page has.
 pub fn public_key() -> String {
-    token("anon", &json!({}))
+    anon()
 }
 
-/// An attack's thread; the attack is over, and its connections are closed, when this is dropped.
-#[derive(Debug)]
-pub struct Attackers {
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Attackers {
-    pub fn start(attack: impl FnOnce() -> Attacking + Send + 'static) -> Self {
-        let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::spawn(move || {
-            give_way();
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let runtime = runtime.unwrap();
-            runtime.block_on(async {
-                tokio::select! {
-                    () = attack() => {}
-                    _ = stopped => {}
-                }
-            });
-            runtime.shutdown_background();
-        });
-        Self { stop: Some(stop), thread: Some(thread) }
-    }
-}
-
-impl Drop for Attackers {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // A thread that panicked has said so.
-            let _ = thread.join();
-        }
-    }
+/// Begins an attack; it is over when what this returns is dropped.
+pub fn start(attack: fn(Target) -> Attacking, target: &Target) -> Background {
+    let target = target.clone();
+    Background::start(move || {
+        give_way();
+        attack(target)
+    })
 }
 
 /// Lets everything else on this machine run first, where the system can be told so.

@@ -1,11 +1,11 @@
 //! What is promised under every attack, and what is not.
 //!
-//! This is the one place to change when a promise begins to hold: take its word out of [`NOT_HELD`], and every test run and
+//! This is the one file to change when a promise begins to hold: take its word out of [`NOT_ASSERTED`], and every test run and
 //! `make attack` assert it from then on.
 
 use std::time::Duration;
 
-use super::canary::Times;
+use super::subscriber::Times;
 
 /// A promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,13 +14,13 @@ pub enum Promise {
     Refused,
     /// Somebody else gets what they came for: see `Bystander`.
     Bystander,
-    /// Rows come within [`times_of_idle`] (long form, as are the others).
+    /// Rows come as [`rows_come_in_time`] says (long form, as are the others).
     Rows,
-    /// The relay's memory stays under [`MEMORY`].
+    /// The relay's memory stays under [`MAX_MEMORY_MIB`].
     Memory,
-    /// The health check is answered within [`HEALTH`].
+    /// The health check is answered within [`MAX_HEALTH_TIME`].
     Health,
-    /// The relay logs at most [`LOG_LINES`] a second.
+    /// The relay logs at most [`MAX_LOG_LINES_PER_SECOND`] a second.
     Log,
 }
 
@@ -31,39 +31,39 @@ pub const PROMISES: &[Promise] = {
 };
 
 /// MiB of memory: half of `limits.memory` by default, because one address has a quarter of each kind of it.
-pub const MEMORY: u64 = 512;
+pub const MAX_MEMORY_MIB: u64 = 512;
 
 /// How long nineteen of twenty health checks take at most.
-pub const HEALTH: Duration = Duration::from_millis(100);
+pub const MAX_HEALTH_TIME: Duration = Duration::from_millis(100);
 
 /// Lines a second that an attack may cause.
-pub const LOG_LINES: f64 = 20.0;
+pub const MAX_LOG_LINES_PER_SECOND: f64 = 20.0;
 
-/// Rows that come so fast are fast enough, however fast they are without an attack.
-const FAST: Duration = Duration::from_millis(20);
+/// Rows that take no longer than this are in time, however fast they are without an attack.
+const ROW_TIME_ALLOWED: Duration = Duration::from_millis(20);
 
-/// The same of what a bystander does, which is several round trips and a question to Postgres.
-const PROMPT: Duration = Duration::from_millis(500);
+/// The same of what a bystander does, which is several round trips and a query of Postgres.
+const BYSTANDER_TIME_ALLOWED: Duration = Duration::from_millis(500);
 
 /// Whether rows come within three times what they take otherwise.
-pub fn is_as_usual(idle: &Times, attacked: &Times) -> bool {
-    is_within(idle, attacked, FAST)
+pub fn rows_come_in_time(idle: &Times, attacked: &Times) -> bool {
+    is_in_time(idle, attacked, ROW_TIME_ALLOWED)
 }
 
 /// Whether a bystander always succeeds, and about as soon as otherwise.
-pub fn is_served(idle: &Times, attacked: &Times) -> bool {
-    is_within(idle, attacked, PROMPT)
+pub fn bystander_is_served(idle: &Times, attacked: &Times) -> bool {
+    is_in_time(idle, attacked, BYSTANDER_TIME_ALLOWED)
 }
 
-fn is_within(idle: &Times, attacked: &Times, enough: Duration) -> bool {
+fn is_in_time(idle: &Times, attacked: &Times, allowed: Duration) -> bool {
     let (Some(idle), Some(attacked_most)) = (idle.percentile(95), attacked.percentile(95)) else {
         return false;
     };
-    attacked.missing == 0 && attacked_most <= (3 * idle).max(enough)
+    attacked.missing == 0 && attacked_most <= (3 * idle).max(allowed)
 }
 
-/// What is not promised, by attack.
-const NOT_HELD: &[(&str, &[Promise])] = &[
+/// The promises that are not asserted of an attack.
+const NOT_ASSERTED: &[(&str, &[Promise])] = &[
     // These are refused nothing: what they ask for waits apart from what others wait for.
     ("match patterns", &[Promise::Refused]),
     ("like filters", &[Promise::Refused]),
@@ -75,14 +75,14 @@ const NOT_HELD: &[(&str, &[Promise])] = &[
 ];
 
 /// Whether a promise is asserted.
-pub fn is_held(attack: &str, promise: Promise) -> bool {
-    let not_held = NOT_HELD.iter().find(|(name, _)| *name == attack);
-    not_held.is_none_or(|(_, promises)| !promises.contains(&promise))
+pub fn is_asserted(attack: &str, promise: Promise) -> bool {
+    let exception = NOT_ASSERTED.iter().find(|(name, _)| *name == attack);
+    exception.is_none_or(|(_, promises)| !promises.contains(&promise))
 }
 
 #[test]
-fn what_is_not_held_is_said_of_attacks_that_there_are() {
-    for (name, promises) in NOT_HELD {
+fn every_exception_names_an_attack_and_its_promises() {
+    for (name, promises) in NOT_ASSERTED {
         super::attacks::named(name);
         assert!(!promises.is_empty(), "{name}: nothing is said of it, so its line can go");
     }

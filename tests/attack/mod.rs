@@ -10,25 +10,26 @@
 
 mod attackers;
 mod attacks;
-mod canary;
+mod background;
 mod expected;
 mod probes;
 mod report;
 mod socket;
 mod stage;
+mod subscriber;
 
 use std::time::Duration;
 
-use self::attackers::{Attackers, Form};
+use self::attackers::Form;
 use self::attacks::{ALL, Attack, named};
-use self::expected::{Promise, is_held};
+use self::expected::{Promise, is_asserted};
 use self::probes::{Probes, is_healthy, resident};
 use self::report::{Measured, table};
 use self::stage::Stage;
 use crate::support::until;
 
 /// How long the long form looks at the relay before an attack, during it, and after it.
-const PHASES: [Duration; 3] =
+const PHASE_DURATIONS: [Duration; 3] =
     [Duration::from_secs(4), Duration::from_secs(12), Duration::from_secs(5)];
 
 /// The short form.
@@ -37,26 +38,23 @@ async fn harms_nobody(name: &str) {
     let stage = Stage::set(&attack, Form::Short).await;
     let port = stage.relay.port();
     let target = stage.target(Form::Short);
-    let attackers = {
-        let target = target.clone();
-        Attackers::start(move || (attack.run)(target))
-    };
+    let attackers = attackers::start(attack.run, &target);
     until("the attack to be under way", || std::future::ready(target.is_under_way().then_some(())))
         .await;
-    stage.canary.is_served(20).await;
-    if is_held(name, Promise::Refused) {
+    stage.subscriber.is_served(20).await;
+    if is_asserted(name, Promise::Refused) {
         until("the attacker to be refused", || {
             std::future::ready((!target.refusals().is_empty()).then_some(()))
         })
         .await;
     }
-    if is_held(name, Promise::Bystander) {
+    if is_asserted(name, Promise::Bystander) {
         until("a bystander to be served", || attack.bystander.attempt(port)).await;
     }
     assert!(is_healthy(port).await.is_some(), "{name}: the relay does not answer");
     drop(attackers);
     stage.is_left().await;
-    stage.canary.is_served(5).await;
+    stage.subscriber.is_served(5).await;
     let log = stage.relay.log_text();
     let panic = log.lines().find(|line| line.contains("panicked"));
     assert_eq!(panic, None, "{name}: a task of the relay");
@@ -73,7 +71,7 @@ async fn presences_harm_nobody() {
 }
 
 #[tokio::test]
-async fn wishes_harm_nobody() {
+async fn filters_harm_nobody() {
     harms_nobody("wishes").await;
 }
 
@@ -118,7 +116,7 @@ async fn broadcasts_by_http_harm_nobody() {
 }
 
 #[tokio::test]
-async fn strangers_in_the_chat_harm_nobody() {
+async fn unauthenticated_chat_sockets_harm_nobody() {
     harms_nobody("strangers in the chat").await;
 }
 
@@ -137,29 +135,26 @@ async fn refused_joins_harm_nobody() {
     harms_nobody("refused joins").await;
 }
 
-/// One attack in its long form.
+/// One attack in its long form. The phases are measured for as long as they last, so time itself is meant by each sleep.
 async fn measure(attack: Attack, [idle, attacked, after]: [Duration; 3], form: Form) -> Measured {
     eprintln!("attack: {}", attack.name);
     let stage = Stage::set(&attack, form).await;
     let probes = Probes::start(stage.relay.port(), stage.relay.pid(), attack.bystander);
     // What came while it was set up is of no account.
-    stage.canary.times(Duration::ZERO).await;
+    stage.subscriber.times(Duration::ZERO).await;
     probes.phase();
     tokio::time::sleep(idle).await;
-    let idle = (stage.canary.times(Duration::from_secs(1)).await, probes.phase());
+    let idle = (stage.subscriber.times(Duration::from_secs(1)).await, probes.phase());
     let (target, lines) = (stage.target(form), stage.log_lines());
-    let attackers = {
-        let target = target.clone();
-        Attackers::start(move || (attack.run)(target))
-    };
+    let attackers = attackers::start(attack.run, &target);
     tokio::time::sleep(attacked).await;
     let log_lines_a_second = (stage.log_lines() - lines) as f64 / attacked.as_secs_f64();
-    if expected::LOG_LINES < log_lines_a_second {
+    if expected::MAX_LOG_LINES_PER_SECOND < log_lines_a_second {
         let log = stage.relay.log_text();
         log.lines().skip(lines).take(3).for_each(|line| eprintln!("attack: logged: {line}"));
     }
     // Rows that are late by more than this are missing; they count with the time they have waited.
-    let attacked = (stage.canary.times(Duration::from_secs(5)).await, probes.phase());
+    let attacked = (stage.subscriber.times(Duration::from_secs(5)).await, probes.phase());
     drop(attackers);
     tokio::time::sleep(after).await;
     let after = resident(stage.relay.pid());
@@ -173,7 +168,7 @@ async fn the_table() {
     let mut measured = Vec::new();
     if is_long {
         for attack in ALL.iter().filter(|attack| attack.name.contains(&only)) {
-            measured.push(measure(*attack, PHASES, Form::Long).await);
+            measured.push(measure(*attack, PHASE_DURATIONS, Form::Long).await);
         }
     } else {
         // That it can be measured and written at all.

@@ -1,4 +1,4 @@
-//! What is measured beside the canary: the relay's memory, its health check, and what somebody else would try meanwhile.
+//! What is measured beside the subscriber: the relay's memory, its health check, and what somebody else would try meanwhile.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,21 +10,22 @@ use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::time::timeout;
 
 use super::attackers::public_key;
-use super::canary::Times;
-use super::socket::{BYSTANDER, Reader, Said, Writer, answer, dial, join, open, open_at};
+use super::socket::{BYSTANDER, Reader, Received, Writer, answer, dial, join, open, open_at};
+use super::subscriber::Times;
 use crate::support::relay::{token, token_of};
 
 /// How long somebody tries before giving up.
-const PATIENCE: Duration = Duration::from_secs(10);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The pauses between two looks at the memory, two health checks and two attempts of somebody else.
-const PAUSES: [Duration; 3] =
-    [Duration::from_millis(100), Duration::from_millis(200), Duration::from_millis(500)];
+/// The pauses between two measurements: of the memory, of a health check, and of an attempt of somebody else.
+const MEMORY_INTERVAL: Duration = Duration::from_millis(100);
+const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
+const ATTEMPT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Who would notice, beside those who wait for rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bystander {
-    /// A stranger who connects and joins with a filter.
+    /// Somebody without an account who connects and joins with a filter.
     Newcomer,
     /// A user who asks for a snapshot.
     Reader,
@@ -41,15 +42,15 @@ impl Bystander {
         let attempt = async {
             match self {
                 Self::Newcomer => {
-                    let wish = json!([{ "event": "*", "schema": "public", "table": "notes",
+                    let subscription = json!([{ "event": "*", "schema": "public", "table": "notes",
                                         "filter": "body=match.^z[0-9]+$" }]);
-                    subscribe(port, &public_key(), &wish).await.map(drop)
+                    subscribe(port, &public_key(), &subscription).await.map(drop)
                 }
                 Self::Reader => {
-                    let wish = json!([{ "event": "*", "schema": "public", "table": "notes",
+                    let subscription = json!([{ "event": "*", "schema": "public", "table": "notes",
                                         "snapshot": { "limit": 1 } }]);
                     let reader = token_of("00000000-0000-4000-8000-0000000000ea");
-                    let (mut reader, _writer) = subscribe(port, &reader, &wish).await?;
+                    let (mut reader, _writer) = subscribe(port, &reader, &subscription).await?;
                     loop {
                         let message = reader.message(&["system"]).await?;
                         if message[4].get("snapshot").is_some() {
@@ -71,21 +72,21 @@ impl Bystander {
                     let said = json!({ "type": "authenticate", "token": token, "as": "player" });
                     writer.text(&said.to_string()).await?;
                     loop {
-                        if let Said::Text(text) = reader.next().await? {
+                        if let Received::Text(text) = reader.next().await? {
                             return text.contains("authenticated").then_some(());
                         }
                     }
                 }
             }
         };
-        timeout(PATIENCE, attempt).await.ok().flatten().map(|()| began.elapsed())
+        timeout(ATTEMPT_TIMEOUT, attempt).await.ok().flatten().map(|()| began.elapsed())
     }
 }
 
 /// Connects, joins, and waits until the subscription is in force.
-async fn subscribe(port: u16, token: &str, wish: &Value) -> Option<(Reader, Writer)> {
+async fn subscribe(port: u16, token: &str, subscription: &Value) -> Option<(Reader, Writer)> {
     let (mut reader, mut writer) = open(BYSTANDER, port, token).await.ok()?;
-    writer.text(&join(1, "bystander", wish)).await?;
+    writer.text(&join(1, "bystander", subscription)).await?;
     let reply = reader.message(&["phx_reply"]).await?;
     let system = reader.message(&["system"]).await?;
     (reply[4]["status"] == "ok" && system[4]["status"] == "ok").then_some((reader, writer))
@@ -137,7 +138,7 @@ impl Attempts {
         let mut attempts = attempts.lock().unwrap();
         let ended = std::mem::take(&mut attempts.ended);
         let missing = ended.iter().filter(|time| time.is_none()).count();
-        let ended = ended.into_iter().map(|time| time.unwrap_or(PATIENCE));
+        let ended = ended.into_iter().map(|time| time.unwrap_or(ATTEMPT_TIMEOUT));
         let present = attempts.present.map(|since| since.elapsed());
         Times::new(ended.chain(present).collect(), missing)
     }
@@ -178,19 +179,19 @@ impl Probes {
         let [memory, health, attempts] = theirs;
         let threads = vec![
             probe(
-                PAUSES[0],
+                MEMORY_INTERVAL,
                 Box::new(move |_| {
                     memory.peak.fetch_max(resident(process), Ordering::Relaxed);
                 }),
             ),
             probe(
-                PAUSES[1],
+                HEALTH_INTERVAL,
                 Box::new(move |runtime| {
                     Attempts::note(&health.health, || runtime.block_on(is_healthy(port)));
                 }),
             ),
             probe(
-                PAUSES[2],
+                ATTEMPT_INTERVAL,
                 Box::new(move |runtime| {
                     let attempt = || runtime.block_on(bystander.attempt(port));
                     Attempts::note(&attempts.attempts, attempt);
@@ -229,7 +230,7 @@ pub async fn is_healthy(port: u16) -> Option<Duration> {
         let status = answer(&mut BufReader::new(stream)).await.ok()?;
         (status == 200).then(|| began.elapsed())
     };
-    timeout(PATIENCE, check).await.ok().flatten()
+    timeout(ATTEMPT_TIMEOUT, check).await.ok().flatten()
 }
 
 /// The resident memory of a process in MiB.

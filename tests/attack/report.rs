@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::attacks::Attack;
-use super::canary::Times;
-use super::expected::{self, Promise, is_held};
+use super::expected::{self, Promise, is_asserted};
 use super::probes::Phase;
+use super::subscriber::Times;
 
 /// What was measured of one attack.
 #[derive(Debug)]
@@ -28,21 +28,22 @@ impl Measured {
         let is_kept = |promise: &Promise| match promise {
             // Of the short form.
             Promise::Refused => true,
-            Promise::Bystander => expected::is_served(&before.attempts, &during.attempts),
-            Promise::Rows => expected::is_as_usual(idle, attacked),
-            Promise::Memory => during.peak <= expected::MEMORY,
+            Promise::Bystander => expected::bystander_is_served(&before.attempts, &during.attempts),
+            Promise::Rows => expected::rows_come_in_time(idle, attacked),
+            Promise::Memory => during.peak <= expected::MAX_MEMORY_MIB,
             Promise::Health => {
-                during.health.missing == 0 && health.is_some_and(|most| most <= expected::HEALTH)
+                during.health.missing == 0
+                    && health.is_some_and(|most| most <= expected::MAX_HEALTH_TIME)
             }
-            Promise::Log => self.log_lines_a_second <= expected::LOG_LINES,
+            Promise::Log => self.log_lines_a_second <= expected::MAX_LOG_LINES_PER_SECOND,
         };
         expected::PROMISES.iter().copied().filter(|promise| !is_kept(promise)).collect()
     }
 
-    /// The promises that did not hold although they are said to.
+    /// The promises that did not hold although they are asserted.
     pub fn faults(&self) -> Vec<Promise> {
-        let held = |promise: &Promise| is_held(self.attack.name, *promise);
-        self.broken().into_iter().filter(held).collect()
+        let asserted = |promise: &Promise| is_asserted(self.attack.name, *promise);
+        self.broken().into_iter().filter(asserted).collect()
     }
 
     fn verdict(&self) -> String {

@@ -3,12 +3,14 @@
 //! Not here: anything polite. No heartbeats, no answers to pings, no check of what the server writes beyond what is needed
 //! to tell one frame from the next.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
 use tokio::io::{self, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpSocket, TcpStream};
+
+use crate::support::client;
 
 /// Where everybody comes from who means no harm.
 pub const BYSTANDER: Ipv4Addr = Ipv4Addr::LOCALHOST;
@@ -22,11 +24,9 @@ pub const TEXT: u8 = 0x81;
 /// The first byte of a whole binary message.
 pub const BINARY: u8 = 0x82;
 
-/// Connects to the relay on `port` from an address.
+/// Connects to the relay on `port` from an address; what is written is sent at once.
 pub async fn dial(from: Ipv4Addr, port: u16) -> io::Result<TcpStream> {
-    let socket = TcpSocket::new_v4()?;
-    socket.bind(SocketAddr::from((from, 0)))?;
-    let stream = socket.connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
+    let stream = client::dial(from, port).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
@@ -62,16 +62,21 @@ pub fn message(reference: usize, channel: &str, event: &str, payload: &Value) ->
 }
 
 /// A join with these `postgres_changes`.
-pub fn join(reference: usize, channel: &str, wishes: &Value) -> String {
-    message(reference, channel, "phx_join", &json!({ "config": { "postgres_changes": wishes } }))
+pub fn join(reference: usize, channel: &str, subscriptions: &Value) -> String {
+    message(
+        reference,
+        channel,
+        "phx_join",
+        &json!({ "config": { "postgres_changes": subscriptions } }),
+    )
 }
 
 /// What the server wrote.
 #[derive(Debug)]
-pub enum Said {
+pub enum Received {
     /// A text.
     Text(String),
-    /// Anything else, its goodbye included.
+    /// Anything else, its close frame included.
     Other,
 }
 
@@ -83,8 +88,8 @@ pub struct Writer(OwnedWriteHalf);
 #[derive(Debug)]
 pub struct Reader {
     stream: BufReader<OwnedReadHalf>,
-    /// The code of the server's goodbye.
-    pub goodbye: Option<u16>,
+    /// The code of the server's close frame.
+    pub close_code: Option<u16>,
 }
 
 /// Why there is no socket: the status, or none when the connection was not answered.
@@ -106,7 +111,7 @@ pub async fn open_at(from: Ipv4Addr, port: u16, path: &str) -> Result<(Reader, W
     let (read, write) = stream.into_split();
     let mut read = BufReader::new(read);
     match answer(&mut read).await {
-        Ok(101) => Ok((Reader { stream: read, goodbye: None }, Writer(write))),
+        Ok(101) => Ok((Reader { stream: read, close_code: None }, Writer(write))),
         Ok(status) => Err(Some(status)),
         Err(_) => Err(None),
     }
@@ -140,7 +145,7 @@ impl Writer {
 
 impl Reader {
     /// What comes next; none when the connection is gone.
-    pub async fn next(&mut self) -> Option<Said> {
+    pub async fn next(&mut self) -> Option<Received> {
         let first = self.stream.read_u8().await.ok()?;
         let length = match self.stream.read_u8().await.ok()? {
             126 => u64::from(self.stream.read_u16().await.ok()?),
@@ -150,20 +155,20 @@ impl Reader {
         let mut payload = vec![0; usize::try_from(length).ok()?];
         self.stream.read_exact(&mut payload).await.ok()?;
         Some(match first & 0x0f {
-            1 => Said::Text(String::from_utf8(payload).ok()?),
+            1 => Received::Text(String::from_utf8(payload).ok()?),
             8 => {
                 let code = payload.first_chunk::<2>();
-                self.goodbye = Some(code.map_or(1005, |code| u16::from_be_bytes(*code)));
-                Said::Other
+                self.close_code = Some(code.map_or(1005, |code| u16::from_be_bytes(*code)));
+                Received::Other
             }
-            _ => Said::Other,
+            _ => Received::Other,
         })
     }
 
     /// The next message of vsn 2.0.0 with one of these events; none when the connection is gone.
     pub async fn message(&mut self, events: &[&str]) -> Option<Value> {
         loop {
-            let Said::Text(text) = self.next().await? else { continue };
+            let Received::Text(text) = self.next().await? else { continue };
             let message: Value = serde_json::from_str(&text).ok()?;
             if events.iter().any(|event| message[3] == *event) {
                 return Some(message);

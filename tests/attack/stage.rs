@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use super::attackers::{Form, Target};
 use super::attacks::Attack;
-use super::canary::Canary;
+use super::subscriber::Subscriber;
 use crate::support::database::connect;
 use crate::support::{Cluster, Database, Relay, until};
 
-/// The pause between two long rows.
-const PAUSE: Duration = Duration::from_millis(500);
+/// The pause between two long rows: the pace of the application, so time itself is meant.
+const LONG_ROW_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Bytes of a long row, and of every fourth one.
 const LONG: (i32, i32) = (7_999, 59_999);
@@ -18,7 +18,7 @@ const LONG: (i32, i32) = (7_999, 59_999);
 /// Everything that is there before the attack begins.
 #[derive(Debug)]
 pub struct Stage {
-    pub canary: Canary,
+    pub subscriber: Subscriber,
     pub relay: Relay,
     pub database: Database,
     application: tokio::task::JoinHandle<()>,
@@ -36,9 +36,9 @@ impl Stage {
             settings.extend(attack.short_settings);
         }
         let relay = Relay::start_with(&database, &settings).await;
-        let canary = Canary::start(relay.port(), &database.url).await;
+        let subscriber = Subscriber::start(relay.port(), &database.url).await;
         let application = tokio::spawn(write(database.url.clone()));
-        Self { canary, relay, database, application }
+        Self { subscriber, relay, database, application }
     }
 
     /// The attack, not begun.
@@ -51,7 +51,7 @@ impl Stage {
         self.relay.log_text().lines().count()
     }
 
-    /// Waits until nobody is connected but the canary.
+    /// Waits until nobody is connected but the subscriber.
     pub async fn is_left(&self) {
         until("the attackers' sockets to be gone", || async {
             (self.relay.metric("relay_connections") < 1.5).then_some(())
@@ -77,6 +77,6 @@ async fn write(url: String) {
         if sql.execute(insert, &[&length]).await.is_err() {
             return;
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(LONG_ROW_INTERVAL).await;
     }
 }

@@ -66,7 +66,7 @@ async fn it_finds_nothing_when_nothing_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_has_seen_nothing_yet_stays_until_it_has_a_place() {
+async fn who_has_seen_nothing_yet_stays_until_it_has_a_position() {
     let database = database().await;
     let relay = Relay::start(&database).await;
     // Connections are over before the first row is written.

@@ -2,12 +2,12 @@
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
-use std::net::Ipv4Addr;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use super::{ANN, MALLORY, Person, VERA, relay};
+use crate::support::client::dial;
 use crate::support::relay::{now, sign, token, token_of};
 use crate::support::{Cluster, Database, PATIENCE, Relay};
 
@@ -125,9 +125,7 @@ impl Socket {
     }
 
     pub(super) async fn try_open_from(relay: &Relay, address: &str) -> Result<Self, Error> {
-        let local = TcpSocket::new_v4()?;
-        local.bind((address.parse::<Ipv4Addr>().unwrap(), 0).into())?;
-        let stream = local.connect(([127, 0, 0, 1], relay.port()).into()).await?;
+        let stream = dial(address.parse().unwrap(), relay.port()).await?;
         let url = "ws://127.0.0.1/api/gre-chat/ws";
         let stream = MaybeTlsStream::Plain(stream);
         Ok(Self(tokio_tungstenite::client_async(url, stream).await?.0))

@@ -37,7 +37,7 @@ async fn a_relay_that_stands_by_sends_sockets_away_and_lets_none_in() {
     first.signal("CONT");
     assert_eq!(vera.next().await.unwrap_err(), "the server is going away");
     assert_eq!(refused(&first).await, 503);
-    assert!(first.metric("relay_refused_total{reason=\"Standby\"}") >= 1.0);
+    assert!(first.refused("Standby") >= 1.0);
     Socket::authenticated(&second, &token_of(VERA), "player").await.expect("chat_history").await;
 }
 
@@ -74,7 +74,7 @@ async fn saying_who_one_is_is_a_request_like_any_other() {
 }
 
 #[tokio::test]
-async fn silent_strangers_of_one_address_keep_no_newcomer_out() {
+async fn silent_sockets_of_one_address_keep_no_newcomer_out() {
     let database = database().await;
     let relay = relay(&database, "gre", &[]).await;
     let mut silent = Vec::new();
@@ -87,8 +87,7 @@ async fn silent_strangers_of_one_address_keep_no_newcomer_out() {
         assert!(silent.len() < 1000, "never refused");
     };
     assert_eq!((refused, silent.len()), (429, 128));
-    let code = "relay_refused_total{reason=\"AddressChatStrangersLimitReached\"}";
-    assert!(relay.metric(code) > 0.5);
+    assert!(relay.refused("AddressChatStrangersLimitReached") > 0.5);
     let mut vera = Socket::authenticated(&relay, &token_of(VERA), "player").await;
     vera.expect("chat_history").await;
     // A flood of what means nothing, or of pings, ends its socket only.

@@ -297,7 +297,7 @@ async fn a_caller_over_the_rate_is_told_and_nobody_else_is() {
     assert_eq!(refused.headers["retry-after"], "1");
     assert_eq!(answers[0].status, 200);
     ann.get(SESSIONS, 200);
-    assert!(relay.metric("relay_refused_total{reason=\"ChatRateLimitReached\"}") >= 1.0);
+    assert!(relay.refused("ChatRateLimitReached") >= 1.0);
     assert!(relay.metric("relay_chat_requests_total{reason=\"refused\"}") >= 1.0);
 }
 

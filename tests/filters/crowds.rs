@@ -121,7 +121,7 @@ async fn costly_filters_of_one_subject_hold_up_nobody_else() {
 }
 
 #[tokio::test]
-async fn costly_filters_of_strangers_hold_up_nobody_from_elsewhere() {
+async fn costly_filters_of_one_address_hold_up_nobody_from_elsewhere() {
     let database = database().await;
     let catalog = catalog(&database);
     let from = |address, table, filter| bind_from(Arc::clone(&catalog), address, table, filter);

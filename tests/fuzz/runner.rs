@@ -58,8 +58,8 @@ pub fn run(target: &Target) {
     let mut kept = (target.corpus)();
     let good = kept.len();
     let mut seen = HashSet::new();
-    for (place, input) in kept.iter().enumerate() {
-        seen.insert(read(target, input, seed, place, until.is_some()));
+    for (index, input) in kept.iter().enumerate() {
+        seen.insert(read(target, input, seed, index, until.is_some()));
     }
     let (mut dice, mut count) = (Dice::new(seed), good);
     while until.map_or(count < SHORT, |until| Instant::now() < until) {
@@ -69,8 +69,8 @@ pub fn run(target: &Target) {
             if kept.len() < KEPT {
                 kept.push(input);
             } else {
-                let place = good + below(&mut dice, KEPT - good);
-                kept[place] = input;
+                let index = good + below(&mut dice, KEPT - good);
+                kept[index] = input;
             }
         }
     }
@@ -120,8 +120,8 @@ fn bend(kept: &[Vec<u8>], dictionary: &[&str], dice: &mut Dice) -> Vec<u8> {
             3 => drop(input.drain(at..end)),
             4 => {
                 let part = input[at..end].to_vec();
-                let place = below(dice, input.len() + 1);
-                input.splice(place..place, part);
+                let to = below(dice, input.len() + 1);
+                input.splice(to..to, part);
             }
             5 => input.truncate(at),
             6 if !dictionary.is_empty() => {

@@ -87,14 +87,14 @@ pub fn read_filter(input: &[u8]) -> u64 {
             collation: Collation::Bytes,
             spelling: Spelling { type_name: "text".into(), ..Spelling::default() },
         });
-        let wish = Subscription {
+        let subscription = Subscription {
             target: Target::Table { schema: "public".into(), table: "notes".into() },
             event: None,
             filter: conditions.collect(),
             select: None,
         };
         let mut router = Router::default();
-        let binding = router.insert(&Arc::new(wish), CallerKey(1));
+        let binding = router.insert(&Arc::new(subscription), CallerKey(1));
         let (relation, row) = row(value);
         let mut found = Vec::new();
         let mut budget = StepBudget::of_change(value.len());

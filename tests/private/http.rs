@@ -81,5 +81,5 @@ async fn being_refused_costs_as_much_as_being_heard() {
     assert_eq!(ask(), 403);
     let answers: Vec<u16> = (0..100).map(|_| ask()).collect();
     assert!(answers.contains(&429), "{answers:?}");
-    assert!(relay.metric("relay_refused_total{reason=\"SubjectMessageRateLimitReached\"}") > 0.0);
+    assert!(relay.refused("SubjectMessageRateLimitReached") > 0.0);
 }

@@ -1,20 +1,10 @@
 //! `relay migrate`: what it prints, what it needs, and that it may be run again.
 
-use std::process::{Command, Output};
-
 use crate::support::Cluster;
+use crate::support::program::run;
 
 fn migrate(arguments: &[&str]) -> (Option<i32>, String) {
-    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_relay"))
-        .arg("migrate")
-        .args(arguments)
-        .env_remove("RELAY_MIGRATE_URL")
-        .env_remove("RELAY_POSTGRES__URL")
-        .current_dir(std::env::temp_dir())
-        .output()
-        .unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (status.code(), text(stdout) + &text(stderr))
+    run(&[&["migrate"], arguments].concat())
 }
 
 #[tokio::test]
@@ -124,11 +114,7 @@ async fn roles_that_are_missing_are_named_with_the_file_that_makes_them() {
 #[tokio::test]
 async fn an_owner_who_is_no_superuser_is_enough() {
     let database = Cluster::shared().database().await.with_roles().await;
-    let owner = format!("owner_{}", database.name);
-    let name = &database.name;
-    database
-        .execute(&format!("create role {owner} login; grant create on database {name} to {owner}"))
-        .await;
+    let owner = database.role_that_may_create().await;
     for _ in 0..2 {
         let (code, printed) = migrate(&["--url", &database.url_as(&owner), "--role", "relay"]);
         assert_eq!(code, Some(0), "{printed}");

@@ -12,7 +12,7 @@ use relay::secret::Secret;
 use relay::shutdown::Stage;
 use serde_json::json;
 
-use crate::support::{Cluster, Database, until};
+use crate::support::{Cluster, Database};
 
 const BOTH: [Extension; 2] = [Extension::Broadcast, Extension::Presence];
 
@@ -71,7 +71,7 @@ impl Scene {
     }
 }
 
-/// Whose turn is used.
+/// The caller whose share of the connections is used, where a test is not about callers.
 const CALLER: CallerIdentity = CallerIdentity::Stranger(Network::UNKNOWN);
 
 fn policies(db: &Database) -> Arc<Policies> {
@@ -356,7 +356,7 @@ async fn a_function_that_claims_to_be_immutable_is_asked_for_everybody() {
 }
 
 #[tokio::test]
-async fn one_caller_whose_policies_are_slow_leaves_a_place_for_the_others() {
+async fn one_caller_whose_policies_are_slow_leaves_a_connection_for_the_others() {
     let scene = Scene::new(
         "create policy slow on realtime.messages for select to authenticated using (
            case when auth.jwt() ->> 'sub' = 'ann' then pg_advisory_xact_lock_shared(7) is not null else true end);",
@@ -374,14 +374,9 @@ async fn one_caller_whose_policies_are_slow_leaves_a_place_for_the_others() {
     scene.db.execute("select pg_advisory_lock(7)").await;
     let mut all_of_ann =
         std::pin::pin!(futures_util::future::join_all((0..5).map(|_| may_read("ann"))));
-    let waiting = until("a policy to wait for the lock", || async {
-        let sql = "select count(*)::text from pg_locks where locktype = 'advisory' and not granted
-                   and database = (select oid from pg_database where datname = current_database())";
-        (scene.db.text(sql).await != "0").then_some(())
-    });
     tokio::select! {
         _ = &mut all_of_ann => panic!("a policy did not wait for the lock"),
-        () = waiting => {}
+        () = scene.db.waits_for_lock() => {}
     }
     tokio::select! {
         biased;

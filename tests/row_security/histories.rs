@@ -35,7 +35,7 @@ const AT_ONCE: u64 = 2;
 /// How many histories every run of the tests plays.
 const HISTORIES: u64 = 500;
 
-/// At most one change of so many that are delivered is told by rights of before.
+/// At most one change of so many that are delivered is judged by rights of before.
 const LATE: u64 = 50;
 
 /// How many faults are written out in full.

@@ -37,7 +37,7 @@ async fn what_cannot_be_meant_is_refused_in_words() {
             (&json!("error"), &json!(expected))
         );
     }
-    assert!(relay.metric("relay_refused_total{reason=\"InvalidJoinPayload\"}") >= 3.0);
+    assert!(relay.refused("InvalidJoinPayload") >= 3.0);
     let of = |table: &str, event: &str, order: &str| {
         let snapshot = json!({ "limit": 5, "order": order });
         json!([{ "event": event, "schema": "public", "table": table, "snapshot": snapshot }])

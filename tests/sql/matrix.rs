@@ -8,8 +8,8 @@ const KEYS: [&str; 2] = ["primary key", ""];
 const IDENTITIES: [(&str, &str); 3] = [("default", "d"), ("full", "f"), ("nothing", "n")];
 /// Another publication of the table.
 const OTHERS: [&str; 3] = ["", "table chat_messages (id, body)", "table chat_messages"];
-/// The place that the table has in `supabase_realtime` already.
-const PLACES: [&str; 3] =
+/// How `supabase_realtime` has the table already.
+const ENTRIES: [&str; 3] =
     ["", "table chat_messages where (body <> '')", "table chat_messages (id, body)"];
 /// Postgres 18 has virtual generated columns, and by default publishes none.
 const COLUMNS: [&str; 3] = [
@@ -88,9 +88,9 @@ fn cases(columns: &[&str]) -> Vec<Case> {
     for key in KEYS {
         for (identity, letter) in IDENTITIES {
             for other in OTHERS {
-                for place in PLACES {
+                for entry in ENTRIES {
                     for column in columns {
-                        cases.push(case(key, (identity, letter), other, place, column));
+                        cases.push(case(key, (identity, letter), other, entry, column));
                     }
                 }
             }
@@ -103,7 +103,7 @@ fn case(
     key: &str,
     (identity, letter): (&str, &'static str),
     other: &str,
-    place: &str,
+    entry: &str,
     column: &str,
 ) -> Case {
     let publication = |name: &str, what: &str| {
@@ -125,12 +125,12 @@ fn case(
          create policy p on chat_messages for select using (true);
          grant select on chat_messages to authenticated;
          alter table chat_messages replica identity {identity};
-         {other}{place}{WRITES}\\i sql/ENABLE_REALTIME_CHAT.sql
+         {other}{entry}{WRITES}\\i sql/ENABLE_REALTIME_CHAT.sql
          {WRITES}\\i sql/DISABLE_REALTIME_CHAT.sql
          {WRITES}select 'identity ' || relreplident::text as state from pg_class where oid = 'chat_messages'::regclass;\n",
         other = publication("other", other),
-        place = publication("supabase_realtime", place),
+        entry = publication("supabase_realtime", entry),
     );
-    let name = format!("[{key}] [{identity}] [{other}] [{place}] [{column}]");
+    let name = format!("[{key}] [{identity}] [{other}] [{entry}] [{column}]");
     Case { name, identity: letter, script }
 }

@@ -1,20 +1,10 @@
 //! `relay migrate --undo`: what it says, what it needs, and what it leaves alone.
 
-use std::process::{Command, Output};
-
+use crate::support::program::run;
 use crate::support::{Cluster, Database};
 
 fn undo(arguments: &[&str]) -> (Option<i32>, String) {
-    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_relay"))
-        .args(["migrate", "--undo", "--role", "relay"])
-        .args(arguments)
-        .env_remove("RELAY_MIGRATE_URL")
-        .env_remove("RELAY_POSTGRES__URL")
-        .current_dir(std::env::temp_dir())
-        .output()
-        .unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (status.code(), text(stdout) + &text(stderr))
+    run(&[&["migrate", "--undo", "--role", "relay"], arguments].concat())
 }
 
 /// What there is in schema `realtime`, and of its publication.
@@ -117,20 +107,9 @@ async fn it_needs_an_owner_and_says_so() {
 #[tokio::test]
 async fn an_owner_who_is_no_superuser_is_enough() {
     let database = Cluster::shared().database().await.with_roles().await;
-    let owner = format!("owner_{}", database.name);
-    let name = &database.name;
-    database
-        .execute(&format!("create role {owner} login; grant create on database {name} to {owner}"))
-        .await;
+    let owner = database.role_that_may_create().await;
     let url = database.url_as(&owner);
-    let (code, printed) = {
-        let made = Command::new(env!("CARGO_BIN_EXE_relay"))
-            .args(["migrate", "--role", "relay", "--url", &url])
-            .current_dir(std::env::temp_dir())
-            .output()
-            .unwrap();
-        (made.status.code(), String::from_utf8_lossy(&made.stderr).into_owned())
-    };
+    let (code, printed) = run(&["migrate", "--role", "relay", "--url", &url]);
     assert_eq!(code, Some(0), "{printed}");
     let (code, printed) = undo(&["--url", &url]);
     assert_eq!(code, Some(0), "{printed}");
@@ -140,9 +119,7 @@ async fn an_owner_who_is_no_superuser_is_enough() {
 
 #[test]
 fn the_help_says_what_goes_and_what_stops_it() {
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_relay")).args(["migrate", "--help"]).output().unwrap();
-    let help = String::from_utf8(output.stdout).unwrap();
+    let (_, help) = run(&["migrate", "--help"]);
     let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     for said in ["--undo", "Stop the relay first", "messages that are in realtime.messages go with"]
     {

@@ -32,7 +32,7 @@ fn on_a_supabase_database_nothing_of_its_own_is_gone() {
     assert_eq!(printed, "");
 }
 
-/// DISABLE alone gives back identities, places in publications and indexes.
+/// DISABLE alone gives back identities, membership in publications and indexes.
 #[test]
 fn disable_gives_back_what_was_there_but_for_the_tables() {
     let cluster = Cluster::start(&[]);

@@ -13,6 +13,13 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use super::{PATIENCE, Relay};
 
+/// Connects to a port of this machine from one of its addresses.
+pub async fn dial(from: Ipv4Addr, port: u16) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((from, 0).into())?;
+    socket.connect((Ipv4Addr::LOCALHOST, port).into()).await
+}
+
 /// One message from the relay, whatever the serializer.
 #[derive(Clone, Debug)]
 pub struct Received {
@@ -65,13 +72,7 @@ impl Client {
         version: &'static str,
         headers: &[(&'static str, &str)],
     ) -> Result<Self, tungstenite::Error> {
-        let url = format!("ws://127.0.0.1:{}/realtime/v1/websocket?{query}", relay.port());
-        let mut request = url.into_client_request()?;
-        for (name, value) in headers {
-            request.headers_mut().insert(*name, value.parse().unwrap());
-        }
-        let (socket, _) = tokio_tungstenite::connect_async(request).await?;
-        Ok(Self { socket, version, next_ref: 1, joins: HashMap::new(), waiting: VecDeque::new() })
+        Self::open(relay, Ipv4Addr::LOCALHOST, query, version, headers).await
     }
 
     /// Connects with `token`, vsn 2.0.0, from another address of this machine, such as `127.0.0.2`.
@@ -95,18 +96,25 @@ impl Client {
         token: &str,
         headers: &[(&'static str, &str)],
     ) -> Result<Self, tungstenite::Error> {
-        let local = TcpSocket::new_v4()?;
-        local.bind((address.parse::<Ipv4Addr>().unwrap(), 0).into())?;
-        let stream = local.connect(([127, 0, 0, 1], relay.port()).into()).await?;
-        let url = format!("ws://127.0.0.1/realtime/v1/websocket?apikey={token}&vsn=2.0.0");
+        let query = format!("apikey={token}&vsn=2.0.0");
+        Self::open(relay, address.parse().unwrap(), &query, "2.0.0", headers).await
+    }
+
+    async fn open(
+        relay: &Relay,
+        from: Ipv4Addr,
+        query: &str,
+        version: &'static str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Self, tungstenite::Error> {
+        let url = format!("ws://127.0.0.1:{}/realtime/v1/websocket?{query}", relay.port());
         let mut request = url.into_client_request()?;
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().unwrap());
         }
-        let stream = MaybeTlsStream::Plain(stream);
+        let stream = MaybeTlsStream::Plain(dial(from, relay.port()).await?);
         let (socket, _) = tokio_tungstenite::client_async(request, stream).await?;
-        let (version, next_ref) = ("2.0.0", 1);
-        Ok(Self { socket, version, next_ref, joins: HashMap::new(), waiting: VecDeque::new() })
+        Ok(Self { socket, version, next_ref: 1, joins: HashMap::new(), waiting: VecDeque::new() })
     }
 
     /// Sends any WebSocket message, unless the relay closed the connection.

@@ -5,7 +5,8 @@ use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::{Client, Connection, NoTls, Row, Socket};
 
 use super::cluster::SUPERUSER;
-use super::{Cluster, unique};
+use super::program::run;
+use super::{Cluster, unique, until};
 
 /// An empty database on a cluster, with a superuser's connection.
 #[derive(Debug)]
@@ -81,6 +82,31 @@ impl Database {
         self
     }
 
+    /// Creates a table with these columns, and publishes it.
+    pub async fn with_table(self, name: &str, columns: &str) -> Self {
+        let publish = format!("alter publication supabase_realtime add table {name}");
+        self.execute(&format!("create table {name} ({columns}); {publish}")).await;
+        self
+    }
+
+    /// Waits until a statement in this database waits for an advisory lock, such as one that a policy takes.
+    pub async fn waits_for_lock(&self) {
+        let sql = "select from pg_locks where locktype = 'advisory' and not granted
+                   and database = (select oid from pg_database where datname = current_database())";
+        until("a statement to wait for an advisory lock", || async {
+            (!self.query(sql).await.is_empty()).then_some(())
+        })
+        .await;
+    }
+
+    /// A new role that may log in and create schemas in this database, and nothing else. Whoever asks for it drops it.
+    pub async fn role_that_may_create(&self) -> String {
+        let (role, name) = (format!("owner_{}", self.name), &self.name);
+        let grant = format!("grant create on database {name} to {role}");
+        self.execute(&format!("create role {role} login; {grant}")).await;
+        role
+    }
+
     /// Runs `relay migrate`.
     pub fn with_realtime(self) -> Self {
         self.with_realtime_again();
@@ -89,12 +115,8 @@ impl Database {
 
     /// Runs `relay migrate` on a database in use.
     pub fn with_realtime_again(&self) -> &Self {
-        let done = std::process::Command::new(env!("CARGO_BIN_EXE_relay"))
-            .args(["migrate", "--role", "relay", "--url", &self.url])
-            .current_dir(std::env::temp_dir())
-            .output()
-            .unwrap();
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let (code, printed) = run(&["migrate", "--role", "relay", "--url", &self.url]);
+        assert_eq!(code, Some(0), "{printed}");
         self
     }
 }

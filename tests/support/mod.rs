@@ -5,6 +5,7 @@
 pub mod client;
 pub mod cluster;
 pub mod database;
+pub mod program;
 pub mod relay;
 pub mod signer;
 

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 
 use super::{Database, PATIENCE, free_port, unique, until};
 
@@ -83,7 +84,7 @@ impl Relay {
         self
     }
 
-    /// Its variables.
+    /// The variables that it is started with.
     pub const fn environment(&self) -> &BTreeMap<String, String> {
         &self.environment
     }
@@ -142,11 +143,7 @@ impl Relay {
     /// Asks it to stop (SIGTERM) and waits for its exit code.
     pub async fn terminate(&mut self) -> Option<i32> {
         self.signal("TERM");
-        let child = self.child.as_mut().unwrap();
-        let status =
-            until("the relay to exit", || std::future::ready(child.try_wait().unwrap())).await;
-        self.child = None;
-        status.code()
+        self.exited().await
     }
 
     /// Sends a signal by name.
@@ -219,6 +216,19 @@ impl Relay {
             is_whole.then(|| rest.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
         });
         values.sum()
+    }
+
+    /// How often it has refused something with this code.
+    pub fn refused(&self, code: &str) -> f64 {
+        self.metric(&format!("relay_refused_total{{reason=\"{code}\"}}"))
+    }
+
+    /// A connection to it from another address of this machine, such as `127.0.0.2`.
+    pub fn dial_from(&self, address: &str) -> TcpStream {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::new(address.parse().unwrap(), 0).into()).unwrap();
+        socket.connect(&SocketAddr::from(([127, 0, 0, 1], self.port)).into()).unwrap();
+        TcpStream::from(socket)
     }
 }
 
@@ -298,8 +308,18 @@ pub fn token(role: &str, further: &Value) -> String {
 
 /// A token with exactly these claims, signed with [`SECRET`].
 pub fn sign(claims: &Value) -> String {
-    jsonwebtoken::encode(&Header::default(), claims, &EncodingKey::from_secret(SECRET.as_bytes()))
-        .unwrap()
+    sign_with(SECRET, claims)
+}
+
+/// The same, signed with a secret of choice.
+pub fn sign_with(secret: &str, claims: &Value) -> String {
+    let key = EncodingKey::from_secret(secret.as_bytes());
+    jsonwebtoken::encode(&Header::default(), claims, &key).unwrap()
+}
+
+/// A token for nobody in particular, as the public key of a page is.
+pub fn anon() -> String {
+    token("anon", &json!({}))
 }
 
 /// A token for the user `sub`.

@@ -1,8 +1,8 @@
 //! The attacks, each bounded: what one address did harm with, and whom it harmed beside those who wait for rows.
 
-mod asking;
-mod doors;
-mod holding;
+mod computing;
+mod connections;
+mod memory;
 mod noise;
 
 use super::attackers::{Attacking, Target};
@@ -56,37 +56,37 @@ const LEAST: &[(&str, &str)] = &[
 
 /// All of them.
 pub const ALL: &[Attack] = &[
-    Attack { name: "unfinished frames", run: holding::unfinished, short_settings: LITTLE, ..USUAL },
-    Attack { name: "presences", run: holding::presences, short_settings: LITTLE, ..USUAL },
-    Attack { name: "wishes", run: holding::wishes, short_settings: LEAST, ..USUAL },
-    Attack { name: "match patterns", run: holding::patterns, ..USUAL },
-    Attack { name: "like filters", run: asking::likes, ..USUAL },
+    Attack { name: "unfinished frames", run: memory::unfinished, short_settings: LITTLE, ..USUAL },
+    Attack { name: "presences", run: memory::presences, short_settings: LITTLE, ..USUAL },
+    Attack { name: "wishes", run: memory::filters, short_settings: LEAST, ..USUAL },
+    Attack { name: "match patterns", run: memory::patterns, ..USUAL },
+    Attack { name: "like filters", run: computing::likes, ..USUAL },
     Attack {
         name: "tokens of one user",
-        run: asking::tokens,
+        run: computing::tokens,
         short_settings: &[("RELAY_POSTGRES__CHECK_TIMEOUT", "300ms")],
         ..USUAL
     },
-    Attack { name: "regexps at joins", run: asking::joins, ..USUAL },
+    Attack { name: "regexps at joins", run: computing::joins, ..USUAL },
     Attack {
         name: "snapshots",
-        run: asking::snapshots,
+        run: computing::snapshots,
         bystander: Bystander::Reader,
         tables: include_str!("../archive.sql"),
         ..USUAL
     },
-    Attack { name: "silent connections", run: doors::silent, ..USUAL },
-    Attack { name: "slow bodies", run: doors::bodies, bystander: Bystander::Server, ..USUAL },
+    Attack { name: "silent connections", run: connections::silent, ..USUAL },
+    Attack { name: "slow bodies", run: connections::bodies, bystander: Bystander::Server, ..USUAL },
     Attack {
         name: "broadcasts by HTTP",
-        run: doors::broadcasts,
+        run: connections::broadcasts,
         bystander: Bystander::Server,
         short_settings: &[("RELAY_LIMITS__HTTP_MESSAGES_PER_SECOND", "10")],
         ..USUAL
     },
     Attack {
         name: "strangers in the chat",
-        run: doors::strangers,
+        run: connections::unauthenticated,
         bystander: Bystander::Visitor,
         tables: include_str!("../chat.sql"),
         settings: CHAT,

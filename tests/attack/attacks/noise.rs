@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::attackers::{Attacking, Member, Target, only};
+use super::super::attackers::{Attacking, Member, Target, then_wait};
 use super::super::socket::{TEXT, frame, message};
 
 /// Frames that are written at once.
@@ -34,7 +34,7 @@ fn flood(target: Target, frame: Vec<u8>) -> Attacking {
                 Some(())
             };
             tokio::select! {
-                end = only(send) => end,
+                end = then_wait(send) => end,
                 end = member.listen(&mut reader, 0) => end,
             }
         }
@@ -59,7 +59,7 @@ pub fn refused_joins(target: Target) -> Attacking {
 
 /// Counts what a join was refused with.
 fn refused(member: &mut Member, reply: &Value) {
-    member.settled();
+    member.ready();
     if let Some(reason) = reply[4]["response"]["reason"].as_str() {
         member.target.refused(reason);
     }

@@ -53,7 +53,7 @@ pub struct Comparison {
     pub faults: Vec<(Class, String, Vec<String>)>,
     pub delivered: u64,
     pub hidden: u64,
-    /// Told, or not told, by rights of before that may be in force for a while.
+    /// Judged by rights of before, which may be in force for a while.
     pub late: u64,
     /// Withheld and told, by excuse.
     pub withheld: Vec<&'static str>,
@@ -206,7 +206,7 @@ fn wanted(want: &Want) -> String {
     )
 }
 
-/// A change that nothing asked for; nothing if all that it can be may be told by the rights of before.
+/// A change that nothing asked for; nothing if all that it can be may be judged by the rights of before.
 fn unwanted(expected: &[Expected], data: &Value) -> Option<(Class, String, Vec<String>)> {
     let is_delete = data["type"] == "DELETE";
     let is_problem = !data["errors"].is_null();

@@ -43,7 +43,7 @@ pub struct Want {
     pub problem: Option<&'static str>,
     /// Why the relay may withhold it instead, if it says so.
     pub excuse: Option<&'static str>,
-    /// Whether it may be told by the rights of before.
+    /// Whether it may be judged by the rights of before.
     pub is_late: bool,
     pub tags: Vec<String>,
 }
@@ -56,7 +56,7 @@ pub enum Expected {
         ver: u64,
         event: Event,
         why: String,
-        /// Whether it may be told by the rights of before.
+        /// Whether it may be judged by the rights of before.
         is_late: bool,
         tags: Vec<String>,
     },

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::shape::Shape;
 use super::shifts::Shift;
 
-/// How long after the rights a change may be that is still told by those of before.
+/// How long after the rights a change may be that is still judged by those of before.
 const NOTICED: Duration = Duration::from_secs(3);
 
 /// Rights that changed.
@@ -19,7 +19,7 @@ pub struct Shifted {
     pub shift: Shift,
     /// When they had changed at the latest.
     pub at: Instant,
-    /// The changes of rows, by their places, that the same transaction had made before. The table is described anew for
+    /// The indexes of the changes of rows that the same transaction had made before. The table is described anew for
     /// those that follow.
     pub behind: Range<usize>,
     /// Whether the table, or its partitions where those are meant, had row security before.
@@ -29,8 +29,9 @@ pub struct Shifted {
 /// A change as somebody sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen<'a> {
-    /// The place of the change, and a moment before it.
+    /// The index of the change.
     pub at: usize,
+    /// A moment before the change.
     pub began: Instant,
     pub who: &'a str,
     pub shape: &'a Shape,
@@ -38,12 +39,12 @@ pub struct Seen<'a> {
     pub is_of_table: bool,
     /// Whether what it is seen as has row security now.
     pub is_guarded: bool,
-    /// Of Postgres.
+    /// The major version of Postgres.
     pub version: u32,
 }
 
 impl Shifted {
-    /// Whether the relay may tell a change by the rights of before.
+    /// Whether the relay may judge a change by the rights of before.
     pub fn excuses(&self, seen: &Seen<'_>) -> bool {
         let is_partitioned = seen.shape.is_partitioned;
         if is_partitioned && seen.is_of_table || !self.is_recent(seen.began) {

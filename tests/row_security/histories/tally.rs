@@ -51,7 +51,7 @@ pub struct Tally {
     pub changes: u64,
     pub delivered: u64,
     pub hidden: u64,
-    /// Told, or not told, by rights of before, as may be for about a second where nothing is asked of Postgres.
+    /// Judged by rights of before, as may be for about a second where nothing is asked of Postgres.
     pub late: u64,
     pub withheld: BTreeMap<&'static str, u64>,
     pub withheld_without: u64,

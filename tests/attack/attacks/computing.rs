@@ -6,13 +6,16 @@ use serde_json::json;
 
 use super::super::attackers::{Attacking, Member, Target, public_key};
 use super::super::socket::{Reader, join, message};
-use super::holding::{filtered, talk};
+use super::memory::{joins_with_filters, send_and_listen};
 use crate::support::relay::{now, token};
 
 /// A regular expression that only Postgres understands, and that takes it seconds on a long row of one letter.
 const SLOW: &str = "body=match.^(a+)(a+)(a+)\\1\\2\\3b$";
 
-/// Somebody who is not the canary's user.
+/// The pause between leaving and joining again: the pace of the attack, so time itself is meant.
+const REJOIN_INTERVAL: Duration = Duration::from_millis(50);
+
+/// A user other than the subscriber's.
 const MALLORY: &str = "00000000-0000-4000-8000-0000000000bb";
 
 /// One socket with as many filters as it may have, each of which takes every step that a filter may take on a long row.
@@ -22,7 +25,7 @@ pub fn likes(target: Target) -> Attacking {
     let (channels, filters) = target.size((2, 50), (channels, 100));
     Box::pin(target.crowd(1, move |member, _| {
         let filter = |number| format!("body=like.%aaaaaaaaaaaaaaaa{number}%");
-        talk(member, filtered(channels, filters, filter), public_key())
+        send_and_listen(member, joins_with_filters(channels, filters, filter), public_key())
     }))
 }
 
@@ -32,23 +35,23 @@ pub fn tokens(target: Target) -> Attacking {
     Box::pin(target.crowd(tokens, move |member, number| {
         let claims = json!({ "sub": MALLORY, "iat": now() - u64::try_from(number).unwrap() });
         let wish = json!([{ "event": "*", "schema": "public", "table": "notes", "filter": SLOW }]);
-        talk(member, vec![join(1, "slow", &wish)], token("authenticated", &claims))
+        send_and_listen(member, vec![join(1, "slow", &wish)], token("authenticated", &claims))
     }))
 }
 
-/// Strangers that join with a hundred regular expressions, leave, and join again.
+/// Sockets with the public key that join with a hundred regular expressions, leave, and join again.
 pub fn joins(target: Target) -> Attacking {
     let sockets = target.size(2, 16);
     Box::pin(target.crowd(sockets, move |mut member, socket| async move {
         let (mut reader, mut writer) = member.target.open().await?;
-        for round in 0.. {
-            let filter = |number| format!("body=match.^(x+)y{socket}z{round}-{number}\\1$");
-            for text in filtered(1, 100, filter) {
+        for number in 0.. {
+            let filter = |pattern| format!("body=match.^(x+)y{socket}z{number}-{pattern}\\1$");
+            for text in joins_with_filters(1, 100, filter) {
                 writer.text(&text).await?;
             }
             reply(&mut member, &mut reader).await?;
             writer.text(&message(7, "many-0", "phx_leave", &json!({}))).await?;
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(REJOIN_INTERVAL).await;
         }
         Some(())
     }))
@@ -61,7 +64,7 @@ async fn reply(member: &mut Member, reader: &mut Reader) -> Option<()> {
         if reply[1] == "7" {
             continue;
         }
-        member.settled();
+        member.ready();
         if let Some(reason) = reply[4]["response"]["reason"].as_str() {
             member.target.refused(reason);
         }
@@ -76,6 +79,6 @@ pub fn snapshots(target: Target) -> Attacking {
         let wish = json!([{ "event": "*", "schema": "public", "table": "archive",
                             "filter": "body=match.^(x+)(x+)\\1\\2y$", "snapshot": { "limit": 10 } }]);
         let joins = (0..channels).map(|channel| join(channel, &format!("all-{channel}"), &wish));
-        talk(member, joins.collect(), token("authenticated", &json!({ "sub": MALLORY })))
+        send_and_listen(member, joins.collect(), token("authenticated", &json!({ "sub": MALLORY })))
     }))
 }

@@ -1,10 +1,8 @@
 //! What makes the relay hold memory.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
-use super::super::attackers::{Attacking, Member, Target, only, public_key};
+use super::super::attackers::{Attacking, Member, TRICKLE_INTERVAL, Target, public_key, then_wait};
 use super::super::socket::{BINARY, head, join, message};
 
 /// Messages that begin and do not end: almost as long as a frame may be, then a byte a second.
@@ -17,12 +15,12 @@ pub fn unfinished(target: Target) -> Attacking {
             writer.raw(&vec![b' '; length]).await?;
             loop {
                 writer.raw(b" ").await?;
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                tokio::time::sleep(TRICKLE_INTERVAL).await;
             }
         };
         // It listens from the beginning, because it may be sent away before all is written.
         tokio::select! {
-            end = only(send) => end,
+            end = then_wait(send) => end,
             end = member.listen(&mut reader, 0) => end,
         }
     }))
@@ -51,18 +49,18 @@ pub fn presences(target: Target) -> Attacking {
             Some(())
         };
         tokio::select! {
-            end = only(send) => end,
+            end = then_wait(send) => end,
             end = member.listen(&mut reader, channels) => end,
         }
     }))
 }
 
 /// Sockets with as many long filters as they may have.
-pub fn wishes(target: Target) -> Attacking {
+pub fn filters(target: Target) -> Attacking {
     let (sockets, channels) = target.size((1, 5), (25, 100));
     Box::pin(target.crowd(sockets, move |member, socket| {
         let filter = |number| format!("body=eq.{socket} {number} {}", "x".repeat(450));
-        talk(member, filtered(channels, 100, filter), public_key())
+        send_and_listen(member, joins_with_filters(channels, 100, filter), public_key())
     }))
 }
 
@@ -72,26 +70,30 @@ pub fn patterns(target: Target) -> Attacking {
     Box::pin(target.crowd(sockets, move |member, socket| {
         let filter =
             |number| format!("body=match.^[a-f]{{40}}[^x]{{30}}{socket}y{number}z[a-z]{{9}}$");
-        talk(member, filtered(channels, 100, filter), public_key())
+        send_and_listen(member, joins_with_filters(channels, 100, filter), public_key())
     }))
 }
 
 /// Joins of so many channels with so many filters each on the table of long rows.
-pub fn filtered(channels: usize, filters: usize, filter: impl Fn(usize) -> String) -> Vec<String> {
-    let wishes = |channel: usize| {
-        let wishes = (0..filters).map(|place| {
-            let filter = filter(channel * filters + place);
+pub fn joins_with_filters(
+    channels: usize,
+    filters: usize,
+    filter: impl Fn(usize) -> String,
+) -> Vec<String> {
+    let subscriptions = |channel: usize| {
+        let subscriptions = (0..filters).map(|index| {
+            let filter = filter(channel * filters + index);
             json!({ "event": "*", "schema": "public", "table": "notes", "filter": filter })
         });
-        Value::from_iter(wishes)
+        Value::from_iter(subscriptions)
     };
     (0..channels)
-        .map(|channel| join(channel, &format!("many-{channel}"), &wishes(channel)))
+        .map(|channel| join(channel, &format!("many-{channel}"), &subscriptions(channel)))
         .collect()
 }
 
-/// Says all this, and listens for ever. It has settled when everything was answered.
-pub async fn talk(mut member: Member, texts: Vec<String>, token: String) -> Option<()> {
+/// Sends all this, and listens for ever. The member is ready when everything was answered.
+pub async fn send_and_listen(mut member: Member, texts: Vec<String>, token: String) -> Option<()> {
     let (mut reader, mut writer) = member.target.open_with(&token).await?;
     let send = async {
         for text in &texts {
@@ -100,7 +102,7 @@ pub async fn talk(mut member: Member, texts: Vec<String>, token: String) -> Opti
         Some(())
     };
     tokio::select! {
-        end = only(send) => end,
+        end = then_wait(send) => end,
         end = member.listen(&mut reader, texts.len()) => end,
     }
 }

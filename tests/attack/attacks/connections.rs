@@ -1,11 +1,9 @@
-//! What takes places that others need.
-
-use std::time::Duration;
+//! What takes connections and requests that others need.
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 
-use super::super::attackers::{Attacking, Target, public_key};
+use super::super::attackers::{Attacking, TRICKLE_INTERVAL, Target, public_key};
 use super::super::probes::request;
 use super::super::socket::{ATTACKER, answer, dial};
 
@@ -14,7 +12,7 @@ pub fn silent(target: Target) -> Attacking {
     let connections = target.size(200, 8_000);
     Box::pin(target.crowd(connections, move |mut member, _| async move {
         let mut stream = dial(ATTACKER, member.target.port).await.ok()?;
-        member.settled();
+        member.ready();
         // It is closed, or there is an answer and then it is.
         let mut answer = Vec::new();
         let read = stream.read_to_end(&mut answer).await;
@@ -24,15 +22,14 @@ pub fn silent(target: Target) -> Attacking {
     }))
 }
 
-/// Requests whose bodies come slowly, together as large as bodies may be: long ones first, short ones for what is left.
+/// Requests whose bodies come slowly, together as large as bodies may be: short ones take what the long ones left.
 pub fn bodies(target: Target) -> Attacking {
     let (long, short, length) = target.size((8, 2, 100_000), (143, 40, 1_900_000));
     Box::pin(target.crowd(long + short, move |mut member, number| async move {
         let length = if number < long {
             length
         } else {
-            member.settled();
-            tokio::time::sleep(Duration::from_secs(2)).await;
+            member.target.are_ready(long).await;
             50_000
         };
         let stream = dial(ATTACKER, member.target.port).await.ok()?;
@@ -40,10 +37,10 @@ pub fn bodies(target: Target) -> Attacking {
         let send = async {
             write.write_all(request(&public_key(), 7_900_000, "close").as_bytes()).await.ok()?;
             write.write_all(&vec![b' '; length]).await.ok()?;
-            member.settled();
+            member.ready();
             loop {
                 write.write_all(b" ").await.ok()?;
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                tokio::time::sleep(TRICKLE_INTERVAL).await;
             }
         };
         let mut read = BufReader::new(read);
@@ -69,7 +66,7 @@ pub fn broadcasts(target: Target) -> Attacking {
             let head = request(&public_key(), body.len(), "keep-alive");
             write.write_all(format!("{head}{body}").as_bytes()).await.ok()?;
             let status = status_and_body(&mut read).await?;
-            member.settled();
+            member.ready();
             if status != 202 {
                 member.target.refused(&status.to_string());
             }
@@ -96,7 +93,7 @@ async fn status_and_body(read: &mut (impl tokio::io::AsyncBufRead + Unpin)) -> O
 }
 
 /// Sockets of the chat that do not say who they are.
-pub fn strangers(target: Target) -> Attacking {
+pub fn unauthenticated(target: Target) -> Attacking {
     let sockets = target.size(20, 1_100);
     Box::pin(target.crowd(sockets, move |mut member, _| async move {
         let (mut reader, _writer) = member.target.open_at("/api/gre-chat/ws").await?;
